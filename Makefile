@@ -1,0 +1,70 @@
+# Needs only make, bash and git; what else is missing is installed, or named where it cannot be.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.PHONY: help demo app test check-slow bench lint
+
+VENV := .venv
+BIN := $(VENV)/bin
+
+# Real tissue and reference values that are too large for this repository. Tests and benchmarks
+# that use them look here; set PROTOSEG_DATA to another folder, or to nothing to do without.
+PROTOSEG_DATA ?= $(shell cd ../shared 2>/dev/null && pwd)
+ifneq ($(strip $(PROTOSEG_DATA)),)
+export PROTOSEG_DATA
+else
+unexport PROTOSEG_DATA
+endif
+
+help:
+	@echo "make demo        install, then turn the labels of the sample data into masks"
+	@echo "make app         install with napari, and open it with the sample data"
+	@echo "make test        install with all tools; lint, check types and layers, test"
+	@echo "make check-slow  the tests that take minutes"
+	@echo "make bench       parity and real tissue (needs PROTOSEG_DATA)"
+	@echo "make lint        what make test does before testing"
+
+demo: $(VENV)/installed-base
+	$(BIN)/protoseg demo
+
+app: $(VENV)/installed-app
+	$(BIN)/python -m napari_protoseg.plugin
+
+test: lint
+	xvfb-run -a $(BIN)/pytest
+
+check-slow: $(VENV)/installed-dev
+	xvfb-run -a $(BIN)/pytest -m slow
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/installed-base
+	@test -d "$$PROTOSEG_DATA" || { echo "Set PROTOSEG_DATA to the folder of the data." >&2; exit 1; }
+	$(BIN)/python benchmarks/check_parity.py "$$PROTOSEG_DATA"/parity/*.npz
+	$(BIN)/python benchmarks/real_tissue.py lung
+	$(BIN)/python benchmarks/real_tissue.py colon
+
+# A file in the environment says that a set of requirements is installed.
+EXTRAS_base :=
+EXTRAS_app := [pyqt5]
+EXTRAS_dev := [pyqt5,dev]
+
+$(VENV)/pyvenv.cfg:
+	.ci/create-environment $(VENV)
+
+$(VENV)/installed-%: $(VENV)/pyvenv.cfg pyproject.toml
+	$(BIN)/pip install --disable-pip-version-check --editable '.$(EXTRAS_$*)'
+	touch $@
+
+$(VENV)/installed-app: | screen
+$(VENV)/installed-dev: | virtual-screen
+
+.PHONY: screen virtual-screen
+screen:
+	.ci/screen-libraries
+
+virtual-screen:
+	.ci/screen-libraries virtual

@@ -1,0 +1,1 @@
+"""The prototype bank: candidates, clustering, prototypes, and their file."""

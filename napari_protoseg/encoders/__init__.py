@@ -1,0 +1,1 @@
+"""Frozen feature encoders, their weights and licences, and the cache of their results."""

@@ -1,0 +1,253 @@
+"""A cache of encoder results on disk: blocks of images in Zarr, oldest out first.
+
+Layout: ``<folder>/<kind>-<fingerprint of the encoder>/<block>``, where a block is one Zarr v3
+array of up to 64 images with results of one shape, and lists their content hashes in its
+attributes. A block is written aside and renamed, so it is complete or absent; checksums
+tell a damaged one, which is removed and computed again. Everything here may be deleted at
+any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import Crc32cCodec
+
+from napari_protoseg.encoders.identity import EncoderIdentity
+from napari_protoseg.storage import storage_errors
+
+BLOCK_IMAGES = 64
+"""Most images of one block."""
+
+BLOCK_BYTES = 2**25
+"""Size in bytes at which a block is closed, however few images it holds."""
+
+# What Zarr raises over files that are damaged or not Zarr's; FileNotFoundError where another
+# process has removed the block for its own budget.
+_DAMAGED = (ValueError, KeyError, TypeError, RuntimeError, IndexError, FileNotFoundError)
+
+
+Features = NDArray[np.float32 | np.float16]
+"""Results as the cache keeps them."""
+
+
+class FeatureKind(Enum):
+    """What is kept of an image: its embedding, or its whole feature map."""
+
+    EMBEDDING = "embedding"
+    DENSE = "dense"
+
+    @property
+    def dtype(self) -> np.dtype[np.float32] | np.dtype[np.float16]:
+        """Type of the cached numbers."""
+        return _DTYPES[self]
+
+
+_DTYPES: dict[FeatureKind, np.dtype[np.float32] | np.dtype[np.float16]] = {
+    FeatureKind.EMBEDDING: np.dtype(np.float32),
+    FeatureKind.DENSE: np.dtype(np.float16),
+}
+
+
+class FeatureCache:
+    """A folder of cached encoder results with a size budget.
+
+    Parameters
+    ----------
+    folder
+        Made at the first write.
+    budget_bytes
+        When a write makes the files of all sets larger than this, the oldest blocks go.
+    """
+
+    def __init__(self, folder: Path, budget_bytes: int) -> None:
+        self.folder = folder
+        self.budget_bytes = budget_bytes
+
+    def results(self, encoder: EncoderIdentity, kind: FeatureKind) -> CachedResults:
+        """Open the results of one encoder and kind, whether or not there are any yet."""
+        return CachedResults(self, self.folder / f"{kind.value}-{encoder.fingerprint}", kind)
+
+    def evict(self) -> None:
+        """Remove the oldest blocks, of whatever encoder, until the budget is kept.
+
+        Raises
+        ------
+        StorageError
+        """
+        with storage_errors(self.folder):
+            # Unfinished blocks of a killed process are found too: nobody else removes them.
+            blocks = sorted(self.folder.glob("*/*"), key=lambda b: (b.stat().st_mtime_ns, b.name))
+            sizes = [sum(f.stat().st_size for f in b.rglob("*") if f.is_file()) for b in blocks]
+            total = sum(sizes)
+            for block, size in zip(blocks, sizes, strict=True):
+                if total <= self.budget_bytes:
+                    return
+                _remove(block)
+                total -= size
+
+
+@dataclass(frozen=True)
+class _Block:
+    folder: Path
+    array: zarr.Array[Any]
+
+
+@dataclass(frozen=True)
+class _Place:
+    block: _Block
+    row: int
+
+
+class CachedResults:
+    """The results of one encoder and kind, by the content hash of the image.
+
+    Parameters
+    ----------
+    cache
+        Whose budget counts.
+    folder
+        Of the blocks.
+    kind
+        Decides the type of the numbers.
+    """
+
+    def __init__(self, cache: FeatureCache, folder: Path, kind: FeatureKind) -> None:
+        self._cache = cache
+        self._folder = folder
+        self._kind = kind
+        self._places: dict[str, _Place] = {}
+        with storage_errors(folder):
+            blocks = sorted(b for b in folder.glob("*") if not b.name.startswith("."))
+        for block in blocks:
+            self._index(block)
+
+    def __contains__(self, content_hash: str) -> bool:
+        """Tell whether a block lists the image; `read` may still find it damaged."""
+        return content_hash in self._places
+
+    def read(self, content_hash: str) -> Features | None:
+        """Return the result of one image, or None where it is not there (any more).
+
+        Returns
+        -------
+        Array
+            float32 (d,) for embeddings, float16 (d, h, w) for dense features.
+
+        Raises
+        ------
+        StorageError
+            The cache cannot be read, or a damaged block cannot be removed.
+        """
+        place = self._places.get(content_hash)
+        return None if place is None else self._load(place.block, place.row)
+
+    def read_many(self, content_hashes: Iterable[str]) -> dict[str, Features]:
+        """Return those results that are there, reading each block once.
+
+        All are in memory at once: for embeddings, not for dense features. Errors are those
+        of `read`.
+        """
+        places = {h: self._places[h] for h in content_hashes if h in self._places}
+        blocks = {
+            block.folder: self._load(block)
+            for block in {place.block.folder: place.block for place in places.values()}.values()
+        }
+        return {
+            content_hash: results[place.row]
+            for content_hash, place in places.items()
+            if (results := blocks[place.block.folder]) is not None
+        }
+
+    def write(self, content_hashes: Sequence[str], results: Features) -> None:
+        """Keep `results`, one row per image, as one block; then keep the budget.
+
+        Parameters
+        ----------
+        content_hashes
+            At most `BLOCK_IMAGES`.
+        results
+            (n, ...) of one row per hash, finite.
+
+        Raises
+        ------
+        StorageError
+            The disk is full or not writable; nothing of the block is left.
+        """
+        listed = "\n".join([*content_hashes, str(results.shape)])
+        block = self._folder / hashlib.sha256(listed.encode()).hexdigest()[:16]
+        with storage_errors(block):
+            aside = self._folder / f".{block.name}.{os.getpid()}"
+            try:
+                _remove(aside)
+                aside.mkdir(parents=True)
+                array = zarr.create_array(
+                    store=aside,
+                    shape=results.shape,
+                    dtype=self._kind.dtype,
+                    chunks=(1, *results.shape[1:]),
+                    shards=results.shape,
+                    compressors=Crc32cCodec(),
+                    fill_value=np.nan,
+                    attributes={"content_hashes": list(content_hashes)},
+                    overwrite=True,
+                )
+                array[:] = results.astype(self._kind.dtype)
+                _remove(block)
+                # Not synced: after a loss of power, checksums tell what did not reach the disk.
+                aside.rename(block)
+            finally:
+                _remove(aside)
+        self._cache.evict()
+        if block.exists():
+            self._index(block)
+
+    def _index(self, block: Path) -> None:
+        """Take up the images that `block` lists; remove it where it is none of ours."""
+        with storage_errors(block):
+            try:
+                array = zarr.open_array(block, mode="r")
+                hashes = array.attrs["content_hashes"]
+            except _DAMAGED:
+                hashes = None
+            if (
+                isinstance(hashes, list)
+                and len(hashes) == array.shape[0]
+                and array.dtype == self._kind.dtype
+            ):
+                opened = _Block(block, array)
+                self._places |= {str(h): _Place(opened, row) for row, h in enumerate(hashes)}
+            else:
+                _remove(block)
+
+    def _load(self, block: _Block, row: int | slice = slice(None)) -> Features | None:
+        """Read one row of a block, or all; remove the block where it is damaged."""
+        with storage_errors(block.folder):
+            try:
+                result = np.asarray(block.array[row])
+            except _DAMAGED:
+                result = np.array(np.nan)
+            # A missing chunk reads as the fill value, which is not a number.
+            if np.isfinite(result).all():
+                return result
+            self._places = {h: p for h, p in self._places.items() if p.block is not block}
+            _remove(block.folder)
+        return None
+
+
+def _remove(block: Path) -> None:
+    """Remove a block, or whatever else stands in its place, if it is there."""
+    if block.is_dir() and not block.is_symlink():
+        shutil.rmtree(block)
+    else:
+        block.unlink(missing_ok=True)

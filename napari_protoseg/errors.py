@@ -1,0 +1,69 @@
+"""Typed errors: each names what is wrong, where, and the way out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class ProtosegError(Exception):
+    """Base of every error that this package raises for a person to read.
+
+    Parameters
+    ----------
+    what
+        What is wrong, as a clause without a final full stop.
+    where
+        The file, folder, class or option concerned.
+    remedy
+        What to do about it, as a sentence.
+    """
+
+    def __init__(self, what: str, *, where: str | Path, remedy: str) -> None:
+        super().__init__(f"{where}: {what}. {remedy}")
+        self.what = what
+        self.where = str(where)
+        self.remedy = remedy
+
+
+class SchemaError(ProtosegError):
+    """A class schema is malformed, or two schemas do not fit together."""
+
+
+class ImageError(ProtosegError):
+    """An image cannot be read, or is not what the method works on."""
+
+
+class LabelError(ProtosegError):
+    """Image-level labels are missing, malformed or ambiguous."""
+
+
+class ProjectError(ProtosegError):
+    """A project folder is missing, damaged, newer than this program, or incomplete."""
+
+
+class WeightsError(ProtosegError):
+    """Weights of a network are missing, unsafe to read, or of another network."""
+
+
+class BankError(ProtosegError):
+    """A prototype bank cannot be built, or does not fit its use."""
+
+
+class CheckpointError(ProtosegError):
+    """A checkpoint is damaged, or belongs to another schema, bank or configuration."""
+
+
+class TrainingError(ProtosegError):
+    """Training cannot start or go on."""
+
+
+class EvaluationError(ProtosegError):
+    """Predictions and masks cannot be compared."""
+
+
+class ExportError(ProtosegError):
+    """An export would overwrite something, or cannot express the masks."""
+
+
+class StorageError(ProtosegError):
+    """The disk is full, or a place cannot be written or read."""

@@ -1,0 +1,1 @@
+"""Masks compared with the truth, under a protocol that is named beside every figure."""

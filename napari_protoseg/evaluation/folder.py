@@ -1,0 +1,173 @@
+"""Comparing a folder of predicted masks with a folder of true ones, one image at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_protoseg.errors import EvaluationError, ImageError
+from napari_protoseg.evaluation.protocol import MaskCodes, Protocol, class_positions
+from napari_protoseg.evaluation.scores import Counts, Evaluation, Scores, TrivialScores
+from napari_protoseg.evaluation.trivial import TRIVIAL
+from napari_protoseg.events import Job, Notice, Progress, Request, Severity
+from napari_protoseg.images.reading import read_mask
+from napari_protoseg.schema import ClassSchema
+from napari_protoseg.storage import storage_errors
+
+
+@dataclass(frozen=True)
+class MaskPair:
+    """A true mask and what was predicted for it.
+
+    Parameters
+    ----------
+    name
+        Path of both below their folders, with forward slashes and the suffix.
+    truth, prediction
+        Class positions of one shape; the number of classes is background or unlabelled.
+    """
+
+    name: str
+    truth: NDArray[np.uint8]
+    prediction: NDArray[np.uint8]
+
+
+def evaluate_folder(
+    predictions: Path,
+    masks: Path,
+    schema: ClassSchema,
+    image_labels: Mapping[str, tuple[int, ...]] | None,
+    protocol: Protocol,
+) -> Job[Evaluation]:
+    """Compare predicted with true masks of the same name; memory holds one image at a time.
+
+    Parameters
+    ----------
+    predictions, masks
+        Folders of indexed or grey PNGs, searched with their subfolders. Predictions without
+        a true mask are left out, which a notice says.
+    schema
+        The classes that both hold.
+    image_labels
+        For each mask, by its path below `masks` with forward slashes and the suffix, its true
+        label: 1, 0 or -1 for each class. They make the trivial predictions; None: without.
+    protocol
+        The rules. Its `labels` are the caller's word on how the predictions came about.
+
+    Returns
+    -------
+    The figures; when asked to stop, those of the images seen until then.
+
+    Raises
+    ------
+    EvaluationError
+        A prediction or label is missing, the sizes of a pair differ, a file cannot be read
+        or holds an unknown value, or there are no masks.
+    """
+    names = mask_names(masks)
+    if not names:
+        raise EvaluationError("holds no PNG", where=masks, remedy="Give the folder of true masks.")
+    extra = len(set(mask_names(predictions)) - set(names))
+    if extra:
+        yield Notice(f"{extra} predictions have no true mask; left out.", Severity.WARNING)
+    classes, background = len(schema.classes), protocol.background
+    kinds = () if image_labels is None else tuple(TRIVIAL)
+    counts = Counts.none(classes, background)
+    trivial = dict.fromkeys(kinds, counts)
+    seen = 0
+    while seen < len(names):
+        if (yield Progress("Comparing masks", seen, len(names))) is Request.STOP:
+            break
+        pair = read_pair(predictions, masks, names[seen], schema, protocol)
+        counts += Counts.of(pair.truth, pair.prediction, classes, background)
+        if image_labels is not None:
+            label = _label(image_labels, pair.name, classes)
+            for kind in kinds:
+                guess = TRIVIAL[kind]((pair.truth.shape[0], pair.truth.shape[1]), label)
+                trivial[kind] += Counts.of(pair.truth, guess, classes, background)
+        seen += 1
+    else:
+        yield Progress("Comparing masks", seen, seen)
+    return Evaluation(
+        protocol=protocol,
+        protocol_name=protocol.name,
+        images=seen,
+        images_in_all=len(names),
+        scores=Scores.of(counts, schema),
+        trivial=tuple(
+            TrivialScores(prediction=kind, scores=Scores.of(trivial[kind], schema))
+            for kind in kinds
+        ),
+    )
+
+
+def mask_names(folder: Path) -> list[str]:
+    """List the PNGs of a folder and its subfolders, hidden ones left out, as sorted paths.
+
+    Raises
+    ------
+    StorageError
+        The folder is missing or cannot be read.
+    """
+    with storage_errors(folder):
+        next(folder.iterdir(), None)
+        paths = (path.relative_to(folder) for path in folder.rglob("*"))
+        return sorted(
+            path.as_posix()
+            for path in paths
+            if path.suffix.lower() == ".png" and not any(p.startswith(".") for p in path.parts)
+        )
+
+
+def read_pair(
+    predictions: Path, masks: Path, name: str, schema: ClassSchema, protocol: Protocol
+) -> MaskPair:
+    """Read a true mask and its prediction; parameters and errors as `evaluate_folder`."""
+    if not (predictions / name).is_file():
+        raise EvaluationError(
+            "no prediction for this mask",
+            where=predictions / name,
+            remedy="Predict every image that has a mask, or leave its mask out.",
+        )
+    truth = _read(masks / name, schema, protocol.mask_codes)
+    prediction = _read(predictions / name, schema, protocol.prediction_codes)
+    if truth.shape != prediction.shape:
+        raise EvaluationError(
+            f"{_size(prediction)} pixels, but the true mask has {_size(truth)}",
+            where=predictions / name,
+            remedy="Predict at the size of the true mask.",
+        )
+    return MaskPair(name, truth, prediction)
+
+
+def _read(path: Path, schema: ClassSchema, codes: MaskCodes) -> NDArray[np.uint8]:
+    try:
+        mask = read_mask(path)
+    except ImageError as error:
+        raise EvaluationError(error.what, where=path, remedy=error.remedy) from error
+    return class_positions(mask, schema, codes, where=path)
+
+
+def _size(mask: NDArray[np.uint8]) -> str:
+    return f"{mask.shape[1]} x {mask.shape[0]}"
+
+
+def _label(image_labels: Mapping[str, tuple[int, ...]], name: str, classes: int) -> tuple[int, ...]:
+    label = image_labels.get(name)
+    if label is None:
+        raise EvaluationError(
+            "no image-level label for this mask",
+            where=name,
+            remedy="Label every image that has a mask, or evaluate without labels.",
+        )
+    if len(label) != classes:
+        raise EvaluationError(
+            f"a label of {len(label)} classes, not {classes}",
+            where=name,
+            remedy="Give one value for each class, in the order of the classes.",
+        )
+    return label

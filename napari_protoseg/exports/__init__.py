@@ -1,0 +1,1 @@
+"""Masks written for other programs and for people to look at."""

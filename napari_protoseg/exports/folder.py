@@ -1,0 +1,123 @@
+"""A folder that appears complete or not at all, and the masks that go into one."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_protoseg.errors import ExportError
+from napari_protoseg.schema import ClassSchema
+from napari_protoseg.storage import storage_errors, write_atomically
+
+
+@dataclass(frozen=True)
+class NamedMask:
+    """A mask to export.
+
+    Parameters
+    ----------
+    name
+        Of its file, without folder and suffix.
+    mask
+        Shape ``(height, width)``, uint8: 0 unlabelled, k class id k.
+    """
+
+    name: str
+    mask: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A finished export: its folder and how many images it holds."""
+
+    folder: Path
+    images: int
+
+
+@contextmanager
+def staging(out: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `out`, gone afterwards unless `publish` has moved it there.
+
+    Raises
+    ------
+    ExportError
+        `out` is a file, or holds something.
+    StorageError
+    """
+    with storage_errors(out):
+        place = _vacant(out)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".export.", dir=place.parent) as temporary:
+            folder = Path(temporary) / place.name
+            folder.mkdir()
+            yield folder
+
+
+def publish(staged: Path, out: Path) -> None:
+    """Give a folder of `staging` its place; errors as there."""
+    with storage_errors(out):
+        place = _vacant(out)
+        if place.exists():
+            place.rmdir()
+        staged.rename(place)
+
+
+def take_name(name: str, taken: set[str]) -> None:
+    """Add a file name to those `taken`.
+
+    Raises
+    ------
+    ExportError
+        It is taken, be it in other case (some disks see no difference), or no file name.
+    """
+    if not name.strip(". ") or any(mark in name for mark in '/\\:*?"<>|') or not name.isprintable():
+        raise ExportError(
+            "not a file name on every system",
+            where=repr(name),
+            remedy='Rename the image, without any of / \\ : * ? " < > | and control characters.',
+        )
+    if name.casefold() in taken:
+        raise ExportError(
+            "two images would get this name",
+            where=repr(name),
+            remedy="Rename one of them, or export them apart.",
+        )
+    taken.add(name.casefold())
+
+
+def write_classes(path: Path, schema: ClassSchema, values: list[int], unlabelled: int) -> None:
+    """Write a JSON file that says what each mask value means.
+
+    Parameters
+    ----------
+    values
+        Of each class, in schema order.
+    unlabelled
+        Value of pixels without a class.
+    """
+    content = {
+        "unlabelled": unlabelled,
+        "classes": [
+            {"value": value, "id": c.id, "name": c.name, "color": c.color}
+            for value, c in zip(values, schema.classes, strict=True)
+        ],
+        "schema_fingerprint": schema.fingerprint,
+    }
+    write_atomically(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def _vacant(out: Path) -> Path:
+    """Return `out` with links followed, once it is known to be absent or an empty folder."""
+    place = out.resolve()
+    if place.exists() and not place.is_dir():
+        raise ExportError("not a folder", where=out, remedy="Choose a new or empty folder.")
+    if place.exists() and any(place.iterdir()):
+        raise ExportError("the folder is not empty", where=out, remedy="Choose an empty folder.")
+    return place

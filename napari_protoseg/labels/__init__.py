@@ -1,0 +1,1 @@
+"""Reading image-level labels from file names, tables and folders."""

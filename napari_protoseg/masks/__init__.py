@@ -1,0 +1,1 @@
+"""From prototype maps to class maps to masks, by a saved recipe."""

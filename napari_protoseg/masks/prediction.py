@@ -1,0 +1,180 @@
+"""From images to class maps and masks, by a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from skimage.filters import threshold_otsu
+from torch import Tensor
+
+from napari_protoseg.images.tissue import glass_mask
+from napari_protoseg.masks.class_maps import fuse, stage_class_maps
+from napari_protoseg.masks.recipe import Background, LabelCondition, Recipe
+from napari_protoseg.masks.windows import DEFAULT_WINDOWS, Windows, pad_to_stride, prototype_maps
+from napari_protoseg.network.maps import MapModel
+from napari_protoseg.schema import UNLABELLED
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a model says of a batch of images.
+
+    Parameters
+    ----------
+    class_maps
+        float32 ``(B, N, H, W)`` in 0..1.
+    probabilities
+        That a class is present in the image, float32 ``(B, N)`` in 0..1.
+    masks
+        uint8 ``(B, H, W)``: class ids, 0 unlabelled.
+    confidence
+        How far the highest class map lies above the next, float16 ``(B, H, W)`` in 0..1; 0 where
+        the mask is unlabelled.
+    """
+
+    class_maps: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
+    masks: NDArray[np.uint8]
+    confidence: NDArray[np.float16]
+
+
+class Predictor:
+    """A model with a recipe.
+
+    Parameters
+    ----------
+    model
+        Moved to `device`, in evaluation mode.
+    class_ids
+        Of the model's classes, in its order.
+    recipe
+        How maps become masks.
+    device
+        Where it computes.
+    windows
+        How large images are cut.
+    """
+
+    def __init__(
+        self,
+        model: MapModel,
+        class_ids: Sequence[int],
+        recipe: Recipe,
+        device: torch.device,
+        windows: Windows = DEFAULT_WINDOWS,
+    ) -> None:
+        self.model = model.to(device).eval()
+        self.class_ids = np.array(class_ids, dtype=np.uint8)
+        self.recipe = recipe
+        self.device = device
+        self.windows = windows
+
+    def with_margin(self, margin: float) -> Predictor:
+        """Return the same with the margin of the background rule set."""
+        recipe = self.recipe.model_copy(update={"margin": margin})
+        return Predictor(self.model, self.class_ids.tolist(), recipe, self.device, self.windows)
+
+    @torch.inference_mode()
+    def predict(
+        self, images: NDArray[np.uint8], labels: NDArray[np.int8] | None = None
+    ) -> Prediction:
+        """Predict a batch of images of one size.
+
+        Parameters
+        ----------
+        images
+            ``(B, H, W, 3)``, RGB.
+        labels
+            ``(B, N)``: 1 present, 0 absent, -1 unknown; used where the recipe takes given
+            labels, None for all unknown.
+        """
+        pixels = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
+        height, width = images.shape[1:3]
+        padded = pad_to_stride(
+            pixels.permute(0, 3, 1, 2).to(torch.float32) / 255, max(self.model.strides)
+        )
+        maps = prototype_maps(self.model, padded, self.windows)
+        logits = self.model.class_logits(self.model.prototype_logits(maps[-1]))
+        gate = self._gate(logits, labels)
+        views = [self._class_maps(maps, gate, padded.shape[2:])]
+        views += [
+            self._view(padded, gate, flip=flip, intensity=intensity)
+            for flip in ((False, True) if self.recipe.flip else (False,))
+            for intensity in self.recipe.intensities
+            if flip or intensity != 1.0
+        ]
+        class_maps = torch.stack(views).mean(0)[:, :, :height, :width].cpu().numpy()
+        masks, confidence = self.masks(class_maps, images)
+        return Prediction(class_maps, logits.sigmoid().cpu().numpy(), masks, confidence)
+
+    def masks(
+        self, class_maps: NDArray[np.float32], images: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
+        """Turn class maps ``(B, N, H, W)`` into masks and confidence, each ``(B, H, W)``."""
+        ordered = np.sort(class_maps, axis=1)
+        highest = ordered[:, -1]
+        second = ordered[:, -2] if ordered.shape[1] > 1 else np.zeros_like(highest)
+        labelled = highest > 0
+        if self.recipe.background is Background.WHITE:
+            labelled &= ~np.stack([glass_mask(image) for image in images])
+        if self.recipe.background is Background.MARGIN:
+            labelled &= highest >= (self.recipe.margin or 0.0)
+        winners = self.class_ids[class_maps.argmax(1)]
+        masks = np.where(labelled, winners, np.uint8(UNLABELLED))
+        confidence = np.where(labelled, highest - second, 0)
+        return masks, confidence.astype(np.float16)
+
+    def _gate(self, logits: Tensor, labels: NDArray[np.int8] | None) -> Tensor:
+        if self.recipe.labels is LabelCondition.PREDICTED:
+            most_probable = logits == logits.amax(1, keepdim=True)
+            return ((logits > 0) | most_probable).float()
+        if self.recipe.labels is LabelCondition.NONE or labels is None:
+            return torch.ones_like(logits)
+        return torch.from_numpy(labels != 0).to(logits)
+
+    def _view(self, padded: Tensor, gate: Tensor, *, flip: bool, intensity: float) -> Tensor:
+        """Return the class maps of the image as it looks mirrored, brighter or darker."""
+        view = (padded * intensity).clamp(max=1)
+        view = view.flip(3) if flip else view
+        maps = prototype_maps(self.model, view, self.windows)
+        class_maps = self._class_maps(maps, gate, padded.shape[2:])
+        return class_maps.flip(3) if flip else class_maps
+
+    def _class_maps(self, maps: Sequence[Tensor], gate: Tensor, size: Sequence[int]) -> Tensor:
+        weights = np.array(self.recipe.stage_weights[-len(maps) :])
+        stages = [
+            stage_class_maps(
+                stage,
+                self.model.class_positions,
+                gate,
+                self.recipe.merge,
+                (size[0], size[1]),
+                self.recipe.normalisation,
+            )
+            for stage in maps
+        ]
+        # A model with fewer stages than weights still gives maps in 0..1.
+        return fuse(stages, (weights / weights.sum()).tolist())
+
+
+def learn_margin(class_maps: Iterable[NDArray[np.float32]]) -> float:
+    """Find the threshold between low and high values of the highest class map (Otsu 1979).
+
+    Parameters
+    ----------
+    class_maps
+        ``(N, H, W)`` in 0..1, of some training images.
+
+    Returns
+    -------
+    float
+        In 0..1; 0 where all values are alike.
+    """
+    values = np.concatenate([maps.max(0)[::4, ::4].ravel() for maps in class_maps])
+    threshold: Any = threshold_otsu  # scikit-image carries no types
+    return float(threshold(values)) if np.ptp(values) > 0 else 0.0

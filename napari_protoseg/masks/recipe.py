@@ -1,0 +1,102 @@
+"""The mask recipe: everything between prototype maps and masks, as one saved object."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from napari_protoseg.errors import ProjectError
+from napari_protoseg.network.reduction import Merge
+from napari_protoseg.storage import storage_errors
+
+
+class LabelCondition(StrEnum):
+    """Which classes a mask may use."""
+
+    GIVEN = "given"
+    """Those that the image-level label does not exclude: an unknown class is allowed."""
+    PREDICTED = "predicted"
+    """Those that the model itself finds in the image, at least the most probable one."""
+    NONE = "none"
+    """All."""
+
+
+class Normalisation(StrEnum):
+    """How class maps of different classes are made comparable."""
+
+    MIN_MAX = "min-max"
+    """Each map is scaled to 0..1 over the image."""
+    SIGMOID = "sigmoid"
+    """Each value becomes the probability that its logit stands for."""
+
+
+class Background(StrEnum):
+    """Which pixels stay unlabelled, beside those that no class claims."""
+
+    OFF = "off"
+    WHITE = "white"
+    """Glass: near-white pixels."""
+    MARGIN = "margin"
+    """Pixels whose highest class map lies below a threshold, which is learned by Otsu's method
+    from the training images where it is not given."""
+
+
+class Recipe(BaseModel):
+    """How prototype maps become a mask.
+
+    Parameters
+    ----------
+    stage_weights
+        Of the stages, the last ones where a model has fewer.
+    merge
+        How the prototypes of a class make one map.
+    normalisation
+        How the maps of the classes are made comparable.
+    labels
+        Which classes a mask may use.
+    background
+        Which pixels stay unlabelled.
+    margin
+        Threshold of `Background.MARGIN`, 0..1; None to learn it.
+    flip
+        Average over the image and its mirror image.
+    intensities
+        Average over the image's intensities times these.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stage_weights: tuple[float, ...] = (0.3, 0.3, 0.4)
+    merge: Merge = Merge.SOFTMAX
+    normalisation: Normalisation = Normalisation.MIN_MAX
+    labels: LabelCondition = LabelCondition.GIVEN
+    background: Background = Background.OFF
+    margin: float | None = Field(default=None, ge=0, le=1)
+    flip: bool = True
+    intensities: tuple[float, ...] = (1.0,)
+
+    @classmethod
+    def read(cls, path: Path) -> Recipe:
+        """Read a recipe from a JSON file.
+
+        Raises
+        ------
+        StorageError, ProjectError
+        """
+        with storage_errors(path):
+            content = path.read_bytes()
+        try:
+            return cls.model_validate_json(content)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise ProjectError(
+                f"not a mask recipe: {'.'.join(map(str, first['loc']))}: {first['msg']}",
+                where=path,
+                remedy="Give a recipe as `protoseg predict` writes it beside the masks.",
+            ) from error
+
+
+REFERENCE = Recipe(intensities=(0.9, 1.0, 1.1))
+"""The recipe of the released code."""

@@ -1,0 +1,1 @@
+"""The classification network, its baselines, and the losses that it is trained with."""

@@ -1,0 +1,73 @@
+"""The prototype network: class activation maps that are similarities to a bank of prototypes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from napari_protoseg.network.backbones import Backbone
+from napari_protoseg.network.maps import MapModel
+
+STAGES = (1, 2, 3)
+"""The stages that give maps, counted from 0: the first has weight 0 in loss and recipe."""
+
+_INITIAL_SCALE = 1 / 0.07
+
+
+def adapter(width: int, stage_width: int) -> nn.Sequential:
+    """Make the network that brings a prototype of `width` to the `stage_width` of a stage."""
+    hidden = max(width // 2, 1)
+    return nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, stage_width))
+
+
+class PrototypeNetwork(MapModel):
+    """Maps ``g_s <E_s(p) / |E_s(p)|, A_s(l_k)>`` of stages s, pixels p and prototypes k.
+
+    PBIP, arXiv 2503.12068: E the backbone, A an adapter for each stage, l the prototypes, g a
+    learnable scale.
+
+    Parameters
+    ----------
+    backbone
+        Gives E.
+    prototypes
+        ``(P, d)``; fixed.
+    class_positions, classes
+        As for `MapModel`.
+    cosine
+        Normalise the adapted prototype too, so that a map is a scaled cosine.
+    """
+
+    prototypes: Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        prototypes: Tensor,
+        class_positions: Sequence[int],
+        classes: int,
+        *,
+        cosine: bool,
+    ) -> None:
+        super().__init__(class_positions, classes, [backbone.strides[s] for s in STAGES])
+        self.backbone = backbone
+        self.cosine = cosine
+        self.register_buffer("prototypes", prototypes)
+        width = prototypes.shape[1]
+        self.adapters = nn.ModuleList(adapter(width, backbone.widths[s]) for s in STAGES)
+        self.scales = nn.Parameter(torch.full((len(STAGES),), _INITIAL_SCALE))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the prototype maps of the last three stages."""
+        features = self.backbone(images)
+        maps = []
+        for stage, adapt, scale in zip(STAGES, self.adapters, self.scales, strict=True):
+            adapted = adapt(self.prototypes)
+            if self.cosine:
+                adapted = F.normalize(adapted, dim=1)
+            pixels = F.normalize(features[stage], dim=1)
+            maps.append(scale * torch.einsum("bchw,pc->bphw", pixels, adapted))
+        return tuple(maps)

@@ -1,0 +1,64 @@
+"""Dilated depthwise convolutions, computed as plain ones over interleaved grids.
+
+A convolution with dilation d sees, from each pixel, only the pixels whose coordinates differ by
+multiples of d: d x d separate grids. Convolving each grid without dilation gives the same numbers
+and uses the fast kernels that exist for that case only; on a CPU the backward pass of a
+depthwise convolution is several times faster (`benchmarks/dilation.py`).
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+
+class InterleavedConv2d(nn.Conv2d):
+    """A depthwise, dilated convolution of stride 1 that keeps the size of its input."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (name of the base class)
+        """Convolve ``(B, C, H, W)``, zero-padded to the same size."""
+        batch, channels, height, width = input.shape
+        d = self.dilation[0]
+        padded = F.pad(input, (0, -width % d, 0, -height % d))
+        rows, columns = padded.shape[2] // d, padded.shape[3] // d
+        grids = padded.view(batch, channels, rows, d, columns, d).permute(3, 5, 0, 1, 2, 4)
+        grids = grids.reshape(d * d * batch, channels, rows, columns)
+        half = self.kernel_size[0] // 2
+        out = F.conv2d(grids, self.weight, self.bias, padding=half, groups=self.groups)
+        out = out.view(d, d, batch, channels, rows, columns).permute(2, 3, 4, 0, 5, 1)
+        return out.reshape(batch, channels, rows * d, columns * d)[:, :, :height, :width]
+
+
+def interleave_dilated(module: nn.Module) -> None:
+    """Exchange, in place, every convolution within `module` that `InterleavedConv2d` can be."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.Conv2d) and _is_eligible(child):
+            exchanged = InterleavedConv2d(
+                child.in_channels,
+                child.out_channels,
+                child.kernel_size,  # type: ignore[arg-type]
+                dilation=child.dilation,  # type: ignore[arg-type]
+                groups=child.groups,
+                bias=child.bias is not None,
+            )
+            exchanged.load_state_dict(child.state_dict())
+            setattr(module, name, exchanged)
+        else:
+            interleave_dilated(child)
+
+
+def _is_eligible(convolution: nn.Conv2d) -> bool:
+    size, dilation = convolution.kernel_size[0], convolution.dilation[0]
+    keeps_size = convolution.padding in ("same", (dilation * (size // 2),) * 2) or (
+        # timm's TensorFlow-style padding is computed from the input, and symmetric at stride 1
+        type(convolution).__name__ == "Conv2dSame"
+    )
+    return (
+        convolution.groups == convolution.in_channels == convolution.out_channels
+        and convolution.stride == (1, 1)
+        and convolution.dilation == (dilation, dilation)
+        and dilation > 1
+        and convolution.kernel_size == (size, size)
+        and size % 2 == 1
+        and keeps_size
+    )

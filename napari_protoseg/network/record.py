@@ -1,0 +1,53 @@
+"""What a model is, beside its weights: enough to build it again anywhere."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+from napari_protoseg.encoders.identity import EncoderIdentity
+from napari_protoseg.schema import ClassSchema
+
+
+class ModelKind(StrEnum):
+    """Which model."""
+
+    PROTOTYPES = "prototypes"
+    EVIDENCE = "evidence"
+    PLAIN_CAM = "plain-cam"
+
+
+class ModelRecord(BaseModel):
+    """What a checkpoint says of its model.
+
+    Parameters
+    ----------
+    kind
+        Which model it is.
+    classes
+        Its classes.
+    class_positions
+        Position in the schema of the class of each prototype.
+    backbone
+        Name of the backbone; None for the frozen evidence.
+    cosine
+        As in `PrototypeNetwork`.
+    encoder
+        Encoder of the prototypes; None for a plain class activation map.
+    bank
+        Fingerprint of the bank; None for a plain class activation map.
+    micrometres_per_pixel
+        Median pixel size of the images that it was trained on, None where not known.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: ModelKind
+    classes: ClassSchema
+    class_positions: tuple[int, ...]
+    backbone: str | None = None
+    cosine: bool = False
+    encoder: EncoderIdentity | None = None
+    bank: str | None = None
+    micrometres_per_pixel: float | None = None

@@ -1,0 +1,54 @@
+"""Sample data for napari: synthetic tissue of several cases, and where each class is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_protoseg.schema import UNLABELLED
+from napari_protoseg.synthesis.sample import SAMPLE_SEED
+from napari_protoseg.synthesis.tiles import synthesize_tile
+from napari_protoseg.synthesis.tissue import TISSUE_SCHEMA
+
+_CASES = 3
+_TILES_OF_A_CASE = 4
+
+LayerData = tuple[NDArray[np.uint8], dict[str, Any], str]
+"""Data, keyword arguments and type of a napari layer."""
+
+
+def sample_tissue() -> list[LayerData]:
+    """Return a mosaic of synthetic tiles and its exact mask; each row of tiles is one case.
+
+    Returns
+    -------
+    An image layer (H, W, 3), uint8, RGB, and a labels layer (H, W), uint8, whose value k is
+    class id k and whose 0 is glass.
+    """
+    rows = [
+        [synthesize_tile(SAMPLE_SEED, case, tile) for tile in range(_TILES_OF_A_CASE)]
+        for case in range(_CASES)
+    ]
+    image = np.vstack([np.hstack([tile.image for tile in row]) for row in rows])
+    mask = np.vstack([np.hstack([tile.mask for tile in row]) for row in rows])
+    classes = TISSUE_SCHEMA.classes
+    colormap = {None: "transparent", UNLABELLED: "transparent"} | {c.id: c.color for c in classes}
+    features = {
+        "index": [UNLABELLED, *(c.id for c in classes)],
+        "class": ["glass", *(c.name for c in classes)],
+    }
+    return [
+        (image, {"name": "Synthetic tissue", "rgb": True}, "image"),
+        (
+            mask,
+            {
+                "name": "Classes",
+                "colormap": colormap,
+                "features": features,
+                "opacity": 0.4,
+            },
+            "labels",
+        ),
+    ]

@@ -1,0 +1,184 @@
+"""Masks, confidences and origins as Zarr arrays, one of each for every image size."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.abc.buffer import Buffer
+from zarr.storage import LocalStore
+
+from napari_protoseg.errors import ProjectError
+from napari_protoseg.storage import storage_errors, write_atomically
+
+_CHUNK = 512
+_SHARD_PIXELS = 16 * 224 * 224
+_MOST_IN_A_SHARD = 64
+
+# Name of a group, type of its arrays, and the fill value, which stands in no mask.
+_GROUPS: tuple[tuple[str, str, float], ...] = (
+    ("masks", "uint8", 255),
+    ("confidence", "float16", float("nan")),
+    ("origins", "uint8", 255),
+)
+
+
+@dataclass(frozen=True)
+class MaskArrays:
+    """Mask, confidence and origins of one image, each ``(height, width)``."""
+
+    mask: NDArray[np.uint8]
+    confidence: NDArray[np.float16]
+    origins: NDArray[np.uint8]
+
+    @property
+    def parts(self) -> tuple[NDArray[Any], ...]:
+        """The three arrays in the order of their groups."""
+        return self.mask, self.confidence, self.origins
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the bytes of the three arrays, hexadecimal."""
+        digest = hashlib.sha256()
+        for part in self.parts:
+            digest.update(np.ascontiguousarray(part, dtype=part.dtype.newbyteorder("<")).data)
+        return digest.hexdigest()
+
+
+def array_name(height: int, width: int) -> str:
+    """Return the name of the arrays for images of this size in pixels."""
+    return f"{height}x{width}"
+
+
+def masks_per_shard(height: int, width: int) -> int:
+    """Return how many masks of this size in pixels are written as fast as one."""
+    if max(height, width) > _CHUNK:
+        return 1
+    return min(max(_SHARD_PIXELS // (height * width), 1), _MOST_IN_A_SHARD)
+
+
+class ArrayFolder:
+    """The Zarr folder of a project. Its caller sees to it that nobody else uses it at once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def write(self, rows: Sequence[int], entries: Sequence[MaskArrays]) -> None:
+        """Write `entries`, all of one size, to `rows`, and wait until the disk has them.
+
+        Parameters
+        ----------
+        rows
+            Ascending; rows past the end make the arrays grow.
+        entries
+            As many as `rows`.
+
+        Raises
+        ------
+        StorageError
+            The disk is full or cannot be written.
+        ProjectError
+            The arrays on disk are damaged.
+        """
+        height, width = entries[0].mask.shape
+        with self._errors():
+            root = zarr.open_group(_SyncedStore(self._path), mode="a", zarr_format=3)
+            for number, (name, dtype, fill) in enumerate(_GROUPS):
+                array = _writable_array(root.require_group(name), height, width, dtype, fill)
+                if rows[-1] >= array.shape[0]:
+                    per_shard = masks_per_shard(height, width)
+                    array.resize(((rows[-1] // per_shard + 1) * per_shard, height, width))
+                for start, stop in _runs(rows):
+                    block = np.stack([entry.parts[number] for entry in entries[start:stop]])
+                    array[rows[start] : rows[stop - 1] + 1] = block
+
+    def read(self, height: int, width: int, row: int) -> MaskArrays:
+        """Read what stands in `row` of the arrays for one image size in pixels.
+
+        Raises
+        ------
+        StorageError
+            The folder cannot be read.
+        ProjectError
+            The arrays on disk are missing or damaged.
+        """
+        parts: list[NDArray[Any]] = []
+        with self._errors():
+            store = LocalStore(self._path, read_only=True)
+            for name, dtype, _ in _GROUPS:
+                path = f"{name}/{array_name(height, width)}"
+                array = zarr.open_array(store, path=path, mode="r")
+                if array.shape[1:] != (height, width) or array.dtype != np.dtype(dtype):
+                    raise ProjectError(
+                        f"the array {path} has another size or type than its name says",
+                        where=self._path,
+                        remedy="Restore the project folder from a copy.",
+                    )
+                parts.append(np.asarray(array[row]))
+        return MaskArrays(*parts)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        with storage_errors(self._path):
+            try:
+                yield
+            # What zarr and its codecs raise for metadata and chunks that they cannot decode.
+            except (ValueError, TypeError, LookupError, RuntimeError) as error:
+                raise ProjectError(
+                    f"the arrays are damaged ({error})",
+                    where=self._path,
+                    remedy="Restore the project folder from a copy, or predict again.",
+                ) from error
+
+
+class _SyncedStore(LocalStore):
+    """A folder whose every file is complete or absent, and on the disk once it is set."""
+
+    def set_sync(self, key: str, value: Buffer) -> None:
+        write_atomically(self.root / key, value.to_bytes())
+
+    # Not handed to another thread: writes are one after the other, as the disk takes them.
+    async def set(self, key: str, value: Buffer) -> None:
+        self.set_sync(key, value)
+
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        if not await self.exists(key):
+            self.set_sync(key, value)
+
+
+def _writable_array(
+    group: zarr.Group, height: int, width: int, dtype: str, fill: float
+) -> zarr.Array[Any]:
+    name = array_name(height, width)
+    if name not in group:
+        per_shard = masks_per_shard(height, width)
+        chunk = (min(height, _CHUNK), min(width, _CHUNK))
+        whole = (-(-height // chunk[0]) * chunk[0], -(-width // chunk[1]) * chunk[1])
+        return group.create_array(
+            name,
+            shape=(per_shard, height, width),
+            dtype=dtype,
+            chunks=(1, *chunk),
+            shards=(per_shard, *whole),
+            fill_value=fill,
+        )
+    array = group[name]
+    if not isinstance(array, zarr.Array):
+        raise TypeError(f"{name} is a group")
+    return array
+
+
+def _runs(rows: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield the bounds of each run of consecutive numbers within `rows`."""
+    start = 0
+    for stop in range(1, len(rows) + 1):
+        if stop == len(rows) or rows[stop] != rows[stop - 1] + 1:
+            yield start, stop
+            start = stop

@@ -1,0 +1,52 @@
+"""The rows that list the versions of the prototype bank."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from napari_protoseg.project.paths import found_path, recorded_path
+from napari_protoseg.project.records import BankRow
+from napari_protoseg.project.times import found_time, recorded_time
+
+_COLUMNS = "version, file, summary, schema_fingerprint, created"
+
+
+def next_bank(connection: sqlite3.Connection, folder: Path) -> tuple[int, Path]:
+    """Return the first version that is not recorded, and the path of its file."""
+    version = connection.execute("SELECT coalesce(max(version), 0) + 1 FROM banks").fetchone()[0]
+    return version, bank_path(version, folder)
+
+
+def bank_path(version: int, folder: Path) -> Path:
+    """Return where the bank of a version belongs in the project at `folder`."""
+    return folder / "banks" / f"{version:04d}.safetensors"
+
+
+def insert_bank(connection: sqlite3.Connection, bank: BankRow, folder: Path) -> None:
+    """Record `bank`, within the caller's transaction."""
+    connection.execute(
+        f"INSERT INTO banks ({_COLUMNS}) VALUES (?, ?, ?, ?, ?)",
+        (
+            bank.version,
+            recorded_path(bank.path, folder),
+            bank.summary_json,
+            bank.fingerprint,
+            recorded_time(bank.created),
+        ),
+    )
+
+
+def select_bank(
+    connection: sqlite3.Connection, folder: Path, version: int | None = None
+) -> BankRow | None:
+    """Return the bank of `version`, or the newest; None where there is none."""
+    row = connection.execute(
+        f"SELECT {_COLUMNS} FROM banks WHERE :version IS NULL OR version = :version"
+        " ORDER BY version DESC LIMIT 1",
+        {"version": version},
+    ).fetchone()
+    if row is None:
+        return None
+    number, file, summary_json, fingerprint, created = row
+    return BankRow(number, found_path(file, folder), summary_json, fingerprint, found_time(created))

@@ -1,0 +1,303 @@
+"""The project folder: what is recorded in it, and where its files belong."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from napari_protoseg.errors import ProjectError
+from napari_protoseg.project.arrays import ArrayFolder
+from napari_protoseg.project.bank_rows import bank_path, insert_bank, next_bank, select_bank
+from napari_protoseg.project.creation import DATABASE, created_folder
+from napari_protoseg.project.database import Database
+from napari_protoseg.project.image_rows import insert_images, select_images
+from napari_protoseg.project.mask_rows import load_mask, store_masks
+from napari_protoseg.project.paths import real_path
+from napari_protoseg.project.records import (
+    BankRow,
+    ImageRecord,
+    MaskSource,
+    PredictedMask,
+    Round,
+    RoundStatus,
+    Split,
+    StoredMask,
+)
+from napari_protoseg.project.round_rows import begin_round, change_round, select_latest_round
+from napari_protoseg.project.schema_rows import insert_schema, require_successor, select_schema
+from napari_protoseg.schema import ClassSchema
+from napari_protoseg.storage import storage_errors
+
+
+class Project:
+    """An open project; made by `create` or `open`, and closed by `close` or ``with``.
+
+    Every method may be called from any thread; they wait for each other. All of them
+    raise `StorageError` where the disk is full, or cannot be written or read, and have
+    then changed nothing.
+    """
+
+    def __init__(self, folder: Path, database: Database, schema: ClassSchema) -> None:
+        self._folder = folder
+        self._database = database
+        self._schema = schema
+        self._arrays = ArrayFolder(folder / "arrays.zarr")
+
+    @classmethod
+    def create(cls, folder: Path, schema: ClassSchema, *, created: datetime) -> Self:
+        """Make a project in `folder`, which is missing or empty, and open it.
+
+        Raises
+        ------
+        ProjectError
+            The folder holds something already.
+        StorageError
+            The folder cannot be made or written; nothing of it is left then.
+        """
+        folder = real_path(folder)
+        with created_folder(folder, schema, created=created):
+            return cls.open(folder)
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Open the project in `folder`.
+
+        Raises
+        ------
+        ProjectError
+            It is missing, no project, damaged, or of a newer format; nothing is changed.
+        StorageError
+            It cannot be read and written.
+        """
+        folder = real_path(folder)
+        database = Database.open(folder / DATABASE)
+        try:
+            with database.reading() as connection:
+                schema = select_schema(connection, folder)
+        except BaseException:
+            database.close()
+            raise
+        return cls(folder, database, schema)
+
+    def close(self) -> None:
+        """Close the project; nothing more can be read or written."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def folder(self) -> Path:
+        """Real path of the project folder."""
+        return self._folder
+
+    @property
+    def cache(self) -> Path:
+        """Folder of what can be computed again; it may be missing."""
+        return self._folder / "cache"
+
+    @property
+    def schema(self) -> ClassSchema:
+        """The classes that hold now."""
+        return self._schema
+
+    def set_schema(self, schema: ClassSchema, *, created: datetime) -> None:
+        """Set a schema in which every class id of the project keeps its meaning.
+
+        Raises
+        ------
+        SchemaError
+            A class is missing or has another name, or a retired id is free again.
+        """
+        with self._database.writing() as connection:
+            require_successor(schema, select_schema(connection, self._folder), self._folder)
+            insert_schema(connection, schema, created=created)
+        self._schema = schema
+
+    def add_images(self, records: Iterable[ImageRecord], *, label_source: str = "imported") -> None:
+        """Add images with their labels: all of them, or none.
+
+        Parameters
+        ----------
+        records
+            Their `id` is not looked at.
+        label_source
+            Where the labels come from, in words.
+
+        Raises
+        ------
+        ProjectError
+            An image is in the project already, or its label does not fit the schema.
+        """
+        listed = tuple(records)
+        with self._database.writing() as connection:
+            insert_images(
+                connection,
+                listed,
+                folder=self._folder,
+                schema=self._schema,
+                label_source=label_source,
+            )
+
+    def images(self, split: Split | None = None) -> tuple[ImageRecord, ...]:
+        """Return the images of `split`, or all, in the order of their recorded paths."""
+        with self._database.reading() as connection:
+            return select_images(connection, folder=self._folder, schema=self._schema, split=split)
+
+    def new_bank(self) -> tuple[int, Path]:
+        """Return version and path for the next bank; it counts once `record_bank` is told."""
+        with self._database.reading() as connection:
+            return next_bank(connection, self._folder)
+
+    def record_bank(
+        self, version: int, summary_json: str, fingerprint: str, *, created: datetime
+    ) -> BankRow:
+        """Record the bank that was written to the path of `new_bank`.
+
+        Parameters
+        ----------
+        version
+            From `new_bank`.
+        summary_json
+            What a list of banks shows without opening them.
+        fingerprint
+            Of the class schema that the bank was made for.
+        created
+            When.
+
+        Raises
+        ------
+        ProjectError
+            The file is missing, or the version is recorded already.
+        """
+        path = bank_path(version, self._folder)
+        with storage_errors(path):
+            if not path.is_file():
+                raise ProjectError(
+                    "the bank was not written", where=path, remedy="Build the bank again."
+                )
+        bank = BankRow(version, path, summary_json, fingerprint, created)
+        with self._database.writing() as connection:
+            insert_bank(connection, bank, self._folder)
+        return bank
+
+    def bank(self, version: int) -> BankRow:
+        """Return one version of the bank.
+
+        Raises
+        ------
+        ProjectError
+            There is no such version.
+        """
+        with self._database.reading() as connection:
+            bank = select_bank(connection, self._folder, version)
+        if bank is None:
+            raise ProjectError(
+                f"there is no bank {version}", where=self._folder, remedy="Build a bank."
+            )
+        return bank
+
+    def latest_bank(self) -> BankRow | None:
+        """Return the newest bank, or None where there is none yet."""
+        with self._database.reading() as connection:
+            return select_bank(connection, self._folder)
+
+    def new_round(self, bank_version: int, config_json: str, *, created: datetime) -> Round:
+        """Begin a round of training: make its folder, then record it as running.
+
+        Raises
+        ------
+        ProjectError
+            There is no such bank.
+        """
+        with self._database.writing() as connection:
+            return begin_round(
+                connection,
+                self._folder,
+                bank_version=bank_version,
+                config_json=config_json,
+                created=created,
+            )
+
+    def update_round(
+        self,
+        round_id: int,
+        status: RoundStatus,
+        *,
+        metrics_json: str | None = None,
+        finished: datetime | None = None,
+    ) -> None:
+        """Record how far a round has come.
+
+        Parameters
+        ----------
+        round_id
+            The round.
+        status
+            Its new status.
+        metrics_json
+            Its figures; None keeps those that it has.
+        finished
+            When it ended; None while it runs.
+
+        Raises
+        ------
+        ProjectError
+            There is no such round.
+        """
+        with self._database.writing() as connection:
+            if not change_round(
+                connection,
+                round_id,
+                status=status,
+                metrics_json=metrics_json,
+                finished=finished,
+            ):
+                raise ProjectError(
+                    f"there is no round {round_id}", where=self._folder, remedy="Train first."
+                )
+
+    def latest_round(self, statuses: Collection[RoundStatus] = tuple(RoundStatus)) -> Round | None:
+        """Return the newest round with one of `statuses`, or None where there is none."""
+        with self._database.reading() as connection:
+            return select_latest_round(connection, self._folder, statuses)
+
+    def write_mask(self, mask: PredictedMask, source: MaskSource) -> None:
+        """Make `mask` the current mask of its image; see `write_masks`."""
+        self.write_masks((mask,), source)
+
+    def write_masks(self, masks: Sequence[PredictedMask], source: MaskSource) -> None:
+        """Make each of `masks` the current one of its image: all of them, or none.
+
+        Fastest with a multiple of `masks_per_shard` images of one size at a time.
+
+        Raises
+        ------
+        ProjectError
+            A mask has not the size of its image, or values that are no class ids.
+        """
+        with self._database.writing() as connection:
+            store_masks(connection, self._arrays, masks, schema=self._schema, source=source)
+
+    def read_mask(self, image_id: int) -> StoredMask | None:
+        """Return the current mask of an image, or None where it has none.
+
+        Raises
+        ------
+        ProjectError
+            There is no such image, or its mask on disk is damaged.
+        """
+        # A writing transaction, so that no other program reuses the row meanwhile.
+        with self._database.writing() as connection:
+            return load_mask(connection, self._arrays, image_id)

@@ -1,0 +1,70 @@
+"""The tables of the project database, as the steps from each format version to the next."""
+
+from __future__ import annotations
+
+APPLICATION_ID = 0x50534547
+"""``PSEG``: marks a SQLite file as a project database."""
+
+Migration = tuple[str, ...]
+
+# Step i leads from version i to version i + 1. A released step is never edited.
+MIGRATIONS: tuple[Migration, ...] = (
+    (
+        """CREATE TABLE meta (
+            key TEXT PRIMARY KEY,
+            value TEXT NOT NULL
+        ) STRICT""",
+        """CREATE TABLE class_schemas (
+            version INTEGER PRIMARY KEY,
+            json TEXT NOT NULL,
+            fingerprint TEXT NOT NULL,
+            created TEXT NOT NULL
+        ) STRICT""",
+        """CREATE TABLE images (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            path TEXT NOT NULL UNIQUE,
+            content_hash TEXT NOT NULL UNIQUE,
+            width INTEGER NOT NULL CHECK (width > 0),
+            height INTEGER NOT NULL CHECK (height > 0),
+            micrometres_per_pixel REAL CHECK (micrometres_per_pixel > 0),
+            case_name TEXT,
+            split TEXT NOT NULL CHECK (split IN ('train', 'validation')),
+            mask_path TEXT
+        ) STRICT""",
+        """CREATE TABLE labels (
+            image_id INTEGER NOT NULL REFERENCES images (id) ON DELETE CASCADE,
+            class_id INTEGER NOT NULL CHECK (class_id BETWEEN 1 AND 254),
+            presence INTEGER NOT NULL CHECK (presence IN (0, 1)),
+            source TEXT NOT NULL,
+            PRIMARY KEY (image_id, class_id)
+        ) STRICT, WITHOUT ROWID""",
+        """CREATE TABLE banks (
+            version INTEGER PRIMARY KEY,
+            file TEXT NOT NULL,
+            summary TEXT NOT NULL,
+            schema_fingerprint TEXT NOT NULL,
+            created TEXT NOT NULL
+        ) STRICT""",
+        """CREATE TABLE rounds (
+            id INTEGER PRIMARY KEY,
+            folder TEXT NOT NULL,
+            bank_version INTEGER NOT NULL REFERENCES banks (version),
+            config TEXT NOT NULL,
+            status TEXT NOT NULL CHECK (status IN ('running', 'stopped', 'finished', 'failed')),
+            metrics TEXT,
+            created TEXT NOT NULL,
+            finished TEXT
+        ) STRICT""",
+        """CREATE TABLE masks (
+            image_id INTEGER PRIMARY KEY REFERENCES images (id) ON DELETE CASCADE,
+            array TEXT NOT NULL,
+            row INTEGER NOT NULL CHECK (row >= 0),
+            digest TEXT NOT NULL,
+            round_id INTEGER REFERENCES rounds (id),
+            label_condition TEXT NOT NULL,
+            recipe TEXT NOT NULL,
+            created TEXT NOT NULL,
+            UNIQUE (array, row)
+        ) STRICT""",
+    ),
+)

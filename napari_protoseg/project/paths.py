@@ -1,0 +1,51 @@
+"""Paths as a project records them: relative to its folder, with forward slashes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from napari_protoseg.errors import ProjectError
+
+
+def real_path(path: Path) -> Path:
+    """Return `path` absolute and with every symbolic link resolved, whether or not it exists."""
+    # Path.resolve raises where links form a loop; the error belongs to the first real access.
+    return Path(os.path.realpath(path))
+
+
+def recorded_path(path: Path, folder: Path) -> str:
+    """Return the text that stands for `path` in the project at `folder`.
+
+    Parameters
+    ----------
+    path
+        The links in its parent folders are resolved; its own name is kept, since names
+        may carry labels.
+    folder
+        Real path of the project folder.
+
+    Raises
+    ------
+    ProjectError
+        The name cannot be written as UTF-8.
+    """
+    real = real_path(path.parent) / path.name
+    try:
+        text = Path(os.path.relpath(real, folder)).as_posix()
+    except ValueError:  # on Windows, another drive
+        text = real.as_posix()
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ProjectError(
+            "the name is not valid UTF-8",
+            where=ascii(str(path)),
+            remedy="Rename the file, then add it again.",
+        ) from error
+    return text
+
+
+def found_path(text: str, folder: Path) -> Path:
+    """Return the absolute path that `text` stands for in the project at `folder`."""
+    return Path(os.path.normpath(folder / text))

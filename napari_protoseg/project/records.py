@@ -1,0 +1,152 @@
+"""What a project holds: images with their labels, banks, rounds and masks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum, IntEnum
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Split(Enum):
+    """What an image is for."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+
+
+class RoundStatus(Enum):
+    """How far a round of training has come; a killed one stays `RUNNING`."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    FINISHED = "finished"
+    FAILED = "failed"
+
+
+class Origin(IntEnum):
+    """Who has set a pixel of a mask."""
+
+    NONE = 0
+    MODEL = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageRecord:
+    """One image of a project.
+
+    Parameters
+    ----------
+    path
+        Absolute when read from a project.
+    content_hash
+        SHA-256 of the file, hexadecimal.
+    width, height
+        Pixels.
+    label
+        For each class in schema order: 1 present, 0 absent, -1 unknown.
+    micrometres_per_pixel
+        None where it is unknown.
+    case
+        Patient or slide; None where the image is a case of its own.
+    mask_path
+        Exact mask that came with the image.
+    id
+        None until the image is in a project.
+    """
+
+    path: Path
+    content_hash: str
+    width: int
+    height: int
+    label: tuple[int, ...]
+    micrometres_per_pixel: float | None = None
+    case: str | None = None
+    split: Split = Split.TRAIN
+    mask_path: Path | None = None
+    id: int | None = None
+
+
+@dataclass(frozen=True)
+class BankRow:
+    """One version of the prototype bank: where it is, and what it was made for."""
+
+    version: int
+    path: Path
+    summary_json: str
+    fingerprint: str
+    created: datetime
+
+
+@dataclass(frozen=True)
+class Round:
+    """One training, with the folder of its checkpoints."""
+
+    id: int
+    folder: Path
+    bank_version: int
+    config_json: str
+    status: RoundStatus
+    metrics_json: str | None
+    created: datetime
+    finished: datetime | None
+
+
+@dataclass(frozen=True)
+class PredictedMask:
+    """A mask that a model made of one image.
+
+    Parameters
+    ----------
+    image_id
+        Image of the project.
+    mask
+        ``(height, width)``: 0 unlabelled, k class id k.
+    confidence
+        ``(height, width)``, 0..1.
+    """
+
+    image_id: int
+    mask: NDArray[np.uint8]
+    confidence: NDArray[np.float16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskSource:
+    """What a mask came from.
+
+    Parameters
+    ----------
+    round_id
+        Training that it came from; None where none was needed.
+    label_condition
+        Which image-level labels it was made with.
+    recipe_json
+        Everything between prototype maps and mask.
+    created
+        When.
+    """
+
+    round_id: int | None
+    label_condition: str
+    recipe_json: str
+    created: datetime
+
+
+@dataclass(frozen=True)
+class StoredMask(PredictedMask):
+    """The current mask of an image, and what it came from.
+
+    Parameters
+    ----------
+    origins
+        ``(height, width)`` of `Origin` values.
+    source
+        Where it came from.
+    """
+
+    origins: NDArray[np.uint8]
+    source: MaskSource

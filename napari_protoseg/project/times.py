@@ -1,0 +1,30 @@
+"""Points in time as a project records them: ISO 8601 text in UTC."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from napari_protoseg.errors import ProjectError
+
+
+def recorded_time(moment: datetime) -> str:
+    """Return the text that stands for `moment`; one without a zone is local time."""
+    return moment.astimezone(UTC).isoformat()
+
+
+def found_time(text: str) -> datetime:
+    """Return the point in time that `text` stands for.
+
+    Raises
+    ------
+    ProjectError
+        It is no ISO 8601 time.
+    """
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ProjectError(
+            "a time in the database is damaged",
+            where=text,
+            remedy="Restore the project folder from a copy.",
+        ) from error

@@ -1,0 +1,96 @@
+"""Writing files so that each is complete or absent, and saying why when it cannot be."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from napari_protoseg.errors import StorageError
+
+_REMEDIES = {
+    errno.ENOSPC: ("no space left on the disk", "Free some space, then run the command again."),
+    errno.EDQUOT: ("the disk quota is used up", "Free some space, then run the command again."),
+    errno.EACCES: ("no permission", "Choose another place, or ask its owner for access."),
+    errno.EPERM: ("no permission", "Choose another place, or ask its owner for access."),
+    errno.EROFS: ("the disk is read-only", "Choose a place that can be written."),
+    errno.ENOENT: ("no such file or folder", "Check the path."),
+    errno.ENOTDIR: ("a part of the path is a file, not a folder", "Check the path."),
+    errno.EISDIR: ("a folder stands where a file belongs", "Move the folder, or choose a name."),
+    errno.EEXIST: ("a file stands where a folder belongs", "Move the file, or choose a name."),
+    errno.ENAMETOOLONG: ("the name is too long", "Choose a shorter one."),
+}
+
+
+def _file_mode() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
+# Asked for once, at import: to ask is to change it for a moment, for all threads.
+_MODE = _file_mode()
+
+
+def storage_error(error: OSError, where: str | Path) -> StorageError:
+    """Translate an error of the operating system into one that names the way out."""
+    what, remedy = _REMEDIES.get(
+        error.errno or 0, (error.strerror or str(error), "Check the disk and the path.")
+    )
+    return StorageError(what, where=where, remedy=remedy)
+
+
+@contextmanager
+def storage_errors(where: str | Path) -> Iterator[None]:
+    """Raise `StorageError` naming `where` for any `OSError` within."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(error, error.filename or where) from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path` that takes its place, synced, on success.
+
+    The folder of `path` is made where it is missing. Whatever goes wrong, `path` is
+    afterwards either the old file or the whole new one, and the temporary file is gone.
+
+    Raises
+    ------
+    StorageError
+        The disk is full, read-only, or not writable by this person.
+    """
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            temporary.chmod(_MODE)
+            yield temporary
+            _sync(temporary)
+            temporary.replace(path)
+            _sync(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write `content` (text as UTF-8) to `path`, complete or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def _sync(path: Path) -> None:
+    """Ask for `path` (a file, or on POSIX a folder) to reach the disk."""
+    if path.is_dir() and os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

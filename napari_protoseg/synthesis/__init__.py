@@ -1,0 +1,1 @@
+"""Synthetic tissue: H&E-like tiles with exact masks, the same on every machine."""

@@ -1,0 +1,1 @@
+"""Training: configuration, devices, the loop, checkpoints."""

@@ -1,0 +1,208 @@
+"""Checkpoints: everything that a model, or an interrupted training, is taken up from.
+
+One safetensors file: tensors of the model, the optimiser and the random generator, and in its
+metadata the record of the model and the state of the training as JSON.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from napari_protoseg.errors import CheckpointError
+from napari_protoseg.network.build import empty_model
+from napari_protoseg.network.maps import MapModel
+from napari_protoseg.network.record import ModelRecord
+from napari_protoseg.storage import replacing, storage_errors
+from napari_protoseg.training.config import TrainingConfig
+from napari_protoseg.training.events import EpochFinished
+
+_FORMAT = 1
+_MODEL, _OPTIMISER, _RANDOM = "model/", "optimiser/", "random/"
+
+
+class TrainingState(BaseModel):
+    """Where a training stands.
+
+    Parameters
+    ----------
+    config
+        As it was begun.
+    epoch, batch
+        The next batch to be trained on.
+    micro_batch
+        Images that go through the network at once.
+    loss_sum
+        Of the steps of this epoch.
+    best
+        Criterion of the best epoch so far, lower is better; None before the first.
+    history
+        What each finished epoch measured.
+    scaler
+        State of the gradient scaler.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    config: TrainingConfig
+    epoch: int = 0
+    batch: int = 0
+    micro_batch: int
+    loss_sum: float = 0.0
+    best: float | None = None
+    history: tuple[EpochFinished, ...] = ()
+    scaler: dict[str, float] = {}
+
+
+class _Header(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int
+    record: ModelRecord
+    state: TrainingState | None
+
+
+def write_checkpoint(
+    path: Path,
+    record: ModelRecord,
+    model: nn.Module,
+    state: TrainingState | None = None,
+    optimiser: torch.optim.Optimizer | None = None,
+) -> None:
+    """Write a model, and, to go on from it, the state of its training.
+
+    Raises
+    ------
+    StorageError
+        The disk is full or cannot be written; what stood there before is untouched.
+    """
+    tensors = {_MODEL + name: tensor for name, tensor in model.state_dict().items()}
+    if optimiser is not None:
+        for number, values in optimiser.state_dict()["state"].items():
+            tensors |= {f"{_OPTIMISER}{number}/{key}": value for key, value in values.items()}
+        tensors[_RANDOM + "cpu"] = torch.get_rng_state()
+        if torch.cuda.is_available():
+            tensors[_RANDOM + "cuda"] = torch.cuda.get_rng_state()
+    header = _Header(format=_FORMAT, record=record, state=state)
+    with replacing(path) as temporary:
+        temporary.write_bytes(
+            save(
+                {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+                metadata={"checkpoint": header.model_dump_json()},
+            )
+        )
+
+
+class Checkpoint:
+    """A checkpoint that has been read.
+
+    Parameters
+    ----------
+    path
+        Its file.
+
+    Raises
+    ------
+    StorageError
+        The file cannot be read.
+    CheckpointError
+        It is damaged, not a checkpoint, or of a later version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with storage_errors(path):
+            path.stat()
+            try:
+                with safe_open(path, framework="pt") as file:
+                    content = (file.metadata() or {}).get("checkpoint", "{}")
+                    self._tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                header = _Header.model_validate_json(content)
+            except (SafetensorError, ValidationError) as error:
+                raise CheckpointError(
+                    "not a checkpoint of this program, or a damaged one",
+                    where=path,
+                    remedy="Train again, or name another round's checkpoint.",
+                ) from error
+        if header.format > _FORMAT:
+            raise CheckpointError(
+                f"written by a later version of this program (format {header.format})",
+                where=path,
+                remedy="Install the current version of napari-protoseg.",
+            )
+        self.record = header.record
+        self.state = header.state
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """Return the tensors whose name begins with `prefix`, without it."""
+        return {
+            name.removeprefix(prefix): tensor
+            for name, tensor in self._tensors.items()
+            if name.startswith(prefix)
+        }
+
+    def restore(self) -> MapModel:
+        """Build the model that this is a checkpoint of, with its weights, on the CPU.
+
+        Raises
+        ------
+        CheckpointError, WeightsError
+        """
+        model = empty_model(self.record, self.part(_MODEL))
+        self.load_model(model)
+        return model.eval()
+
+    def load_model(self, model: nn.Module) -> None:
+        """Load the weights into `model`.
+
+        Raises
+        ------
+        CheckpointError
+            They are those of another model.
+        """
+        try:
+            model.load_state_dict(self.part(_MODEL))
+        except RuntimeError as error:
+            raise CheckpointError(
+                "its weights are not those of the model that it names",
+                where=self.path,
+                remedy="Train again, or name another round's checkpoint.",
+            ) from error
+
+    def load_optimiser(self, optimiser: torch.optim.Optimizer) -> None:
+        """Load the state of the optimiser and of the random generators.
+
+        Raises
+        ------
+        CheckpointError
+            It holds none, or that of another optimiser.
+        """
+        fresh = optimiser.state_dict()
+        state: dict[int, dict[str, Any]] = {}
+        for name, tensor in self.part(_OPTIMISER).items():
+            number, _, key = name.partition("/")
+            state.setdefault(int(number), {})[key] = tensor
+        random = self.part(_RANDOM)
+        if "cpu" not in random:
+            raise CheckpointError(
+                "holds a model, but not the state of its training",
+                where=self.path,
+                remedy="Resume from the checkpoint called last, or train again.",
+            )
+        try:
+            optimiser.load_state_dict({**fresh, "state": state})
+            torch.set_rng_state(random["cpu"])
+            if "cuda" in random and torch.cuda.is_available():
+                torch.cuda.set_rng_state(random["cuda"])
+        except (ValueError, RuntimeError, TypeError) as error:
+            raise CheckpointError(
+                "the state of its optimiser does not fit the model",
+                where=self.path,
+                remedy="Train again.",
+            ) from error

@@ -1,0 +1,119 @@
+"""How a network is trained, and the presets."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from napari_protoseg.network.backbones import DEFAULT_BACKBONE
+from napari_protoseg.network.matching import TEMPERATURE
+
+
+class Compat(StrEnum):
+    """Which form of the method."""
+
+    DEFAULT = "default"
+    REFERENCE = "reference"
+    """The formulas of the released code, to the letter."""
+
+
+class Matching(StrEnum):
+    """How the features of a pair's foreground and background are had."""
+
+    DENSE = "dense"
+    REENCODE = "reencode"
+    NONE = "none"
+
+
+class Preset(StrEnum):
+    """Named configurations."""
+
+    QUICK = "quick"
+    """Frozen dense features, and a learned scale and bias for each prototype: seconds."""
+    STANDARD = "standard"
+    PAPER = "paper"
+    """The released configuration."""
+
+
+class TrainingConfig(BaseModel):
+    """Everything that decides the weights of a trained network, beside images and bank.
+
+    Parameters
+    ----------
+    compat, matching
+        Form of the method; `Compat.REFERENCE` matches by re-encoding.
+    backbone
+        Name of the backbone.
+    cosine
+        Normalise the adapted prototypes as well as the pixels.
+    epochs
+        Passes over the training images.
+    batch_size
+        Images of one optimiser step.
+    backbone_rate, head_rate
+        Highest learning rates of the backbone and of everything else.
+    weight_decay
+        Of AdamW.
+    warmup_steps
+        Steps of linear warm-up.
+    stage_weights
+        Of the classification loss at the stages that give maps (2, 3 and 4).
+    matching_weight
+        Of the matching loss together with the sparsity term.
+    sparsity_weight
+        Of the mean of the last stage's maps, within the matching loss.
+    temperature
+        Of the matching loss.
+    present_weight, absent_weight
+        Of prototypes of other classes among the negatives: those of classes that the image
+        holds, and those of classes that it does not.
+    max_pairs
+        Most pairs that are re-encoded in a step, None for all.
+    max_side
+        Larger images are cut, at random in each epoch, to this many pixels a side.
+    held_out
+        Share of the cases on whose image-level loss the best epoch is chosen, unless the
+        project has validation images.
+    seed
+        Of everything random.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    compat: Compat = Compat.DEFAULT
+    matching: Matching = Matching.DENSE
+    backbone: str = DEFAULT_BACKBONE
+    cosine: bool = False
+    epochs: int = Field(default=5, ge=1)
+    batch_size: int = Field(default=16, ge=1)
+    backbone_rate: float = Field(default=1e-4, gt=0)
+    head_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=1e-3, ge=0)
+    warmup_steps: int = Field(default=0, ge=0)
+    stage_weights: tuple[float, float, float] = (0.1, 1.0, 1.0)
+    matching_weight: float = Field(default=0.1, ge=0)
+    sparsity_weight: float = Field(default=5e-4, ge=0)
+    temperature: float = Field(default=TEMPERATURE, gt=0)
+    present_weight: float = Field(default=1.0, ge=0)
+    absent_weight: float = Field(default=1.0, ge=0)
+    max_pairs: int | None = Field(default=None, ge=1)
+    max_side: int = Field(default=512, ge=32)
+    held_out: float = Field(default=0.15, ge=0, lt=1)
+    seed: int = Field(default=0, ge=0)
+
+
+STANDARD = TrainingConfig()
+
+PAPER = TrainingConfig(
+    compat=Compat.REFERENCE,
+    matching=Matching.REENCODE,
+    backbone="mit_b1",
+    epochs=8,
+    batch_size=10,
+    backbone_rate=5e-5,
+    head_rate=5e-5,
+)
+
+PAPER_ENCODER = "swin_tiny_patch4_window7_224"
+"""The released code names MedCLIP, but runs this, with its ImageNet weights."""

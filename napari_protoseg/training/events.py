@@ -1,0 +1,62 @@
+"""What training says while it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from napari_protoseg.events import Event
+
+
+@dataclass(frozen=True)
+class StepFinished(Event):
+    """One optimiser step.
+
+    Parameters
+    ----------
+    step, steps
+        Steps taken in all epochs so far, and in all.
+    epoch
+        Number of the epoch, from 0.
+    loss, classification, matching
+        Of the step's batch.
+    pairs, skipped
+        Pairs that took part in matching, and that could not.
+    """
+
+    step: int
+    steps: int
+    epoch: int
+    loss: float
+    classification: float
+    matching: float
+    pairs: int
+    skipped: int
+
+
+@dataclass(frozen=True)
+class EpochFinished(Event):
+    """One pass over the training images.
+
+    Parameters
+    ----------
+    epoch, epochs
+        Number of the epoch, from 0, and how many there are.
+    loss
+        Mean over its steps.
+    held_out_loss
+        Image-level loss on the held-out cases; None where there are none.
+    held_out_accuracy
+        Share of known labels predicted right there, 0..1; None where there are none.
+    score
+        mIoU on the validation masks; None where there are none.
+    best
+        Whether this is the best epoch so far.
+    """
+
+    epoch: int
+    epochs: int
+    loss: float
+    held_out_loss: float | None
+    held_out_accuracy: float | None
+    score: float | None
+    best: bool

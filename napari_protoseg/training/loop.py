@@ -1,0 +1,332 @@
+"""The training loop: a job that can be stopped, paused, killed and resumed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from napari_protoseg.encoders.encoding import ReadImage
+from napari_protoseg.errors import CheckpointError, ProtosegError, StorageError, TrainingError
+from napari_protoseg.events import Job, Notice, Request, Severity
+from napari_protoseg.network.maps import MapModel
+from napari_protoseg.network.record import ModelRecord
+from napari_protoseg.training.checkpoint import Checkpoint, TrainingState, write_checkpoint
+from napari_protoseg.training.config import TrainingConfig
+from napari_protoseg.training.devices import describe_device, gradient_scaler
+from napari_protoseg.training.events import EpochFinished, StepFinished
+from napari_protoseg.training.images import Batch, TrainingImage, epoch_batches, plain_batches
+from napari_protoseg.training.schedule import poly_factor
+from napari_protoseg.training.step import Matcher, Step, StepLosses, classification_loss
+
+LAST, BEST = "last.safetensors", "best.safetensors"
+
+
+@dataclass(frozen=True)
+class TrainingInputs:
+    """What a training works on.
+
+    Parameters
+    ----------
+    model
+        With its initial weights, on the CPU; trained in place.
+    record
+        What it is, for its checkpoints.
+    matcher
+        Encoder and prototypes of the matching loss, on `device`; None for no matching.
+    images, held_out
+        Trained on, and looked at after each epoch.
+    read
+        Reads an image; called from threads.
+    score
+        mIoU of a model on masks, to choose the best epoch by; None for the held-out loss.
+    device
+        Where it computes.
+    folder
+        Where the checkpoints go.
+    clock
+        Seconds from any start; decides when a checkpoint is due.
+    checkpoint_seconds
+        Most time between two checkpoints.
+    """
+
+    model: MapModel
+    record: ModelRecord
+    matcher: Matcher | None
+    images: Sequence[TrainingImage]
+    held_out: Sequence[TrainingImage]
+    read: ReadImage
+    device: torch.device
+    folder: Path
+    score: Callable[[MapModel], float] | None = None
+    clock: Callable[[], float] = field(default=time.monotonic)
+    checkpoint_seconds: float = 60.0
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How a training ended.
+
+    Parameters
+    ----------
+    checkpoint
+        The best epoch's; the last state where no epoch has ended.
+    history
+        What each finished epoch measured.
+    finished
+        False after a stop.
+    """
+
+    checkpoint: Path
+    history: tuple[EpochFinished, ...]
+    finished: bool
+
+
+def train_network(
+    inputs: TrainingInputs, config: TrainingConfig, *, resume: bool = False
+) -> Job[TrainingResult]:
+    """Train a network, and write its last and its best state to `inputs.folder`.
+
+    On a CPU, a training that was stopped anywhere and resumed gives the same weights as one
+    that was not.
+
+    Parameters
+    ----------
+    inputs, config
+        What is trained how.
+    resume
+        Go on from the last checkpoint in the folder.
+
+    Raises
+    ------
+    TrainingError
+        There is nothing to train on, a loss is not finite, or memory is not enough.
+    CheckpointError
+        There is no checkpoint to resume, or it was begun with another configuration.
+    StorageError, ImageError
+    """
+    if not inputs.images:
+        raise TrainingError(
+            "no image with an image-level label",
+            where="training",
+            remedy="Label some images, each with the classes that it holds and does not hold.",
+        )
+    loop = _Loop(inputs, config)
+    if resume:
+        loop.resume()
+    return (yield from loop.run())
+
+
+class _Loop:
+    """State of one training between its steps."""
+
+    def __init__(self, inputs: TrainingInputs, config: TrainingConfig) -> None:
+        self.inputs = inputs
+        self.config = config
+        torch.manual_seed(config.seed)
+        self.model = inputs.model.to(inputs.device).train()
+        self.rates = (config.backbone_rate, config.head_rate)
+        in_backbone = {
+            whether: [p for n, p in self.model.named_parameters() if _is_backbone(n) is whether]
+            for whether in (True, False)
+        }
+        self.optimiser = torch.optim.AdamW(
+            [{"params": in_backbone[True]}, {"params": in_backbone[False]}],
+            weight_decay=config.weight_decay,
+        )
+        self.scaler = gradient_scaler(inputs.device)
+        self.step = Step(self.model, inputs.matcher, config, inputs.device)
+        self.steps_per_epoch = -(-len(inputs.images) // config.batch_size)
+        self.epoch, self.batch = 0, 0
+        self.micro_batch = config.batch_size
+        self.loss_sum = 0.0
+        self.best: float | None = None
+        self.history: tuple[EpochFinished, ...] = ()
+        self.saved_at = inputs.clock()
+
+    def resume(self) -> None:
+        """Take up the state of the last checkpoint."""
+        checkpoint = Checkpoint(self.inputs.folder / LAST)
+        state = checkpoint.state
+        if state is None or state.config != self.config or checkpoint.record != self.inputs.record:
+            raise CheckpointError(
+                "begun with another configuration, bank or class schema",
+                where=checkpoint.path,
+                remedy="Resume with the options that it was begun with, or train anew.",
+            )
+        checkpoint.load_model(self.model)
+        checkpoint.load_optimiser(self.optimiser)
+        self.epoch, self.batch = state.epoch, state.batch
+        self.micro_batch, self.loss_sum = state.micro_batch, state.loss_sum
+        self.best, self.history = state.best, state.history
+        if state.scaler:
+            self.scaler.load_state_dict(state.scaler)
+
+    def run(self) -> Job[TrainingResult]:
+        """Train to the end, or to a stop."""
+        yield Notice(f"Training on {describe_device(self.inputs.device)}.")
+        try:
+            while self.epoch < self.config.epochs:
+                if (yield from self._epoch()) is Request.STOP:
+                    self._save()
+                    return self._result(finished=False)
+        except (GeneratorExit, ProtosegError) as ending:
+            # Closed by its caller, or something failed between two steps: nothing is lost.
+            if not isinstance(ending, StorageError):
+                self._save()
+            raise
+        self._save()
+        return self._result(finished=True)
+
+    def _epoch(self) -> Job[Request | None]:
+        batches = epoch_batches(
+            self.inputs.images,
+            self.inputs.read,
+            batch_size=self.config.batch_size,
+            max_side=self.config.max_side,
+            seed=self.config.seed,
+            epoch=self.epoch,
+            first=self.batch,
+        )
+        for batch in batches:
+            losses = yield from self._optimise(batch.to(self.inputs.device))
+            self.batch += 1
+            self.loss_sum += losses.total
+            event = StepFinished(
+                step=self.epoch * self.steps_per_epoch + self.batch,
+                steps=self.config.epochs * self.steps_per_epoch,
+                epoch=self.epoch,
+                loss=losses.total,
+                classification=losses.classification,
+                matching=losses.matching,
+                pairs=losses.pairs,
+                skipped=losses.skipped,
+            )
+            if (yield event) is Request.STOP:
+                return Request.STOP
+            if self.inputs.clock() - self.saved_at > self.inputs.checkpoint_seconds:
+                self._save()
+        finished = self._finish_epoch()
+        return (yield finished)
+
+    def _optimise(self, batch: Batch) -> Job[StepLosses]:
+        """Take one step, in smaller pieces where memory is short."""
+        step = self.epoch * self.steps_per_epoch + self.batch
+        steps = self.config.epochs * self.steps_per_epoch
+        factor = poly_factor(step, steps, self.config.warmup_steps)
+        for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
+        losses = None
+        while losses is None:
+            self.optimiser.zero_grad(set_to_none=True)
+            try:
+                losses = self.step.accumulate(batch, self.micro_batch, self._backward)
+            except torch.OutOfMemoryError as error:
+                self._require_smaller(error)
+            if losses is None:
+                self.micro_batch = -(-min(self.micro_batch, len(batch.images)) // 2)
+                if self.inputs.device.type == "cuda":
+                    torch.cuda.empty_cache()
+                yield Notice(
+                    f"Memory is short: going on with {self.micro_batch} images at once. "
+                    "The steps stay the same, and take longer.",
+                    Severity.WARNING,
+                )
+        if not torch.isfinite(torch.tensor(losses.total)):
+            raise TrainingError(
+                f"the loss is {losses.total} at step {step + 1}",
+                where="training",
+                remedy="Lower the learning rate, then train again.",
+            )
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        return losses
+
+    def _backward(self, loss: Tensor) -> None:
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+
+    def _require_smaller(self, error: torch.OutOfMemoryError) -> None:
+        """Raise where the batch cannot be made smaller."""
+        if not self.step.divisible:
+            raise TrainingError(
+                "out of memory, and the loss of compat=reference does not split",
+                where=str(self.inputs.device),
+                remedy="Choose a smaller batch size, or the default mode.",
+            ) from error
+        if self.micro_batch == 1:
+            raise TrainingError(
+                "out of memory with a single image",
+                where=str(self.inputs.device),
+                remedy="Close other programs that use it, choose a smaller max_side, or the CPU.",
+            ) from error
+
+    def _finish_epoch(self) -> EpochFinished:
+        loss, accuracy = self._held_out()
+        score = None if self.inputs.score is None else self.inputs.score(self.model)
+        self.model.train()
+        criterion = loss if score is None else -score
+        is_best = criterion is None or self.best is None or criterion < self.best
+        event = EpochFinished(
+            epoch=self.epoch,
+            epochs=self.config.epochs,
+            loss=self.loss_sum / self.steps_per_epoch,
+            held_out_loss=loss,
+            held_out_accuracy=accuracy,
+            score=score,
+            best=is_best,
+        )
+        self.history = (*self.history, event)
+        self.epoch, self.batch, self.loss_sum = self.epoch + 1, 0, 0.0
+        if is_best:
+            self.best = criterion
+            write_checkpoint(self.inputs.folder / BEST, self.inputs.record, self.model)
+        self._save()
+        return event
+
+    @torch.inference_mode()
+    def _held_out(self) -> tuple[float | None, float | None]:
+        """Return image-level loss and accuracy on the held-out images."""
+        self.model.eval()
+        loss, right, known = 0.0, 0, 0
+        for batch in plain_batches(
+            self.inputs.held_out,
+            self.inputs.read,
+            batch_size=self.config.batch_size,
+            max_side=self.config.max_side,
+        ):
+            labels = batch.labels.to(self.inputs.device)
+            maps = self.model(batch.images.to(self.inputs.device))
+            loss += float(classification_loss(self.model, maps, labels, self.config.stage_weights))
+            predicted = self.model.class_logits(self.model.prototype_logits(maps[-1])) > 0
+            right += int(((predicted == (labels > 0)) & (labels >= 0)).sum())
+            known += int((labels >= 0).sum())
+        return (loss / known, right / known) if known else (None, None)
+
+    def _save(self) -> None:
+        state = TrainingState(
+            config=self.config,
+            epoch=self.epoch,
+            batch=self.batch,
+            micro_batch=self.micro_batch,
+            loss_sum=self.loss_sum,
+            best=self.best,
+            history=self.history,
+            scaler={k: float(v) for k, v in self.scaler.state_dict().items()},
+        )
+        write_checkpoint(
+            self.inputs.folder / LAST, self.inputs.record, self.model, state, self.optimiser
+        )
+        self.saved_at = self.inputs.clock()
+
+    def _result(self, *, finished: bool) -> TrainingResult:
+        has_best = any(event.best for event in self.history)
+        path = self.inputs.folder / (BEST if has_best else LAST)
+        return TrainingResult(path, self.history, finished)
+
+
+def _is_backbone(parameter: str) -> bool:
+    return parameter.startswith("backbone.")

@@ -1,0 +1,76 @@
+"""Training of the quick preset: a scale and a bias for each prototype of the frozen evidence.
+
+The logit of a prototype is the mean of its map, and the map is linear in scale and bias: so the
+mean cosine of each image to each prototype is all that training needs to know of the images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from napari_protoseg.encoders.encoding import DenseFeatures, EncodeItem
+from napari_protoseg.events import Job, Progress, Request
+from napari_protoseg.network.evidence import EvidenceModel
+
+_STEPS = 300
+_RATE = 0.05
+_FIRST_SCALE = 10.0
+
+
+def fit_evidence(
+    model: EvidenceModel,
+    dense: DenseFeatures,
+    items: Sequence[EncodeItem],
+    labels: Sequence[tuple[int, ...]],
+) -> Job[bool]:
+    """Fit scale and bias to the image-level labels.
+
+    Parameters
+    ----------
+    model
+        On the CPU; changed in place.
+    dense
+        Gives the dense features of `items`.
+    items
+        Images.
+    labels
+        Their labels: 1 present, 0 absent, -1 unknown, in schema order.
+
+    Returns
+    -------
+    bool
+        False after a stop, with the model as it was.
+
+    Raises
+    ------
+    StorageError, ImageError
+    """
+    means = []
+    for number, item in enumerate(items, start=1):
+        features = torch.from_numpy(dense.of(item).astype(np.float32))[None]
+        with torch.no_grad():
+            means.append(model.prototype_logits(model.cosine_maps(features))[0])
+        progress = Progress("Comparing images with prototypes", number, len(items))
+        if (yield progress) is Request.STOP:
+            return False
+    cosine = torch.stack(means)
+    target = torch.tensor(labels, dtype=torch.float32)
+    known = target >= 0
+    # Cosines of pooled features lie close together: start from their spread, not from zero.
+    scale = torch.full_like(model.scale, _FIRST_SCALE).requires_grad_()
+    bias = (-_FIRST_SCALE * cosine.mean(0)).requires_grad_()
+    optimiser = torch.optim.Adam([scale, bias], lr=_RATE)
+    for _ in range(_STEPS):
+        logits = model.class_logits(scale * cosine + bias)
+        loss = F.binary_cross_entropy_with_logits(logits[known], target[known])
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    with torch.no_grad():
+        model.scale.copy_(scale)
+        model.bias.copy_(bias)
+    return True

@@ -1,0 +1,234 @@
+"""One optimiser step: losses of a batch, in one piece or in micro-batches of equal effect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from napari_protoseg.network.maps import MapModel
+from napari_protoseg.network.matching import (
+    PairFeatures,
+    PairLosses,
+    dense_features,
+    pair_losses,
+    reencode,
+    reference_losses,
+)
+from napari_protoseg.network.reduction import expand_labels, select_prototypes
+from napari_protoseg.training.config import Compat, Matching, TrainingConfig
+from napari_protoseg.training.devices import mixed_precision
+from napari_protoseg.training.images import Batch
+
+
+@dataclass(frozen=True)
+class Matcher:
+    """What matching compares with.
+
+    Parameters
+    ----------
+    dense
+        The frozen encoder: images ``(B, 3, H, W)`` in 0..1 to dense maps ``(B, d, h, w)``.
+    prototypes
+        ``(P, d)``.
+    """
+
+    dense: Callable[[Tensor], Tensor]
+    prototypes: Tensor
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Return the mean of the dense map over its positions, ``(B, d)``."""
+        return self.dense(images).mean((2, 3))
+
+
+@dataclass(frozen=True)
+class StepLosses:
+    """What a step measured.
+
+    Parameters
+    ----------
+    total, classification, matching
+        Values of the loss and its parts; `matching` without its weight.
+    pairs
+        Pairs that took part in matching.
+    skipped
+        Pairs left out: no negative, or an empty foreground.
+    """
+
+    total: float
+    classification: float
+    matching: float
+    pairs: int
+    skipped: int
+
+
+def classification_loss(
+    model: MapModel, maps: tuple[Tensor, ...], labels: Tensor, stage_weights: tuple[float, ...]
+) -> Tensor:
+    """Sum the binary cross-entropies over images and classes whose label is known.
+
+    Parameters
+    ----------
+    model
+        Gives logits of its maps.
+    maps
+        Prototype maps of each stage.
+    labels
+        ``(B, N)``: 1 present, 0 absent, -1 unknown.
+    stage_weights
+        Of the last stages, as many as there are maps.
+
+    Returns
+    -------
+    Tensor
+        Scalar; divide by the number of known labels for the mean.
+    """
+    known = labels >= 0
+    total = labels.new_zeros(())
+    for stage, weight in zip(maps, stage_weights[-len(maps) :], strict=True):
+        logits = model.class_logits(model.prototype_logits(stage.float()))
+        losses = F.binary_cross_entropy_with_logits(logits, labels.clamp(min=0), reduction="none")
+        total = total + weight * losses[known].sum()
+    return total
+
+
+class Step:
+    """Accumulates the gradient of a batch.
+
+    Parameters
+    ----------
+    model
+        In training mode, on `device`.
+    matcher
+        None for a model that is trained by classification alone.
+    config
+        Weights of the losses.
+    device
+        Of model and batch.
+    """
+
+    def __init__(
+        self, model: MapModel, matcher: Matcher | None, config: TrainingConfig, device: torch.device
+    ) -> None:
+        self.model = model
+        self.matcher = None if config.matching is Matching.NONE else matcher
+        self.config = config
+        self.device = device
+
+    @property
+    def divisible(self) -> bool:
+        """Whether a batch may be split: the released loss is one ratio over the whole batch."""
+        return self.matcher is None or self.config.compat is not Compat.REFERENCE
+
+    def accumulate(
+        self, batch: Batch, micro_batch: int, backward: Callable[[Tensor], None]
+    ) -> StepLosses:
+        """Call `backward` on the losses of each micro-batch of `batch`.
+
+        Their sum is the loss of the whole batch: means are taken over the known labels, the
+        pairs and the images of the batch, not of the micro-batch.
+        """
+        parts = batch.split(micro_batch)
+        known = max(int((batch.labels >= 0).sum()), 1)
+        pairs = self._count_pairs(parts) if len(parts) > 1 else None
+        measured = []
+        for part in parts:
+            maps = self._maps(part)
+            classification = (
+                classification_loss(self.model, maps, part.labels, self.config.stage_weights)
+                / known
+            )
+            matching, counted, skipped = self._matching(part, maps[-1], pairs)
+            total = classification
+            if self.matcher is not None:
+                share = len(part.images) / len(batch.images)
+                sparsity = self.config.sparsity_weight * maps[-1].mean() * share
+                total = total + self.config.matching_weight * (matching + sparsity)
+            backward(total)
+            values = [float(v.detach()) for v in (total, classification, matching)]
+            measured.append((*values, counted, skipped))
+        total_, classification_, matching_, counted_, skipped_ = map(
+            sum, zip(*measured, strict=True)
+        )
+        return StepLosses(total_, classification_, matching_, int(counted_), int(skipped_))
+
+    def _maps(self, batch: Batch) -> tuple[Tensor, ...]:
+        with mixed_precision(self.device):
+            maps = self.model(batch.images)
+        return tuple(stage.float() for stage in maps)
+
+    def _matching(self, batch: Batch, last: Tensor, pairs: int | None) -> tuple[Tensor, int, int]:
+        """Return the matching loss, and how many pairs were counted and skipped.
+
+        `pairs` is the number that the mean is taken over, None for those of `batch`.
+        """
+        if self.matcher is None:
+            return last.new_zeros(()), 0, 0
+        selected = self._select(batch, last)
+        if self.config.compat is Compat.REFERENCE:
+            features, _ = self._features(self.matcher, batch, last, selected)
+            foreground, background = reference_losses(
+                features, self.matcher.prototypes, selected, self.config.temperature
+            )
+            return foreground + background, int(selected.sum()), 0
+        losses = self._pair_losses(self.matcher, batch, last, selected)
+        total, counted = losses.totals()
+        number = int(counted)
+        mean = total / max(number if pairs is None else pairs, 1)
+        return mean, number, len(losses.valid) - number
+
+    @torch.no_grad()
+    def _count_pairs(self, parts: list[Batch]) -> int:
+        """Count the pairs of the whole batch, which the mean of each part is taken over."""
+        return sum(self._matching(part, self._maps(part)[-1], None)[1] for part in parts)
+
+    def _select(self, batch: Batch, last: Tensor) -> Tensor:
+        logits = self.model.prototype_logits(last.detach())
+        selected = select_prototypes(
+            logits,
+            batch.labels > 0,
+            self.model.class_positions,
+            strict=self.config.compat is Compat.REFERENCE,
+        )
+        most = self.config.max_pairs
+        if most is None or int(selected.sum()) <= most:
+            return selected
+        # Those whose logit is highest: the choice needs no random numbers.
+        chosen = logits.masked_fill(~selected, -torch.inf).flatten().topk(most).indices
+        kept = torch.zeros_like(selected).flatten()
+        kept[chosen] = True
+        return kept.view_as(selected)
+
+    def _features(
+        self, matcher: Matcher, batch: Batch, last: Tensor, selected: Tensor
+    ) -> tuple[PairFeatures, Tensor]:
+        """Return the features of the selected pairs, and which have a foreground at all."""
+        if self.config.matching is Matching.DENSE:
+            with torch.no_grad(), mixed_precision(self.device):
+                dense = matcher.dense(batch.images).float()
+            features = dense_features(dense, last, selected)
+            return features, features.foreground.new_ones(len(features.foreground)).bool()
+        with mixed_precision(self.device):
+            features, pixels = reencode(
+                batch.images,
+                last,
+                selected,
+                matcher.embed,
+                over_all=self.config.compat is Compat.REFERENCE,
+            )
+        return PairFeatures(features.foreground.float(), features.background.float()), pixels > 0
+
+    def _pair_losses(
+        self, matcher: Matcher, batch: Batch, last: Tensor, selected: Tensor
+    ) -> PairLosses:
+        features, has_foreground = self._features(matcher, batch, last, selected)
+        positions = self.model.class_positions
+        present = expand_labels(batch.labels > 0, positions)
+        weights = torch.where(present, self.config.present_weight, self.config.absent_weight)
+        losses = pair_losses(
+            features, matcher.prototypes, positions, selected, weights, self.config.temperature
+        )
+        return losses._replace(valid=losses.valid & has_foreground)

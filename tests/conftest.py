@@ -1,0 +1,98 @@
+"""What all tests share: a home of their own, the data folder, the powerless child, a full disk."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+# Before any test module is loaded: napari reads its settings where these point when it is first
+# imported, and torch counts its threads.
+_HOME = Path(tempfile.mkdtemp(prefix="protoseg-tests-"))
+atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
+os.environ |= {
+    "HOME": str(_HOME),
+    "XDG_CACHE_HOME": str(_HOME / "cache"),
+    "XDG_CONFIG_HOME": str(_HOME / "config"),
+    "XDG_DATA_HOME": str(_HOME / "data"),
+    "XDG_STATE_HOME": str(_HOME / "state"),
+    "NAPARI_CONFIG": str(_HOME / "napari" / "settings.yaml"),
+}
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+RunCode = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def protoseg_data() -> Path:
+    """The folder of real tissue and reference values; skips the test where there is none."""
+    place = os.environ.get("PROTOSEG_DATA")
+    if not place:
+        pytest.skip("the environment variable PROTOSEG_DATA names no data folder")
+    folder = Path(place)
+    if not folder.is_dir():
+        pytest.skip(f"PROTOSEG_DATA names {folder}, which is no folder")
+    return folder.resolve()
+
+
+@pytest.fixture(scope="session")
+def as_unprivileged() -> RunCode:
+    """Run Python code in a child that the permissions of files bind, even if the tests do not.
+
+    ``as_unprivileged(code, *arguments)`` returns the finished process with its text; the code
+    finds the arguments in ``sys.argv[1:]``. The child of root keeps its user id, so that it
+    finds this interpreter wherever it lies, but gives up every capability: it may do what the
+    mode of a file allows its owner, and no more. Take that away with ``chmod``.
+    """
+    command = [sys.executable, "-c"]
+    if os.name == "nt":
+        pytest.skip("the modes of files bind nobody on Windows")
+    if os.geteuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("the tests run as root, and there is no setpriv to give up its powers")
+        command = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", *command]
+
+    def run(code: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, code, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o500)
+        probe = run("import pathlib, sys; pathlib.Path(sys.argv[1], 'new').touch()", folder)
+        if "PermissionError" not in probe.stderr:
+            pytest.skip(f"no child can be bound by permissions here: {probe.stderr or 'it wrote'}")
+    return run
+
+
+@pytest.fixture
+def tiny_tmpfs(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 1 MiB, mounted for one test; needs root and the right to mount."""
+    if not hasattr(os, "geteuid") or os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("only root can mount a small disk")
+    folder = tmp_path / "tiny_disk"
+    folder.mkdir()
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if mount.returncode != 0:
+        pytest.skip(f"a small disk cannot be mounted here: {mount.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        # Lazily: a test that failed may hold a file open, and its own error matters more.
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)

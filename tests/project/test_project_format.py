@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import sqlite3
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from napari_protoseg.errors import ProjectError
+from napari_protoseg.project import ImageRecord, Project
+from napari_protoseg.project.database import Database, prefer_write_ahead_log
+from napari_protoseg.project.migrations import MIGRATIONS
+from napari_protoseg.schema import ClassSchema
+
+NOW = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
+SCHEMA = ClassSchema.from_names(["tumour", "stroma"])
+LATER = (*MIGRATIONS, ("ALTER TABLE images ADD COLUMN stain TEXT",))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    with Project.create(tmp_path / "project", SCHEMA, created=NOW) as project:
+        project.add_images(
+            ImageRecord(
+                path=tmp_path / f"{n}.png", content_hash=str(n), width=9, height=9, label=(1, 0)
+            )
+            for n in range(200)
+        )
+    return tmp_path / "project"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_closed_project_is_one_file(folder: Path) -> None:
+    assert sorted(contents(folder)) == ["project.db"]
+
+
+def test_an_older_project_is_brought_up_to_date_with_its_records(folder: Path) -> None:
+    database = Database.open(folder / "project.db", LATER)
+    with database.reading() as connection:
+        assert connection.execute("SELECT count(*), max(stain) FROM images").fetchone() == (
+            200,
+            None,
+        )
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    database.close()
+
+
+def test_a_newer_project_is_refused_untouched(folder: Path) -> None:
+    Database.open(folder / "project.db", LATER).close()
+    before = contents(folder)
+    with pytest.raises(ProjectError, match=f"format {len(LATER)} is newer.*Install a newer"):
+        Project.open(folder)
+    assert contents(folder) == before
+
+
+def test_a_migration_that_fails_leaves_the_project_as_it_was(folder: Path) -> None:
+    broken = (
+        *MIGRATIONS,
+        ("CREATE TABLE more (x INTEGER) STRICT", "CREATE TABLE more (x INTEGER)"),
+    )
+    with pytest.raises(ProjectError):
+        Database.open(folder / "project.db", broken)
+    with Project.open(folder) as project:
+        assert len(project.images()) == 200
+    Database.open(folder / "project.db", LATER).close()
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda content: b"", "damaged"),
+        (lambda content: content[:60], "damaged"),
+        (lambda content: b"\0" * len(content), "damaged"),
+        (lambda content: content[: len(content) // 2], "damaged"),
+        (lambda content: content[:100] + b"\xff" * 3000 + content[3100:], "damaged"),
+        (lambda content: content[:8192] + b"\xaa" * 4096 + content[12288:], "damaged"),
+        (lambda content: content[:68] + b"\0\0\0\0" + content[72:], "another program"),
+    ],
+)
+def test_a_damaged_or_foreign_database_is_refused_untouched(
+    folder: Path, damage: object, reason: str
+) -> None:
+    path = folder / "project.db"
+    path.write_bytes(damage(path.read_bytes()))  # type: ignore[operator]
+    before = contents(folder)
+    with pytest.raises(ProjectError, match=reason):
+        Project.open(folder)
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE class_schemas SET json = '{}'",
+        "DELETE FROM class_schemas",
+        "DROP TABLE class_schemas",
+        "PRAGMA ignore_check_constraints = ON; UPDATE images SET split = 'test'",
+    ],
+)
+def test_rows_that_break_the_format_are_refused(folder: Path, statement: str) -> None:
+    connection = sqlite3.connect(folder / "project.db")
+    connection.executescript(statement)
+    connection.close()
+    with pytest.raises(ProjectError, match=r"damaged|format"):
+        Project.open(folder)
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "file", "database is a folder"])
+def test_what_is_no_project_is_refused_untouched(tmp_path: Path, kind: str) -> None:
+    place = tmp_path / "place"
+    if kind == "file":
+        place.write_text("text")
+    elif kind != "missing":
+        place.mkdir()
+    if kind == "database is a folder":
+        (place / "project.db").mkdir()
+    with pytest.raises(ProjectError, match=r"not a project.*protoseg new"):
+        Project.open(place)
+    assert place.exists() == (kind != "missing")
+    assert not list(tmp_path.glob("*/*-*"))
+
+
+def test_a_disk_without_shared_memory_gets_a_rollback_journal(folder: Path) -> None:
+    # SQLite's dot-file locking offers no shared memory, as on some network folders. The
+    # project comes from a disk that does, with its records still in the log of a crash.
+    writer = sqlite3.connect(folder / "project.db", isolation_level=None)
+    writer.execute("PRAGMA journal_mode = WAL")
+    writer.execute("INSERT INTO meta VALUES ('late', 'record')")
+    crashed = folder.parent / "crashed"
+    crashed.mkdir()
+    for name in ("project.db", "project.db-wal"):
+        (crashed / name).write_bytes((folder / name).read_bytes())
+    writer.close()
+    connection = sqlite3.connect(
+        f"{(crashed / 'project.db').as_uri()}?vfs=unix-dotfile", uri=True, isolation_level=None
+    )
+    assert prefer_write_ahead_log(connection) == "delete"
+    connection.execute("UPDATE meta SET value = 'kept' WHERE key = 'late'")
+    connection.close()
+    with Project.open(crashed) as project:
+        assert len(project.images()) == 200
+    connection = sqlite3.connect(crashed / "project.db")
+    assert connection.execute("SELECT value FROM meta WHERE key = 'late'").fetchone() == ("kept",)
+    connection.close()

@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from napari_protoseg.errors import ProjectError
+from napari_protoseg.project import (
+    ImageRecord,
+    MaskSource,
+    PredictedMask,
+    Project,
+    StoredMask,
+    masks_per_shard,
+)
+from napari_protoseg.schema import ClassSchema
+
+NOW = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
+SCHEMA = ClassSchema.from_names(["tumour", "stroma", "necrosis"])
+SOURCE = MaskSource(round_id=None, label_condition="given", recipe_json="{}", created=NOW)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    sizes = [(40, 30)] * 20 + [(600, 1000)]
+    with Project.create(tmp_path / "project", SCHEMA, created=NOW) as project:
+        project.add_images(
+            ImageRecord(
+                path=tmp_path / f"{number:02d}.png",
+                content_hash=str(number),
+                width=width,
+                height=height,
+                label=(1, 1, 1),
+            )
+            for number, (height, width) in enumerate(sizes)
+        )
+        yield project
+
+
+def predicted(record: ImageRecord, seed: int) -> PredictedMask:
+    random = np.random.default_rng(seed)
+    shape = (record.height, record.width)
+    assert record.id is not None
+    return PredictedMask(
+        image_id=record.id,
+        mask=random.integers(0, 4, shape, dtype=np.uint8),
+        confidence=random.random(shape).astype(np.float16),
+    )
+
+
+def read(project: Project, record: ImageRecord) -> StoredMask:
+    assert record.id is not None
+    stored = project.read_mask(record.id)
+    assert stored is not None
+    return stored
+
+
+def assert_same(stored: StoredMask, mask: PredictedMask) -> None:
+    np.testing.assert_array_equal(stored.mask, mask.mask)
+    np.testing.assert_array_equal(stored.confidence, mask.confidence)
+    np.testing.assert_array_equal(stored.origins, mask.mask > 0)
+    assert stored.mask.dtype == stored.origins.dtype == np.uint8
+    assert stored.confidence.dtype == np.float16
+
+
+def test_masks_of_several_sizes_come_back_from_a_reopened_project(project: Project) -> None:
+    records = project.images()
+    masks = [predicted(record, seed) for seed, record in enumerate(records)]
+    project.write_masks(masks, SOURCE)
+    project.close()
+    with Project.open(project.folder) as again:
+        for record, mask in zip(records, masks, strict=True):
+            assert_same(read(again, record), mask)
+            assert read(again, record).source == SOURCE
+
+
+def test_images_of_one_size_share_a_shard_and_a_large_one_has_chunks(project: Project) -> None:
+    project.write_masks([predicted(record, 1) for record in project.images()], SOURCE)
+    arrays = project.folder / "arrays.zarr"
+    small = zarr.open_array(arrays, path="masks/40x30", mode="r")
+    large = zarr.open_array(arrays, path="masks/600x1000", mode="r")
+    shards = [path for path in (arrays / "masks" / "40x30" / "c").rglob("*") if path.is_file()]
+    assert len(shards) == 1
+    assert small.chunks == (1, 40, 30)
+    assert large.chunks == (1, 512, 512)
+    assert large.shards == (1, 1024, 1024)
+    assert masks_per_shard(224, 224) == 16
+
+
+def test_an_image_without_a_mask_has_none(project: Project) -> None:
+    first, second = project.images()[:2]
+    project.write_mask(predicted(first, 0), SOURCE)
+    assert second.id is not None
+    assert project.read_mask(second.id) is None
+    with pytest.raises(ProjectError, match="no such image"):
+        project.read_mask(999)
+
+
+def test_a_wholly_unlabelled_mask_is_not_taken_for_a_lost_one(project: Project) -> None:
+    record = project.images()[0]
+    mask = predicted(record, 0)
+    empty = PredictedMask(mask.image_id, np.zeros_like(mask.mask), np.zeros_like(mask.confidence))
+    project.write_mask(empty, SOURCE)
+    assert_same(read(project, record), empty)
+
+
+def test_a_mask_written_again_leaves_the_others_and_reuses_rows(project: Project) -> None:
+    records = project.images()[:20]
+    masks = {record.id: predicted(record, 0) for record in records}
+    project.write_masks(list(masks.values()), SOURCE)
+    for seed in range(1, 6):
+        for record in records[::3]:
+            masks[record.id] = predicted(record, seed)
+        project.write_masks([masks[record.id] for record in records[::3]], SOURCE)
+    for record in records:
+        assert_same(read(project, record), masks[record.id])
+    small = zarr.open_array(project.folder / "arrays.zarr", path="masks/40x30", mode="r")
+    assert small.shape[0] == masks_per_shard(40, 30)
+
+
+def test_the_arrays_grow_by_whole_shards(project: Project, tmp_path: Path) -> None:
+    per_shard = masks_per_shard(224, 224)
+    project.add_images(
+        ImageRecord(
+            path=tmp_path / f"tile {number}.png",
+            content_hash=f"tile {number}",
+            width=224,
+            height=224,
+            label=(0, 0, 0),
+        )
+        for number in range(per_shard + 1)
+    )
+    tiles = [record for record in project.images() if record.width == 224]
+    for number, record in enumerate(tiles):
+        project.write_mask(predicted(record, number), SOURCE)
+    array = zarr.open_array(project.folder / "arrays.zarr", path="masks/224x224", mode="r")
+    assert array.shape[0] == 2 * per_shard
+    for number, record in enumerate(tiles):
+        assert_same(read(project, record), predicted(record, number))
+
+
+@pytest.mark.parametrize(
+    ("mask", "confidence", "reason"),
+    [
+        (np.zeros((30, 40), np.uint8), np.zeros((40, 30), np.float16), "its mask is uint8"),
+        (np.zeros((40, 30), np.int64), np.zeros((40, 30), np.float16), "its mask is int64"),
+        (np.zeros((40, 30), np.uint8), np.zeros((40, 30), np.float32), "its confidence is float32"),
+        (np.full((40, 30), 4, np.uint8), np.zeros((40, 30), np.float16), r"holds \[4\]"),
+        (np.zeros((40, 30), np.uint8), np.full((40, 30), 1.5, np.float16), "range 0..1"),
+        (np.zeros((40, 30), np.uint8), np.full((40, 30), np.nan, np.float16), "range 0..1"),
+    ],
+)
+def test_a_mask_that_does_not_fit_is_refused_with_its_whole_batch(
+    project: Project, mask: np.ndarray, confidence: np.ndarray, reason: str
+) -> None:
+    good, bad = project.images()[:2]
+    assert good.id is not None
+    assert bad.id is not None
+    with pytest.raises(ProjectError, match=reason):
+        project.write_masks([predicted(good, 0), PredictedMask(bad.id, mask, confidence)], SOURCE)
+    assert project.read_mask(good.id) is None
+
+
+def test_a_mask_of_an_unknown_round_is_refused_and_the_former_stays(project: Project) -> None:
+    record = project.images()[0]
+    project.write_mask(predicted(record, 0), SOURCE)
+    stray = MaskSource(round_id=5, label_condition="given", recipe_json="{}", created=NOW)
+    with pytest.raises(ProjectError, match="contradicts"):
+        project.write_mask(predicted(record, 1), stray)
+    assert_same(read(project, record), predicted(record, 0))
+
+
+@pytest.mark.parametrize("loss", ["shard", "flipped", "metadata", "everything"])
+def test_damaged_arrays_are_reported_and_never_read_as_a_mask(project: Project, loss: str) -> None:
+    record = project.images()[0]
+    project.write_mask(predicted(record, 0), SOURCE)
+    arrays = project.folder / "arrays.zarr"
+    shard = arrays / "masks" / "40x30" / "c" / "0" / "0" / "0"
+    if loss == "shard":
+        shard.unlink()
+    elif loss == "flipped":
+        content = bytearray(shard.read_bytes())
+        content[20:60] = bytes(40)
+        shard.write_bytes(content)
+    elif loss == "metadata":
+        (arrays / "confidence" / "40x30" / "zarr.json").write_text('{"zarr_format": 3')
+    else:
+        shutil.rmtree(arrays / "masks" / "40x30")
+    with pytest.raises(ProjectError, match=r"damaged.*Restore"):
+        read(project, record)
+
+
+def test_reading_a_mask_waits_until_another_program_has_written(project: Project) -> None:
+    # Else the row of the mask being read might be reused meanwhile.
+    record = project.images()[0]
+    project.write_mask(predicted(record, 0), SOURCE)
+    other = sqlite3.connect(project.folder / "project.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(read, project, record)
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=0.5)
+        other.execute("COMMIT")
+        assert_same(waiting.result(), predicted(record, 0))
+    other.close()
+
+
+def test_threads_write_and_read_masks_at_once(project: Project) -> None:
+    def write(records: Sequence[ImageRecord]) -> None:
+        for record in records:
+            project.write_mask(predicted(record, 0), SOURCE)
+            assert_same(read(project, record), predicted(record, 0))
+
+    records = project.images()[:16]
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(write, (records[::2], records[1::2])))
+    for record in records:
+        assert_same(read(project, record), predicted(record, 0))
