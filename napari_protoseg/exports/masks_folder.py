@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from napari_protoseg.events import Job, Progress, Request
 from napari_protoseg.exports.folder import (
@@ -16,10 +17,15 @@ from napari_protoseg.exports.folder import (
 )
 from napari_protoseg.exports.indexed_png import write_indexed_png
 from napari_protoseg.schema import UNLABELLED, ClassSchema
+from napari_protoseg.storage import write_atomically
 
 
 def export_png(
-    masks: Iterable[NamedMask], total: int, out: Path, schema: ClassSchema
+    masks: Iterable[NamedMask],
+    total: int,
+    out: Path,
+    schema: ClassSchema,
+    documents: Mapping[str, str] = MappingProxyType({}),
 ) -> Job[Exported | None]:
     """Write ``<name>.png`` for each mask, values being class ids, and ``classes.json``.
 
@@ -31,6 +37,10 @@ def export_png(
         Their number, for the progress.
     out
         A new or empty folder; it appears complete or not at all.
+    schema
+        What the values mean.
+    documents
+        Text files to write beside the masks, by name.
 
     Returns
     -------
@@ -50,6 +60,8 @@ def export_png(
             take_name(item.name, taken)
             write_indexed_png(folder / f"{item.name}.png", item.mask, schema)
         write_classes(folder / "classes.json", schema, list(schema.ids), UNLABELLED)
+        for name, text in documents.items():
+            write_atomically(folder / name, text)
         publish(folder, out)
     yield Progress("Writing masks", len(taken), len(taken))
     return Exported(out, len(taken))

@@ -49,11 +49,6 @@ class LabelledImage:
     split: Split | None
     info: ImageInfo
 
-    @property
-    def is_labelled(self) -> bool:
-        """Whether at least one class is known to be present or absent."""
-        return is_labelled(self.label)
-
 
 def is_labelled(label: Label) -> bool:
     """Tell whether a label says anything: a class present, or one absent."""

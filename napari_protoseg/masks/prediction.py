@@ -101,12 +101,12 @@ class Predictor:
         maps = prototype_maps(self.model, padded, self.windows)
         logits = self.model.class_logits(self.model.prototype_logits(maps[-1]))
         gate = self._gate(logits, labels)
-        views = [self._class_maps(maps, gate, padded.shape[2:])]
-        views += [
+        views = [
             self._view(padded, gate, flip=flip, intensity=intensity)
+            if flip or intensity != 1.0
+            else self._class_maps(maps, gate, padded.shape[2:])
             for flip in ((False, True) if self.recipe.flip else (False,))
             for intensity in self.recipe.intensities
-            if flip or intensity != 1.0
         ]
         class_maps = torch.stack(views).mean(0)[:, :, :height, :width].cpu().numpy()
         masks, confidence = self.masks(class_maps, images)
@@ -130,12 +130,16 @@ class Predictor:
         return masks, confidence.astype(np.float16)
 
     def _gate(self, logits: Tensor, labels: NDArray[np.int8] | None) -> Tensor:
+        # A class without a prototype has no map to win with.
+        positions = torch.arange(logits.shape[1], device=logits.device)
+        has_map = torch.isin(positions, self.model.class_positions)
         if self.recipe.labels is LabelCondition.PREDICTED:
-            most_probable = logits == logits.amax(1, keepdim=True)
-            return ((logits > 0) | most_probable).float()
+            of_these = logits.masked_fill(~has_map, -torch.inf)
+            most_probable = of_these == of_these.amax(1, keepdim=True)
+            return ((of_these > 0) | most_probable).float()
         if self.recipe.labels is LabelCondition.NONE or labels is None:
-            return torch.ones_like(logits)
-        return torch.from_numpy(labels != 0).to(logits)
+            return has_map.expand_as(logits).float()
+        return (torch.from_numpy(labels != 0).to(logits.device) & has_map).float()
 
     def _view(self, padded: Tensor, gate: Tensor, *, flip: bool, intensity: float) -> Tensor:
         """Return the class maps of the image as it looks mirrored, brighter or darker."""

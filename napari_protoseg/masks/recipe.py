@@ -75,7 +75,7 @@ class Recipe(BaseModel):
     background: Background = Background.OFF
     margin: float | None = Field(default=None, ge=0, le=1)
     flip: bool = True
-    intensities: tuple[float, ...] = (1.0,)
+    intensities: tuple[float, ...] = Field(default=(1.0,), min_length=1)
 
     @classmethod
     def read(cls, path: Path) -> Recipe:

@@ -49,10 +49,11 @@ def interleave_dilated(module: nn.Module) -> None:
 
 def _is_eligible(convolution: nn.Conv2d) -> bool:
     size, dilation = convolution.kernel_size[0], convolution.dilation[0]
-    keeps_size = convolution.padding in ("same", (dilation * (size // 2),) * 2) or (
-        # timm's TensorFlow-style padding is computed from the input, and symmetric at stride 1
-        type(convolution).__name__ == "Conv2dSame"
-    )
+    symmetric = convolution.padding in ("same", (dilation * (size // 2),) * 2)
+    # timm's TensorFlow-style padding is computed from the input, and symmetric at stride 1;
+    # other derived convolutions may compute something else.
+    kind = type(convolution)
+    keeps_size = (kind is nn.Conv2d and symmetric) or kind.__name__ == "Conv2dSame"
     return (
         convolution.groups == convolution.in_channels == convolution.out_channels
         and convolution.stride == (1, 1)

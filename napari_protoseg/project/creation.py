@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
+from napari_protoseg import __version__
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.project.database import Database
 from napari_protoseg.project.schema_rows import insert_schema
@@ -34,7 +34,7 @@ def created_folder(folder: Path, schema: ClassSchema, *, created: datetime) -> I
         if folder.is_dir():
             _require_empty(folder)
         made = [place for place in (folder, *folder.parents) if not place.exists()]
-    facts = {"created": recorded_time(created), "program_version": _program_version()}
+    facts = {"created": recorded_time(created), "program_version": __version__}
     try:
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -46,13 +46,6 @@ def created_folder(folder: Path, schema: ClassSchema, *, created: datetime) -> I
         with storage_errors(folder):
             _remove(folder, made)
         raise
-
-
-def _program_version() -> str:
-    try:
-        return importlib.metadata.version("napari-protoseg")
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def _require_empty(folder: Path) -> None:

@@ -60,6 +60,10 @@ class TrainingState(BaseModel):
     scaler: dict[str, float] = {}
 
 
+class _Version(BaseModel):
+    format: int
+
+
 class _Header(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -122,17 +126,22 @@ class Checkpoint:
             try:
                 with safe_open(path, framework="pt") as file:
                     content = (file.metadata() or {}).get("checkpoint", "{}")
-                    self._tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                header = _Header.model_validate_json(content)
+                    self._tensors = {
+                        # Copied, for the file to be replaced while they are in use.
+                        name: file.get_tensor(name).clone()
+                        for name in file.keys()  # noqa: SIM118
+                    }
+                version = _Version.model_validate_json(content).format
+                header = None if version > _FORMAT else _Header.model_validate_json(content)
             except (SafetensorError, ValidationError) as error:
                 raise CheckpointError(
                     "not a checkpoint of this program, or a damaged one",
                     where=path,
                     remedy="Train again, or name another round's checkpoint.",
                 ) from error
-        if header.format > _FORMAT:
+        if header is None:
             raise CheckpointError(
-                f"written by a later version of this program (format {header.format})",
+                f"written by a later version of this program (format {version})",
                 where=path,
                 remedy="Install the current version of napari-protoseg.",
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -103,17 +104,19 @@ class TrainingConfig(BaseModel):
     seed: int = Field(default=0, ge=0)
 
 
-STANDARD = TrainingConfig()
-
-PAPER = TrainingConfig(
-    compat=Compat.REFERENCE,
-    matching=Matching.REENCODE,
-    backbone="mit_b1",
-    epochs=8,
-    batch_size=10,
-    backbone_rate=5e-5,
-    head_rate=5e-5,
-)
+PRESETS: Mapping[Preset, TrainingConfig] = {
+    Preset.QUICK: TrainingConfig(matching=Matching.NONE, held_out=0),
+    Preset.STANDARD: TrainingConfig(),
+    Preset.PAPER: TrainingConfig(
+        compat=Compat.REFERENCE,
+        matching=Matching.REENCODE,
+        backbone="mit_b1",
+        epochs=8,
+        batch_size=10,
+        backbone_rate=5e-5,
+        head_rate=5e-5,
+    ),
+}
 
 PAPER_ENCODER = "swin_tiny_patch4_window7_224"
 """The released code names MedCLIP, but runs this, with its ImageNet weights."""

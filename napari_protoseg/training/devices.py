@@ -24,8 +24,8 @@ def choose_device(name: str | None = None) -> torch.device:
     }
     if name is None:
         return torch.device(next(kind for kind, there in available.items() if there))
-    kind, _, number = name.partition(":")
-    known = available.get(kind, False) and (not number or number.isdecimal())
+    kind, colon, number = name.partition(":")
+    known = available.get(kind, False) and (not colon or number in map(str, range(64)))
     if not known or (kind == "cuda" and number and int(number) >= torch.cuda.device_count()):
         here = ", ".join(kind for kind, there in available.items() if there)
         raise TrainingError(

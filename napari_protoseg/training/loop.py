@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -150,7 +151,14 @@ class _Loop:
 
     def resume(self) -> None:
         """Take up the state of the last checkpoint."""
-        checkpoint = Checkpoint(self.inputs.folder / LAST)
+        path = self.inputs.folder / LAST
+        if not path.exists():
+            raise CheckpointError(
+                "there is no training to resume",
+                where=path,
+                remedy="Begin one: train without resuming.",
+            )
+        checkpoint = Checkpoint(path)
         state = checkpoint.state
         if state is None or state.config != self.config or checkpoint.record != self.inputs.record:
             raise CheckpointError(
@@ -168,8 +176,12 @@ class _Loop:
 
     def run(self) -> Job[TrainingResult]:
         """Train to the end, or to a stop."""
-        yield Notice(f"Training on {describe_device(self.inputs.device)}.")
         try:
+            if (
+                yield Notice(f"Training on {describe_device(self.inputs.device)}.")
+            ) is Request.STOP:
+                self._save()
+                return self._result(finished=False)
             while self.epoch < self.config.epochs:
                 if (yield from self._epoch()) is Request.STOP:
                     self._save()
@@ -194,6 +206,8 @@ class _Loop:
         )
         for batch in batches:
             losses = yield from self._optimise(batch.to(self.inputs.device))
+            if losses is None:
+                return Request.STOP
             self.batch += 1
             self.loss_sum += losses.total
             event = StepFinished(
@@ -213,8 +227,8 @@ class _Loop:
         finished = self._finish_epoch()
         return (yield finished)
 
-    def _optimise(self, batch: Batch) -> Job[StepLosses]:
-        """Take one step, in smaller pieces where memory is short."""
+    def _optimise(self, batch: Batch) -> Job[StepLosses | None]:
+        """Take one step, in smaller pieces where memory is short; None after a stop before it."""
         step = self.epoch * self.steps_per_epoch + self.batch
         steps = self.config.epochs * self.steps_per_epoch
         factor = poly_factor(step, steps, self.config.warmup_steps)
@@ -231,11 +245,13 @@ class _Loop:
                 self.micro_batch = -(-min(self.micro_batch, len(batch.images)) // 2)
                 if self.inputs.device.type == "cuda":
                     torch.cuda.empty_cache()
-                yield Notice(
+                notice = Notice(
                     f"Memory is short: going on with {self.micro_batch} images at once. "
                     "The steps stay the same, and take longer.",
                     Severity.WARNING,
                 )
+                if (yield notice) is Request.STOP:
+                    return None
         if not torch.isfinite(torch.tensor(losses.total)):
             raise TrainingError(
                 f"the loss is {losses.total} at step {step + 1}",
@@ -282,7 +298,8 @@ class _Loop:
         self.history = (*self.history, event)
         self.epoch, self.batch, self.loss_sum = self.epoch + 1, 0, 0.0
         if is_best:
-            self.best = criterion
+            # One that is not a number would never be beaten.
+            self.best = None if criterion is None or math.isnan(criterion) else criterion
             write_checkpoint(self.inputs.folder / BEST, self.inputs.record, self.model)
         self._save()
         return event
@@ -298,12 +315,14 @@ class _Loop:
             batch_size=self.config.batch_size,
             max_side=self.config.max_side,
         ):
-            labels = batch.labels.to(self.inputs.device)
-            maps = self.model(batch.images.to(self.inputs.device))
-            loss += float(classification_loss(self.model, maps, labels, self.config.stage_weights))
-            predicted = self.model.class_logits(self.model.prototype_logits(maps[-1])) > 0
-            right += int(((predicted == (labels > 0)) & (labels >= 0)).sum())
-            known += int((labels >= 0).sum())
+            for part in batch.to(self.inputs.device).split(self.micro_batch):
+                maps, labels = self.model(part.images), part.labels
+                loss += float(
+                    classification_loss(self.model, maps, labels, self.config.stage_weights)
+                )
+                predicted = self.model.class_logits(self.model.prototype_logits(maps[-1])) > 0
+                right += int(((predicted == (labels > 0)) & (labels >= 0)).sum())
+                known += int((labels >= 0).sum())
         return (loss / known, right / known) if known else (None, None)
 
     def _save(self) -> None:

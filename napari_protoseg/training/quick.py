@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from napari_protoseg.encoders.encoding import DenseFeatures, EncodeItem
+from napari_protoseg.errors import TrainingError
 from napari_protoseg.events import Job, Progress, Request
 from napari_protoseg.network.evidence import EvidenceModel
 
@@ -47,8 +48,18 @@ def fit_evidence(
 
     Raises
     ------
+    TrainingError
+        No label is known.
     StorageError, ImageError
     """
+    target = torch.tensor(labels, dtype=torch.float32)
+    known = target >= 0
+    if not known.any():
+        raise TrainingError(
+            "no image with an image-level label",
+            where="training",
+            remedy="Label some images, each with the classes that it holds and does not hold.",
+        )
     means = []
     for number, item in enumerate(items, start=1):
         features = torch.from_numpy(dense.of(item).astype(np.float32))[None]
@@ -58,8 +69,6 @@ def fit_evidence(
         if (yield progress) is Request.STOP:
             return False
     cosine = torch.stack(means)
-    target = torch.tensor(labels, dtype=torch.float32)
-    known = target >= 0
     # Cosines of pooled features lie close together: start from their spread, not from zero.
     scale = torch.full_like(model.scale, _FIRST_SCALE).requires_grad_()
     bias = (-_FIRST_SCALE * cosine.mean(0)).requires_grad_()

@@ -133,15 +133,18 @@ class Step:
         """
         parts = batch.split(micro_batch)
         known = max(int((batch.labels >= 0).sum()), 1)
-        pairs = self._count_pairs(parts) if len(parts) > 1 else None
+        selections: list[Tensor | None] = [None] * len(parts)
+        pairs = None
+        if self.matcher is not None and len(parts) > 1:
+            selections, pairs = self._select_in_whole(batch, parts)
         measured = []
-        for part in parts:
+        for part, selected in zip(parts, selections, strict=True):
             maps = self._maps(part)
             classification = (
                 classification_loss(self.model, maps, part.labels, self.config.stage_weights)
                 / known
             )
-            matching, counted, skipped = self._matching(part, maps[-1], pairs)
+            matching, counted, skipped = self._matching(part, maps[-1], selected, pairs)
             total = classification
             if self.matcher is not None:
                 share = len(part.images) / len(batch.images)
@@ -160,14 +163,18 @@ class Step:
             maps = self.model(batch.images)
         return tuple(stage.float() for stage in maps)
 
-    def _matching(self, batch: Batch, last: Tensor, pairs: int | None) -> tuple[Tensor, int, int]:
+    def _matching(
+        self, batch: Batch, last: Tensor, selected: Tensor | None, pairs: int | None
+    ) -> tuple[Tensor, int, int]:
         """Return the matching loss, and how many pairs were counted and skipped.
 
-        `pairs` is the number that the mean is taken over, None for those of `batch`.
+        `selected` are the pairs, and `pairs` is the number that the mean is taken over: None for
+        those of `batch` itself.
         """
         if self.matcher is None:
             return last.new_zeros(()), 0, 0
-        selected = self._select(batch, last)
+        if selected is None:
+            selected = self._select(batch, last)
         if self.config.compat is Compat.REFERENCE:
             features, _ = self._features(self.matcher, batch, last, selected)
             foreground, background = reference_losses(
@@ -181,9 +188,15 @@ class Step:
         return mean, number, len(losses.valid) - number
 
     @torch.no_grad()
-    def _count_pairs(self, parts: list[Batch]) -> int:
-        """Count the pairs of the whole batch, which the mean of each part is taken over."""
-        return sum(self._matching(part, self._maps(part)[-1], None)[1] for part in parts)
+    def _select_in_whole(self, batch: Batch, parts: list[Batch]) -> tuple[list[Tensor | None], int]:
+        """Select the pairs of each part as the whole batch does, and count those that matter."""
+        maps = [self._maps(part)[-1] for part in parts]
+        whole = self._select(batch, torch.cat(maps))
+        selections = torch.split(whole, [len(part.images) for part in parts])
+        counted = [
+            self._matching(*part, None)[1] for part in zip(parts, maps, selections, strict=True)
+        ]
+        return list(selections), sum(counted)
 
     def _select(self, batch: Batch, last: Tensor) -> Tensor:
         logits = self.model.prototype_logits(last.detach())
@@ -210,7 +223,8 @@ class Step:
             with torch.no_grad(), mixed_precision(self.device):
                 dense = matcher.dense(batch.images).float()
             features = dense_features(dense, last, selected)
-            return features, features.foreground.new_ones(len(features.foreground)).bool()
+            # A map of one value everywhere tells no foreground from background.
+            return features, (last.amax((2, 3)) > last.amin((2, 3)))[selected]
         with mixed_precision(self.device):
             features, pixels = reencode(
                 batch.images,

@@ -1,0 +1,381 @@
+"""The commands of ``protoseg``: options in, jobs driven, results out."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from napari_protoseg import __version__
+from napari_protoseg.bank.bank import BankConfig
+from napari_protoseg.cli.options import (
+    AsJson,
+    Classes,
+    DeviceName,
+    EncoderWeights,
+    Labels,
+    Out,
+    ProjectArgument,
+    Quiet,
+    class_names,
+)
+from napari_protoseg.cli.terminal import Terminal
+from napari_protoseg.encoders.registry import DEFAULT_ENCODER
+from napari_protoseg.evaluation.protocol import Background as BackgroundCount
+from napari_protoseg.evaluation.protocol import ImageLabels, MaskCodes, Protocol
+from napari_protoseg.evaluation.table import table
+from napari_protoseg.jobs.bank import BankRequest, build_project_bank
+from napari_protoseg.jobs.demo import DemoRequest, run_demo
+from napari_protoseg.jobs.evaluate import evaluate_masks
+from napari_protoseg.jobs.export import ExportFormat, export_project
+from napari_protoseg.jobs.info import describe_program, describe_project
+from napari_protoseg.jobs.new import NewProject, new_project
+from napari_protoseg.jobs.predict import predict_images
+from napari_protoseg.jobs.train import TrainRequest, resume_training, train_project
+from napari_protoseg.masks.recipe import Background, LabelCondition, Recipe
+from napari_protoseg.project.folder import Project
+from napari_protoseg.storage import write_atomically
+from napari_protoseg.training.config import PRESETS, Compat, Matching, Preset
+from napari_protoseg.training.devices import choose_device
+
+application = typer.Typer(
+    name="protoseg",
+    help="Pixel masks of tissue from image-level labels.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@application.command()
+def new(
+    project: ProjectArgument,
+    images: Annotated[Path, typer.Option(help="Folder of images.")],
+    labels: Labels = None,
+    classes: Classes = None,
+    schema: Annotated[Path | None, typer.Option(help="Class schema, a JSON file.")] = None,
+    masks: Annotated[
+        Path | None,
+        typer.Option(help="Folder of true masks, named as their images; these are validated on."),
+    ] = None,
+    case_pattern: Annotated[
+        str | None, typer.Option(help="Regular expression over the name; its group is the case.")
+    ] = None,
+    mpp: Annotated[
+        str | None, typer.Option(help="Micrometres per pixel, or a regular expression for it.")
+    ] = None,
+    split: Annotated[
+        Path | None, typer.Option(help="Table with the columns file and split.")
+    ] = None,
+    quiet: Quiet = False,
+    json: AsJson = False,
+) -> None:
+    """Make a project of a folder of images with image-level labels."""
+    terminal = Terminal(quiet=quiet, as_json=json)
+    with terminal.errors():
+        request = NewProject(
+            folder=project,
+            images=images,
+            labels=labels,
+            classes=class_names(classes),
+            schema_file=schema,
+            masks=masks,
+            case_pattern=case_pattern,
+            micrometres_per_pixel=_number_or_pattern(mpp),
+            split=split,
+        )
+        made = terminal.run(new_project(request, now=_now()))
+    lines = [
+        *made.report.lines(),
+        f"Project {made.folder}: {made.training} images to train on, {made.validation} to "
+        f"validate on, {made.masks} with a mask.",
+        f"Next: protoseg bank {project}",
+    ]
+    record = {
+        "project": made.folder,
+        "training": made.training,
+        "validation": made.validation,
+        "masks": made.masks,
+        "report": made.report.model_dump(mode="json"),
+    }
+    terminal.result("\n".join(lines), record)
+
+
+@application.command()
+def bank(
+    project: ProjectArgument,
+    clusters: Annotated[
+        str, typer.Option(help="Prototypes of each class: one number, or one for each class.")
+    ] = "3",
+    members: Annotated[int, typer.Option(min=1, help="Images that make a prototype.")] = 20,
+    encoder: Annotated[str, typer.Option(help="Encoder, a name of timm.")] = DEFAULT_ENCODER,
+    encoder_weights: EncoderWeights = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    device: DeviceName = None,
+    quiet: Quiet = False,
+    json: AsJson = False,
+) -> None:
+    """Cluster the images of each class into prototypes."""
+    terminal = Terminal(quiet=quiet, as_json=json)
+    with terminal.errors(), Project.open(project) as opened:
+        request = BankRequest(
+            config=BankConfig(clusters=_clusters(clusters), members=members, seed=seed),
+            encoder=encoder,
+            encoder_weights=encoder_weights,
+        )
+        built = terminal.run(
+            build_project_bank(opened, request, device=choose_device(device), now=_now())
+        )
+    if built is None:
+        terminal.leave(f"What was encoded is kept; go on with: protoseg bank {project}")
+    schema = built.bank.schema
+    names = dict(zip(schema.ids, schema.names, strict=True))
+    prototypes = built.bank.prototypes
+    lines = [f"{names[p.class_id]}: {p.size} images, cohesion {p.cohesion:.2f}" for p in prototypes]
+    lines += [f"Bank {built.version}: {built.path}", f"Next: protoseg train {project}"]
+    record = {
+        "version": built.version,
+        "path": built.path,
+        "prototypes": [
+            {"class": names[p.class_id], "size": p.size, "cohesion": p.cohesion} for p in prototypes
+        ],
+        "notices": built.bank.notices,
+    }
+    terminal.result("\n".join(lines), record)
+
+
+@application.command()
+def train(
+    project: ProjectArgument,
+    preset: Annotated[
+        Preset,
+        typer.Option(help="quick: seconds; standard; paper: the released configuration."),
+    ] = Preset.STANDARD,
+    resume: Annotated[bool, typer.Option(help="Go on with a stopped training.")] = False,
+    epochs: Annotated[int | None, typer.Option(min=1)] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1)] = None,
+    backbone: Annotated[str | None, typer.Option(help="Backbone, such as resnet50.")] = None,
+    backbone_weights: Annotated[
+        Path | None, typer.Option(help="Weights file of the backbone.")
+    ] = None,
+    encoder_weights: EncoderWeights = None,
+    matching: Annotated[
+        Matching | None, typer.Option(help="Way to the features of a pair.")
+    ] = None,
+    compat: Annotated[Compat | None, typer.Option(help="Form of the losses.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0)] = None,
+    device: DeviceName = None,
+    quiet: Quiet = False,
+    json: AsJson = False,
+) -> None:
+    """Train on the image-level labels and the newest bank."""
+    terminal = Terminal(quiet=quiet, as_json=json)
+    chosen = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "backbone": backbone,
+        "matching": Matching.REENCODE if compat is Compat.REFERENCE else matching,
+        "compat": compat,
+        "seed": seed,
+    }
+    given = {name: value for name, value in chosen.items() if value is not None}
+    if resume and (given or backbone_weights or encoder_weights or preset is not Preset.STANDARD):
+        raise typer.BadParameter("--resume takes up all options of the stopped training.")
+    with terminal.errors(), Project.open(project) as opened:
+        where = choose_device(device)
+        if resume:
+            job = resume_training(opened, device=where, now=_now)
+        else:
+            request = TrainRequest(
+                preset=preset,
+                config=PRESETS[preset].model_copy(update=given),
+                encoder_weights=encoder_weights,
+                backbone_weights=backbone_weights,
+            )
+            job = train_project(opened, request, device=where, now=_now)
+        ended = terminal.run(job)
+    if ended is None:
+        terminal.leave(f"Nothing was trained yet; begin again with: protoseg train {project}")
+    record = {
+        "round": ended.round.id,
+        "checkpoint": ended.checkpoint,
+        "finished": ended.finished,
+    }
+    lines = [f"Round {ended.round.id}: {ended.checkpoint}"]
+    if ended.finished:
+        lines.append(f"Next: protoseg export {project} --format png --out masks")
+    terminal.result("\n".join(lines), record)
+    if not ended.finished:
+        terminal.leave(f"The best state is kept; go on with: protoseg train {project} --resume")
+
+
+@application.command()
+def predict(
+    project: ProjectArgument,
+    out: Out,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of images; the project's own by default.")
+    ] = None,
+    labels: Annotated[
+        LabelCondition, typer.Option(help="Which classes a mask may use.")
+    ] = LabelCondition.GIVEN,
+    label_file: Labels = None,
+    recipe: Annotated[Path | None, typer.Option(help="Mask recipe, a JSON file.")] = None,
+    background: Annotated[
+        Background | None, typer.Option(help="Which pixels stay unlabelled.")
+    ] = None,
+    device: DeviceName = None,
+    quiet: Quiet = False,
+    json: AsJson = False,
+) -> None:
+    """Write the masks of images, with the record of how they came about."""
+    terminal = Terminal(quiet=quiet, as_json=json)
+    with terminal.errors(), Project.open(project) as opened:
+        updates = {"labels": labels, "background": background}
+        used = (Recipe() if recipe is None else Recipe.read(recipe)).model_copy(
+            update={name: value for name, value in updates.items() if value is not None}
+        )
+        written = terminal.run(
+            predict_images(
+                opened,
+                images,
+                out,
+                used,
+                label_file=label_file,
+                device=choose_device(device),
+                now=_now(),
+            )
+        )
+    if written is None:
+        terminal.leave("Nothing was written; predict again.")
+    terminal.result(
+        f"{written.images} masks in {written.folder}",
+        {"folder": written.folder, "images": written.images},
+    )
+
+
+@application.command()
+def evaluate(
+    predictions: Annotated[Path, typer.Option(help="Folder of predicted masks.")],
+    masks: Annotated[Path, typer.Option(help="Folder of true masks, with the same names.")],
+    classes: Annotated[str, typer.Option(help="Class names, comma separated, in order.")],
+    labels: Labels = None,
+    mask_codes: Annotated[
+        MaskCodes,
+        typer.Option(help="Values of the true masks: positions in --classes, or class ids."),
+    ] = MaskCodes.ZERO_BASED,
+    background: Annotated[
+        BackgroundCount, typer.Option(help="Whether true background counts.")
+    ] = BackgroundCount.IGNORE,
+    json: Annotated[Path | None, typer.Option(help="Write the figures to this file.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Compare predicted with true masks, beside two trivial predictions."""
+    terminal = Terminal(quiet=quiet)
+    with terminal.errors():
+        protocol = Protocol(labels=ImageLabels.GIVEN, background=background, mask_codes=mask_codes)
+        figures = terminal.run(
+            evaluate_masks(predictions, masks, class_names(classes) or (), labels, protocol)
+        )
+        if json is not None:
+            write_atomically(json, figures.to_json())
+    terminal.result(table(figures), {})
+    if terminal.stopped:
+        terminal.leave(f"These are the figures of {figures.images} of {figures.images_in_all}.")
+
+
+@application.command()
+def export(
+    project: ProjectArgument,
+    out: Out,
+    format: Annotated[ExportFormat, typer.Option(help="png or training.")],  # noqa: A002
+    recipe: Annotated[Path | None, typer.Option(help="Mask recipe, a JSON file.")] = None,
+    device: DeviceName = None,
+    quiet: Quiet = False,
+    json: AsJson = False,
+) -> None:
+    """Write the masks of the project's images."""
+    terminal = Terminal(quiet=quiet, as_json=json)
+    with terminal.errors(), Project.open(project) as opened:
+        used = Recipe() if recipe is None else Recipe.read(recipe)
+        written = terminal.run(
+            export_project(opened, format, out, used, device=choose_device(device), now=_now())
+        )
+    if written is None:
+        terminal.leave(
+            f"The masks made so far are kept; go on with: protoseg export {project} "
+            f"--format {format.value} --out {out}"
+        )
+    terminal.result(
+        f"{written.images} masks in {written.folder}",
+        {"folder": written.folder, "images": written.images},
+    )
+
+
+@application.command()
+def info(
+    project: Annotated[
+        Path | None, typer.Argument(help="Project folder.", metavar="[PROJECT]")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Say what is installed here, and what a project holds."""
+    terminal = Terminal(as_json=json)
+    with terminal.errors():
+        record = describe_program(__version__)
+        if project is not None:
+            with Project.open(project) as opened:
+                record |= describe_project(opened)
+    terminal.result("\n".join(f"{name}: {value}" for name, value in record.items()), record)
+
+
+@application.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="A new or empty folder.")] = Path("demo"),
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of sample data; made here by default.")
+    ] = None,
+    generator_seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of sample data to make.")
+    ] = None,
+    compare: Annotated[bool, typer.Option(help="Also train a plain class activation map.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of bank and training.")] = 0,
+    device: DeviceName = None,
+    quiet: Quiet = False,
+    json: AsJson = False,
+) -> None:
+    """Run the main job on the sample data, and show what came of it."""
+    terminal = Terminal(quiet=quiet, as_json=json)
+    with terminal.errors():
+        request = DemoRequest(
+            out=out, data=data, generator_seed=generator_seed, compare=compare, seed=seed
+        )
+        shown = terminal.run(run_demo(request, device=choose_device(device), now=_now))
+    if shown is None:
+        terminal.leave(f"Remove {out}, or choose another --out, and run it again.")
+    terminal.result(shown.text(), shown.record())
+
+
+def _number_or_pattern(text: str | None) -> float | str | None:
+    if text is None:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _clusters(text: str) -> int | tuple[int, ...]:
+    try:
+        numbers = tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"{text!r} is not a number, or numbers joined by commas"
+        ) from error
+    return numbers[0] if len(numbers) == 1 else numbers

@@ -1,0 +1,30 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ProjectArgument = Annotated[Path, typer.Argument(help="Project folder.", metavar="PROJECT")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and errors.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+DeviceName = Annotated[
+    str | None,
+    typer.Option("--device", help="cuda, cuda:1, mps or cpu; the best there is by default."),
+]
+Classes = Annotated[
+    str | None,
+    typer.Option(help="Class names, comma separated, in the order of labels in file names."),
+]
+Labels = Annotated[Path | None, typer.Option(help="Table of image-level labels: CSV, TSV or XLSX.")]
+Out = Annotated[Path, typer.Option(help="A new or empty folder.")]
+EncoderWeights = Annotated[
+    Path | None, typer.Option(help="Weights file of the encoder (safetensors or state dict).")
+]
+
+
+def class_names(classes: str | None) -> tuple[str, ...] | None:
+    """Part a comma-separated list of class names."""
+    return None if classes is None else tuple(name.strip() for name in classes.split(","))

@@ -1,0 +1,163 @@
+"""The job that builds a project's prototype bank."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from napari_protoseg.bank.bank import BankConfig, PrototypeBank, build_bank
+from napari_protoseg.bank.codec import read_bank, write_bank
+from napari_protoseg.encoders.cache import FeatureCache
+from napari_protoseg.encoders.encoder import create_encoder
+from napari_protoseg.encoders.encoding import EncodeItem, embed_images
+from napari_protoseg.encoders.registry import DEFAULT_ENCODER, licence_of
+from napari_protoseg.errors import BankError
+from napari_protoseg.events import Job, Notice, Progress, Request, Severity
+from napari_protoseg.images.reading import read_image
+from napari_protoseg.images.tissue import white_fraction
+from napari_protoseg.project.folder import Project
+from napari_protoseg.project.records import ImageRecord, Split
+
+CACHE_BYTES = 4 * 2**30
+"""Size that the cache of a project may grow to."""
+
+BATCH_SIZE = 16
+
+
+class BankRequest(BaseModel):
+    """What is asked of the job.
+
+    Parameters
+    ----------
+    config
+        How the bank is built.
+    encoder
+        Name of the encoder.
+    encoder_weights
+        Its weights file; the default encoder needs none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    config: BankConfig = BankConfig()
+    encoder: str = DEFAULT_ENCODER
+    encoder_weights: Path | None = None
+
+
+class BankSummary(BaseModel):
+    """What a project records of a bank beside its file.
+
+    Parameters
+    ----------
+    encoder
+        Name of the encoder.
+    encoder_weights
+        File that its weights were read from, None for packaged ones.
+    prototypes
+        Number of prototypes of each class, by name.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    encoder: str
+    encoder_weights: Path | None
+    prototypes: dict[str, int]
+
+
+@dataclass(frozen=True)
+class BuiltBank:
+    """A bank of the project."""
+
+    version: int
+    path: Path
+    bank: PrototypeBank
+
+
+def build_project_bank(
+    project: Project, request: BankRequest, *, device: torch.device, now: datetime
+) -> Job[BuiltBank | None]:
+    """Cluster the training images of each class, and record the bank as a new version.
+
+    Returns
+    -------
+    BuiltBank or None
+        None after a stop: nothing is recorded, what was encoded stays cached.
+
+    Raises
+    ------
+    BankError
+        A class has no image to make prototypes of.
+    WeightsError, ImageError, StorageError
+    """
+    images = project.images(Split.TRAIN)
+    licence = licence_of(request.encoder)
+    severity = Severity.INFO if licence.commercial else Severity.WARNING
+    yield Notice(f"Encoder {request.encoder}. {licence.notice}", severity)
+    encoder = create_encoder(request.encoder, request.encoder_weights, device=device)
+    cache = FeatureCache(project.cache / "features", CACHE_BYTES)
+    embeddings = yield from embed_images(
+        encoder, encode_items(images), cache, batch_size=BATCH_SIZE, read=read_image
+    )
+    if embeddings is None:
+        return None
+    white = np.zeros(len(images))
+    for number, image in enumerate(images):
+        white[number] = white_fraction(read_image(image.path))
+        progress = Progress("Looking for glass", number + 1, len(images))
+        if (yield progress) is Request.STOP:
+            return None
+    bank = build_bank(
+        embeddings,
+        np.array([image.label for image in images], dtype=np.int8),
+        white,
+        [image.content_hash for image in images],
+        project.schema,
+        encoder.identity,
+        request.config,
+        created=now.isoformat(),
+        micrometres_per_pixel=[image.micrometres_per_pixel for image in images],
+    )
+    for notice in bank.notices:
+        yield Notice(notice, Severity.WARNING)
+    version, path = project.new_bank()
+    write_bank(path, bank)
+    names = project.schema.names
+    weights = request.encoder_weights
+    summary = BankSummary(
+        encoder=request.encoder,
+        encoder_weights=None if weights is None else weights.resolve(),
+        prototypes=dict(zip(names, bank.clusters_per_class, strict=True)),
+    )
+    project.record_bank(version, summary.model_dump_json(), project.schema.fingerprint, created=now)
+    return BuiltBank(version, path, bank)
+
+
+def latest_bank(project: Project) -> tuple[BuiltBank, BankSummary]:
+    """Return the newest bank of the project.
+
+    Raises
+    ------
+    BankError
+        There is none, or its file is damaged.
+    """
+    row = project.latest_bank()
+    if row is None:
+        raise BankError(
+            "has no prototype bank yet",
+            where=project.folder,
+            remedy=f"Build one: protoseg bank {project.folder}",
+        )
+    summary = BankSummary.model_validate_json(row.summary_json)
+    return BuiltBank(row.version, row.path, read_bank(row.path)), summary
+
+
+def encode_items(images: tuple[ImageRecord, ...]) -> list[EncodeItem]:
+    """Name `images` as the encoders take them."""
+    return [
+        EncodeItem(image.path, image.content_hash, image.height, image.width) for image in images
+    ]

@@ -1,0 +1,51 @@
+"""What is installed, and what a project holds, for a person or a bug report."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections import Counter
+from importlib.metadata import version
+from typing import Any
+
+from napari_protoseg.encoders.registry import DEFAULT_ENCODER, licence_of
+from napari_protoseg.project.folder import Project
+from napari_protoseg.project.records import Split
+from napari_protoseg.training.devices import choose_device, describe_device
+
+_PACKAGES = ("torch", "torchvision", "timm", "zarr", "numpy")
+
+
+def describe_program(program_version: str) -> dict[str, Any]:
+    """Describe this program and the machine."""
+    return {
+        "napari-protoseg": program_version,
+        "python": sys.version.split()[0],
+        "system": platform.platform(),
+        **{name: version(name) for name in _PACKAGES},
+        "device": describe_device(choose_device()),
+        "default encoder": f"{DEFAULT_ENCODER}, {licence_of(DEFAULT_ENCODER).name}",
+    }
+
+
+def describe_project(project: Project) -> dict[str, Any]:
+    """Describe the images, banks and rounds of a project."""
+    images = project.images()
+    splits = Counter(image.split for image in images)
+    bank = project.latest_bank()
+    newest = project.latest_round()
+    present = {
+        name: sum(image.label[position] == 1 for image in images)
+        for position, name in enumerate(project.schema.names)
+    }
+    return {
+        "project": str(project.folder),
+        "classes": ", ".join(f"{c.name} (id {c.id})" for c in project.schema.classes),
+        "images": len(images),
+        "training images": splits[Split.TRAIN],
+        "validation images": splits[Split.VALIDATION],
+        "images that hold": present,
+        "bank": None if bank is None else bank.version,
+        "round": None if newest is None else newest.id,
+        "round status": None if newest is None else newest.status.value,
+    }

@@ -1,0 +1,164 @@
+"""The job that makes a project of a folder of images with image-level labels."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from napari_protoseg.errors import ImageError, LabelError, ProjectError
+from napari_protoseg.evaluation.protocol import MaskCodes, class_positions
+from napari_protoseg.events import Job, Progress, Request
+from napari_protoseg.images.reading import read_mask
+from napari_protoseg.jobs.records import image_record
+from napari_protoseg.labels.reader import LabelReading, read_labels
+from napari_protoseg.labels.records import LabelledImage
+from napari_protoseg.labels.report import LabelReport
+from napari_protoseg.labels.splits import read_splits
+from napari_protoseg.project.folder import Project
+from napari_protoseg.project.records import Split
+from napari_protoseg.schema import ClassSchema
+
+
+class NewProject(BaseModel):
+    """What a project is made of.
+
+    Parameters
+    ----------
+    folder
+        The project: new or empty.
+    images
+        Folder of the images.
+    labels
+        Table of image-level labels; None to take them from names or folders.
+    classes
+        Names of the classes, in the order of labels in names.
+    schema_file
+        Class schema, in place of `classes`.
+    masks
+        Folder of masks in the codes of a project (0 unlabelled, k class id k), named as their
+        images, which are validated on unless `split` says otherwise.
+    case_pattern
+        Regular expression over the file name that gives the case.
+    micrometres_per_pixel
+        A number, or a regular expression over the file name.
+    split
+        Table with the columns file and split (train or validation).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    folder: Path
+    images: Path
+    labels: Path | None = None
+    classes: tuple[str, ...] | None = None
+    schema_file: Path | None = None
+    masks: Path | None = None
+    case_pattern: str | None = None
+    micrometres_per_pixel: float | str | None = None
+    split: Path | None = None
+
+
+@dataclass(frozen=True)
+class MadeProject:
+    """A new project.
+
+    Parameters
+    ----------
+    folder
+        Of the project.
+    report
+        What the reader of the labels found.
+    training, validation
+        Number of images of each split.
+    masks
+        Number of images with a mask.
+    """
+
+    folder: Path
+    report: LabelReport
+    training: int
+    validation: int
+    masks: int
+
+
+def new_project(request: NewProject, *, now: datetime) -> Job[MadeProject]:
+    """Read images and labels, and record them as a new project.
+
+    Raises
+    ------
+    LabelError, ImageError, SchemaError, ProjectError, StorageError
+        Nothing is left of the project then.
+    """
+    schema = ClassSchema.read(request.schema_file) if request.schema_file else None
+    reading = yield from read_labels(
+        request.images,
+        labels=request.labels,
+        classes=request.classes,
+        schema=schema,
+        case_pattern=request.case_pattern,
+        micrometres_per_pixel=request.micrometres_per_pixel,
+    )
+    paths = [image.path for image in reading.images]
+    splits = read_splits(request.split, request.images, paths) if request.split else {}
+    masks = yield from _find_masks(request, reading)
+    records = [
+        image_record(
+            image,
+            split=splits.get(
+                image.path,
+                image.split or (Split.VALIDATION if image.path in masks else Split.TRAIN),
+            ),
+            mask_path=masks.get(image.path),
+        )
+        for image in reading.images
+    ]
+    project = Project.create(request.folder, reading.schema, created=now)
+    try:
+        with project:
+            project.add_images(records, label_source=reading.report.source.value)
+    except BaseException:
+        shutil.rmtree(project.folder)
+        raise
+    validation = sum(record.split is Split.VALIDATION for record in records)
+    return MadeProject(
+        project.folder, reading.report, len(records) - validation, validation, len(masks)
+    )
+
+
+def _find_masks(request: NewProject, reading: LabelReading) -> Job[dict[Path, Path]]:
+    """Return the mask of each image that has one, each looked at whole."""
+    if request.masks is None:
+        return {}
+    found: dict[Path, Path] = {}
+    for number, image in enumerate(reading.images, start=1):
+        mask = (request.masks / image.path.relative_to(request.images)).with_suffix(".png")
+        if mask.is_file():
+            _require_fitting(mask, image, reading.schema)
+            found[image.path] = mask.resolve()
+        if (yield Progress("Reading masks", number, len(reading.images))) is Request.STOP:
+            raise LabelError(
+                "stopped", where=request.folder, remedy="Nothing was kept; make it again."
+            )
+    if not found:
+        raise ProjectError(
+            "holds no mask named as an image",
+            where=request.masks,
+            remedy="Name each mask as its image, with the suffix .png.",
+        )
+    return found
+
+
+def _require_fitting(mask: Path, image: LabelledImage, schema: ClassSchema) -> None:
+    values = read_mask(mask)
+    if values.shape != (image.info.height, image.info.width):
+        raise ImageError(
+            f"is {values.shape[1]} x {values.shape[0]} pixels, its image "
+            f"{image.info.width} x {image.info.height}",
+            where=mask,
+            remedy="Give a mask of the size of its image.",
+        )
+    class_positions(values, schema, MaskCodes.PROJECT, where=mask)

@@ -1,0 +1,358 @@
+"""The jobs that make masks: of a project's own images, or of any folder of images."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from napari_protoseg.errors import CheckpointError, ImageError, LabelError, ProjectError
+from napari_protoseg.events import Event, Job, Notice, Progress, Request, Severity
+from napari_protoseg.exports.folder import Exported, NamedMask
+from napari_protoseg.exports.masks_folder import export_png
+from napari_protoseg.images.reading import read_image
+from napari_protoseg.jobs.names import mask_names
+from napari_protoseg.jobs.records import image_record
+from napari_protoseg.labels.reader import read_labels
+from napari_protoseg.labels.report import LabelSource
+from napari_protoseg.masks.prediction import Prediction, Predictor, learn_margin
+from napari_protoseg.masks.recipe import Background, LabelCondition, Recipe
+from napari_protoseg.network.maps import MapModel
+from napari_protoseg.network.record import ModelRecord
+from napari_protoseg.project.arrays import masks_per_shard
+from napari_protoseg.project.folder import Project
+from napari_protoseg.project.records import (
+    ImageRecord,
+    MaskSource,
+    PredictedMask,
+    Round,
+    RoundStatus,
+    Split,
+)
+from napari_protoseg.storage import storage_errors
+from napari_protoseg.training.checkpoint import Checkpoint
+from napari_protoseg.training.loop import BEST, LAST
+
+_BATCH_PIXELS = 16 * 224 * 224
+_MARGIN_IMAGES = 64
+_MPP_TOLERANCE = 0.25
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """A model as a round of training left it.
+
+    Parameters
+    ----------
+    model, record
+        The model, and what it is.
+    path, sha256
+        Its checkpoint, and the hash of that file.
+    round
+        The round.
+    """
+
+    model: MapModel
+    record: ModelRecord
+    path: Path
+    sha256: str
+    round: Round
+
+
+class PredictionRecord(BaseModel):
+    """What is written beside masks: how they came about.
+
+    Parameters
+    ----------
+    recipe
+        From prototype maps to masks, with the label condition.
+    model
+        What the model is.
+    model_sha256
+        Hash of its checkpoint.
+    images
+        Number of masks.
+    created
+        ISO 8601 date and time.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    recipe: Recipe
+    model: ModelRecord
+    model_sha256: str
+    images: int
+    created: str
+
+
+PREDICTION_RECORD = "prediction.json"
+
+
+def trained_model(project: Project) -> TrainedModel:
+    """Return the best model of the project's newest round that has one.
+
+    Raises
+    ------
+    ProjectError
+        Nothing was trained yet.
+    CheckpointError
+        The checkpoint is damaged, or of another schema.
+    """
+    ended = project.latest_round((RoundStatus.FINISHED, RoundStatus.STOPPED))
+    if ended is None:
+        raise ProjectError(
+            "has no trained model yet",
+            where=project.folder,
+            remedy=f"Train one: protoseg train {project.folder}",
+        )
+    path = next((p for p in (ended.folder / BEST, ended.folder / LAST) if p.exists()), None)
+    if path is None:
+        raise CheckpointError(
+            "the round's checkpoint is missing",
+            where=ended.folder,
+            remedy=f"Train again: protoseg train {project.folder}",
+        )
+    checkpoint = Checkpoint(path)
+    if not project.schema.extends(checkpoint.record.classes):
+        raise CheckpointError(
+            f"made for the classes {', '.join(checkpoint.record.classes.names)}, "
+            f"not for {', '.join(project.schema.names)}",
+            where=path,
+            remedy=f"Train again: protoseg train {project.folder}",
+        )
+    with storage_errors(path), path.open("rb") as stream:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    return TrainedModel(checkpoint.restore(), checkpoint.record, path, sha256, ended)
+
+
+def predict_images(
+    project: Project,
+    folder: Path | None,
+    out: Path,
+    recipe: Recipe,
+    *,
+    label_file: Path | None,
+    device: torch.device,
+    now: datetime,
+) -> Job[Exported | None]:
+    """Write the masks of a folder of images, or of the project's own.
+
+    Parameters
+    ----------
+    project
+        With a trained round.
+    folder
+        Images; None for those of the project.
+    out
+        A new or empty folder; it appears complete or not at all.
+    recipe
+        From prototype maps to masks; with given labels, these are read from the names of the
+        images, or from `label_file`.
+    label_file
+        Table of image-level labels.
+    device, now
+        Where it computes; date for the record.
+
+    Returns
+    -------
+    Exported or None
+        None after a stop.
+
+    Raises
+    ------
+    LabelError
+        Given labels are asked for, and there are none.
+    ProjectError, CheckpointError, ExportError, ImageError, StorageError
+    """
+    trained = trained_model(project)
+    classes = trained.record.classes
+    positions = project.schema.positions_of(classes)
+    own = [
+        replace(image, label=tuple(image.label[p] for p in positions)) for image in project.images()
+    ]
+    images = own
+    if folder is not None:
+        needs_labels = recipe.labels is LabelCondition.GIVEN
+        reading = yield from read_labels(folder, labels=label_file, schema=classes)
+        if needs_labels and reading.report.source is LabelSource.NONE:
+            raise LabelError(
+                "no image-level labels, in the names or in a table",
+                where=folder,
+                remedy="Name a table with --label-file, or use --labels predicted.",
+            )
+        for line in reading.report.problems():
+            yield Notice(line, Severity.WARNING)
+        images = [image_record(image) for image in reading.images]
+    margin_images = [image for image in own if image.split is Split.TRAIN]
+    return (
+        yield from _write_masks(
+            trained, images, out, recipe, margin_images=margin_images, device=device, now=now
+        )
+    )
+
+
+def _write_masks(
+    trained: TrainedModel,
+    images: Sequence[ImageRecord],
+    out: Path,
+    recipe: Recipe,
+    *,
+    margin_images: Sequence[ImageRecord],
+    device: torch.device,
+    now: datetime,
+) -> Job[Exported | None]:
+    """Write the masks of `images`, whose labels are in the order of the model's classes."""
+    schema = trained.record.classes
+    yield from _compare_pixel_sizes(trained.record, images)
+    predictor = Predictor(trained.model, schema.ids, recipe, device)
+    predictor = yield from _with_margin(predictor, margin_images)
+    record = PredictionRecord(
+        recipe=predictor.recipe,
+        model=trained.record,
+        model_sha256=trained.sha256,
+        images=len(images),
+        created=now.isoformat(),
+    )
+    name_of = dict(zip((image.path for image in images), mask_names(images), strict=True))
+    masks = (
+        NamedMask(name_of[image.path], mask)
+        for batch, prediction in predict_batches(predictor, images)
+        for image, mask in zip(batch, prediction.masks, strict=True)
+    )
+    documents = {PREDICTION_RECORD: record.model_dump_json(indent=2) + "\n"}
+    return (yield from export_png(masks, len(images), out, schema, documents))
+
+
+def predict_project(
+    project: Project,
+    trained: TrainedModel,
+    recipe: Recipe,
+    *,
+    device: torch.device,
+    now: datetime,
+) -> Job[bool]:
+    """Bring the stored mask of every image of the project up to the newest round.
+
+    Returns
+    -------
+    bool
+        False after a stop; the masks until then are stored.
+
+    Raises
+    ------
+    ImageError, StorageError
+    """
+    schema = trained.record.classes
+    predictor = Predictor(trained.model, schema.ids, recipe, device)
+    predictor = yield from _with_margin(predictor, project.images(Split.TRAIN))
+    source = MaskSource(
+        round_id=trained.round.id,
+        label_condition=recipe.labels.value,
+        recipe_json=predictor.recipe.model_dump_json(),
+        created=now,
+    )
+    positions = project.schema.positions_of(schema)
+    images = project.images()
+    done = 0
+    for batch, prediction in predict_batches(predictor, images, positions):
+        masks = [
+            PredictedMask(_number(image), mask, confidence)
+            for image, mask, confidence in zip(
+                batch, prediction.masks, prediction.confidence, strict=True
+            )
+        ]
+        project.write_masks(masks, source)
+        done += len(batch)
+        if (yield Progress("Making masks", done, len(images))) is Request.STOP:
+            return False
+    return True
+
+
+def predict_batches(
+    predictor: Predictor,
+    images: Sequence[ImageRecord],
+    positions: Sequence[int] | None = None,
+) -> Iterator[tuple[tuple[ImageRecord, ...], Prediction]]:
+    """Predict images of one size together.
+
+    Parameters
+    ----------
+    predictor
+        Model and recipe.
+    images
+        To predict.
+    positions
+        Where in the label of an image the model's classes stand; None for the same order.
+
+    Raises
+    ------
+    ImageError
+        An image cannot be read, or has changed its size.
+    """
+    sizes = sorted({(image.height, image.width) for image in images})
+    for height, width in sizes:
+        alike = tuple(i for i in images if (i.height, i.width) == (height, width))
+        fitting = max(_BATCH_PIXELS // (height * width), 1)
+        step = min(fitting, masks_per_shard(height, width))
+        for start in range(0, len(alike), step):
+            batch = alike[start : start + step]
+            labels = np.array([image.label for image in batch], dtype=np.int8)
+            if positions is not None:
+                labels = labels[:, list(positions)]
+            yield batch, predictor.predict(np.stack([_read(i) for i in batch]), labels)
+
+
+def _read(image: ImageRecord) -> NDArray[np.uint8]:
+    pixels = read_image(image.path)
+    if pixels.shape[:2] != (image.height, image.width):
+        raise ImageError(
+            f"is {pixels.shape[1]} x {pixels.shape[0]} pixels, not {image.width} x "
+            f"{image.height} as when it was taken in",
+            where=image.path,
+            remedy="Restore the original file, or make the project anew.",
+        )
+    return pixels
+
+
+def _number(image: ImageRecord) -> int:
+    if image.id is None:
+        raise ProjectError(
+            "is not of this project", where=image.path, remedy="Take it in with protoseg new."
+        )
+    return image.id
+
+
+def _with_margin(
+    predictor: Predictor, images: Sequence[ImageRecord]
+) -> Generator[Event, Request | None, Predictor]:
+    """Learn the margin of the background rule, where the recipe asks for it."""
+    recipe = predictor.recipe
+    if recipe.background is not Background.MARGIN or recipe.margin is not None or not images:
+        return predictor
+    some = [images[i] for i in range(0, len(images), -(-len(images) // _MARGIN_IMAGES))]
+    yield Notice(f"Learning the background margin from {len(some)} training images.")
+    maps = (m for _, p in predict_batches(predictor, some) for m in p.class_maps)
+    margin = learn_margin(maps)
+    yield Notice(f"Pixels whose highest class map is below {margin:.3f} stay unlabelled.")
+    return predictor.with_margin(margin)
+
+
+def _compare_pixel_sizes(record: ModelRecord, images: Sequence[ImageRecord]) -> Iterator[Notice]:
+    known = [i.micrometres_per_pixel for i in images if i.micrometres_per_pixel is not None]
+    trained_on = record.micrometres_per_pixel
+    if not known or trained_on is None:
+        return
+    median = float(np.median(known))
+    if abs(median - trained_on) > _MPP_TOLERANCE * trained_on:
+        yield Notice(
+            f"These images have {median:.3g} micrometres per pixel, those that the model was "
+            f"trained on {trained_on:.3g}: masks may be poor.",
+            Severity.WARNING,
+        )

@@ -1,0 +1,60 @@
+"""Which training images are held out to choose the best epoch by: whole cases only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_protoseg.project.records import ImageRecord
+
+_FEWEST_CASES = 3
+
+
+def case_of(image: ImageRecord) -> str:
+    """Return the case of an image; one without is its own."""
+    return image.case if image.case is not None else image.content_hash
+
+
+def hold_out_cases(
+    images: Sequence[ImageRecord], share: float, seed: int
+) -> tuple[list[ImageRecord], list[ImageRecord]]:
+    """Split images into those to train on and those held out, never through a case.
+
+    Parameters
+    ----------
+    images
+        To be split.
+    share
+        Of the images to hold out, at most: 0..1.
+    seed
+        Of the choice, which does not depend on the order of `images`.
+
+    Returns
+    -------
+    training, held_out : list of ImageRecord
+        Nothing is held out where there are fewer than three cases. A case whose absence would
+        leave a class without any image that holds it is never held out.
+    """
+    cases = sorted({case_of(image) for image in images})
+    if len(cases) < _FEWEST_CASES or share == 0:
+        return list(images), []
+    held: set[str] = set()
+    remaining = _present_counts(images)
+    sizes = {case: sum(case_of(i) == case for i in images) for case in cases}
+    for case in np.random.default_rng(seed).permutation(cases):
+        own = _present_counts([i for i in images if case_of(i) == case])
+        leaves_none = ((remaining == own) & (own > 0)).any()
+        total = sum(sizes[name] for name in held) + sizes[case]
+        if not leaves_none and total <= share * len(images):
+            held.add(str(case))
+            remaining = remaining - own
+    training = [i for i in images if case_of(i) not in held]
+    return training, [i for i in images if case_of(i) in held]
+
+
+def _present_counts(images: Sequence[ImageRecord]) -> NDArray[np.intp]:
+    """Count the images that hold each class."""
+    counts: NDArray[np.intp] = (np.array([image.label for image in images]) == 1).sum(0)
+    return counts
