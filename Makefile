@@ -24,7 +24,8 @@ help:
 	@echo "make lint        what make test does before testing"
 
 demo: $(VENV)/installed-base
-	$(BIN)/protoseg demo
+	rm -rf protoseg-demo
+	$(BIN)/protoseg demo --data sample_data --out protoseg-demo
 
 app: $(VENV)/installed-app
 	$(BIN)/python -m napari_protoseg.plugin

@@ -11,16 +11,65 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from napari_protoseg.errors import ProtosegError
+    from napari_protoseg.events import Request, finish
+    from napari_protoseg.jobs.bank import BankRequest, build_project_bank
+    from napari_protoseg.jobs.evaluate import evaluate_masks
+    from napari_protoseg.jobs.export import ExportFormat, export_project
+    from napari_protoseg.jobs.new import NewProject, new_project
+    from napari_protoseg.jobs.predict import predict_images
+    from napari_protoseg.jobs.train import TrainRequest, resume_training, train_project
+    from napari_protoseg.masks.recipe import Recipe
+    from napari_protoseg.project.folder import Project
     from napari_protoseg.schema import ClassSchema
+    from napari_protoseg.training.config import TrainingConfig
+    from napari_protoseg.training.devices import choose_device
 
 __version__ = "0.1.0"
 
 _EXPORTS = {
+    "BankRequest": "napari_protoseg.jobs.bank",
     "ClassSchema": "napari_protoseg.schema",
+    "ExportFormat": "napari_protoseg.jobs.export",
+    "NewProject": "napari_protoseg.jobs.new",
+    "Project": "napari_protoseg.project.folder",
     "ProtosegError": "napari_protoseg.errors",
+    "Recipe": "napari_protoseg.masks.recipe",
+    "Request": "napari_protoseg.events",
+    "TrainRequest": "napari_protoseg.jobs.train",
+    "TrainingConfig": "napari_protoseg.training.config",
+    "build_project_bank": "napari_protoseg.jobs.bank",
+    "choose_device": "napari_protoseg.training.devices",
+    "evaluate_masks": "napari_protoseg.jobs.evaluate",
+    "export_project": "napari_protoseg.jobs.export",
+    "finish": "napari_protoseg.events",
+    "new_project": "napari_protoseg.jobs.new",
+    "predict_images": "napari_protoseg.jobs.predict",
+    "resume_training": "napari_protoseg.jobs.train",
+    "train_project": "napari_protoseg.jobs.train",
 }
 
-__all__ = ["ClassSchema", "ProtosegError", "__version__"]
+__all__ = [
+    "BankRequest",
+    "ClassSchema",
+    "ExportFormat",
+    "NewProject",
+    "Project",
+    "ProtosegError",
+    "Recipe",
+    "Request",
+    "TrainRequest",
+    "TrainingConfig",
+    "__version__",
+    "build_project_bank",
+    "choose_device",
+    "evaluate_masks",
+    "export_project",
+    "finish",
+    "new_project",
+    "predict_images",
+    "resume_training",
+    "train_project",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -7,7 +7,7 @@ Not asking for the next event pauses it. Closing it (`GeneratorExit`) saves and 
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
@@ -58,3 +58,23 @@ class Notice(Event):
 
 Result = TypeVar("Result")
 Job = Generator[Event, Request | None, Result]
+
+
+def finish(job: Job[Result], show: Callable[[Event], None] | None = None) -> Result:
+    """Run a job to its end, and return its result.
+
+    Parameters
+    ----------
+    job
+        Not started yet.
+    show
+        Called with every event.
+    """
+    while True:
+        try:
+            event = next(job)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+        if show is not None:
+            show(event)

@@ -108,23 +108,25 @@ class Predictor:
             for flip in ((False, True) if self.recipe.flip else (False,))
             for intensity in self.recipe.intensities
         ]
-        class_maps = torch.stack(views).mean(0)[:, :, :height, :width].cpu().numpy()
-        masks, confidence = self.masks(class_maps, images)
-        return Prediction(class_maps, logits.sigmoid().cpu().numpy(), masks, confidence)
+        class_maps = torch.stack(views).mean(0)[:, :, :height, :width]
+        masks, confidence = self._masks(class_maps, images)
+        return Prediction(
+            class_maps.cpu().numpy(), logits.sigmoid().cpu().numpy(), masks, confidence
+        )
 
-    def masks(
-        self, class_maps: NDArray[np.float32], images: NDArray[np.uint8]
+    def _masks(
+        self, class_maps: Tensor, images: NDArray[np.uint8]
     ) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
         """Turn class maps ``(B, N, H, W)`` into masks and confidence, each ``(B, H, W)``."""
-        ordered = np.sort(class_maps, axis=1)
-        highest = ordered[:, -1]
-        second = ordered[:, -2] if ordered.shape[1] > 1 else np.zeros_like(highest)
+        top = class_maps.topk(min(2, class_maps.shape[1]), dim=1)
+        highest = top.values[:, 0].cpu().numpy()
+        second = top.values[:, -1].cpu().numpy() if len(self.class_ids) > 1 else 0.0
         labelled = highest > 0
         if self.recipe.background is Background.WHITE:
             labelled &= ~np.stack([glass_mask(image) for image in images])
         if self.recipe.background is Background.MARGIN:
             labelled &= highest >= (self.recipe.margin or 0.0)
-        winners = self.class_ids[class_maps.argmax(1)]
+        winners = self.class_ids[top.indices[:, 0].cpu().numpy()]
         masks = np.where(labelled, winners, np.uint8(UNLABELLED))
         confidence = np.where(labelled, highest - second, 0)
         return masks, confidence.astype(np.float16)

@@ -8,6 +8,7 @@ depthwise convolution is several times faster (`benchmarks/dilation.py`).
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
@@ -17,16 +18,22 @@ class InterleavedConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (name of the base class)
         """Convolve ``(B, C, H, W)``, zero-padded to the same size."""
+        if not torch.is_grad_enabled():
+            return super().forward(input)  # only the backward pass of the plain kernel is slow
         batch, channels, height, width = input.shape
         d = self.dilation[0]
         padded = F.pad(input, (0, -width % d, 0, -height % d))
         rows, columns = padded.shape[2] // d, padded.shape[3] // d
-        grids = padded.view(batch, channels, rows, d, columns, d).permute(3, 5, 0, 1, 2, 4)
-        grids = grids.reshape(d * d * batch, channels, rows, columns)
+        # Channels stay last in memory, as the kernels want them.
+        grids = padded.permute(0, 2, 3, 1).reshape(batch, rows, d, columns, d, channels)
+        grids = grids.permute(2, 4, 0, 1, 3, 5).reshape(d * d * batch, rows, columns, channels)
         half = self.kernel_size[0] // 2
-        out = F.conv2d(grids, self.weight, self.bias, padding=half, groups=self.groups)
-        out = out.view(d, d, batch, channels, rows, columns).permute(2, 3, 4, 0, 5, 1)
-        return out.reshape(batch, channels, rows * d, columns * d)[:, :, :height, :width]
+        out = F.conv2d(
+            grids.permute(0, 3, 1, 2), self.weight, self.bias, padding=half, groups=self.groups
+        )
+        out = out.permute(0, 2, 3, 1).reshape(d, d, batch, rows, columns, channels)
+        out = out.permute(2, 3, 0, 4, 1, 5).reshape(batch, rows * d, columns * d, channels)
+        return out.permute(0, 3, 1, 2)[:, :, :height, :width]
 
 
 def interleave_dilated(module: nn.Module) -> None:
@@ -39,6 +46,7 @@ def interleave_dilated(module: nn.Module) -> None:
                 child.kernel_size,  # type: ignore[arg-type]
                 dilation=child.dilation,  # type: ignore[arg-type]
                 groups=child.groups,
+                padding="same",
                 bias=child.bias is not None,
             )
             exchanged.load_state_dict(child.state_dict())

@@ -14,6 +14,7 @@ from napari_protoseg.synthesis.tissue import TISSUE_SCHEMA
 
 _CASES = 3
 _TILES_OF_A_CASE = 4
+_UNKNOWN_COLOR = "magenta"  # a value that is no class must not go unseen
 
 LayerData = tuple[NDArray[np.uint8], dict[str, Any], str]
 """Data, keyword arguments and type of a napari layer."""
@@ -34,7 +35,7 @@ def sample_tissue() -> list[LayerData]:
     image = np.vstack([np.hstack([tile.image for tile in row]) for row in rows])
     mask = np.vstack([np.hstack([tile.mask for tile in row]) for row in rows])
     classes = TISSUE_SCHEMA.classes
-    colormap = {None: "transparent", UNLABELLED: "transparent"} | {c.id: c.color for c in classes}
+    colormap = {None: _UNKNOWN_COLOR, UNLABELLED: "transparent"} | {c.id: c.color for c in classes}
     features = {
         "index": [UNLABELLED, *(c.id for c in classes)],
         "class": ["glass", *(c.name for c in classes)],

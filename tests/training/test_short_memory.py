@@ -1,0 +1,148 @@
+"""Where memory is short a step is taken in pieces, and stays the same step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_training import (
+    CONFIG,
+    CPU,
+    batch,
+    finish,
+    inputs,
+    matcher,
+    network,
+    same,
+    stop_after,
+    trained,
+)
+from torch import Tensor
+
+from napari_protoseg.errors import TrainingError
+from napari_protoseg.events import Notice, Severity
+from napari_protoseg.network.classification import PrototypeNetwork
+from napari_protoseg.training.checkpoint import Checkpoint
+from napari_protoseg.training.config import Compat, Matching, TrainingConfig
+from napari_protoseg.training.loop import LAST, train_network
+from napari_protoseg.training.step import Step, StepLosses
+
+REFERENCE = CONFIG.model_copy(
+    update={"compat": Compat.REFERENCE, "matching": Matching.REENCODE, "batch_size": 4}
+)
+FOUR = CONFIG.model_copy(update={"batch_size": 4})
+
+
+class Cramped(PrototypeNetwork):
+    """A network in a memory for `room` images."""
+
+    room = 2
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        if len(images) > self.room:
+            raise torch.OutOfMemoryError(f"no memory for {len(images)} images")
+        return super().forward(images)
+
+
+class Tiny(Cramped):
+    room = 0
+
+
+def accumulated(config: TrainingConfig, micro_batch: int) -> tuple[dict[str, Tensor], StepLosses]:
+    """Gradients of a batch, which goes through the network in pieces, and its losses."""
+    model = network().train()
+    step = Step(model, matcher(), config, CPU)
+    losses = step.accumulate(batch(), micro_batch, lambda loss: loss.backward())
+    return {k: p.grad for k, p in model.named_parameters() if p.grad is not None}, losses
+
+
+@pytest.mark.parametrize("micro_batch", [1, 2, 4])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"matching": Matching.DENSE},
+        {"matching": Matching.REENCODE},
+        {"matching": Matching.NONE},
+        {"matching": Matching.DENSE, "present_weight": 0.0},
+        {"matching": Matching.DENSE, "max_pairs": 3},
+        {"matching": Matching.REENCODE, "max_pairs": 2, "sparsity_weight": 0.5},
+    ],
+    ids=str,
+)
+def test_gradients_of_the_pieces_add_up_to_that_of_the_batch(
+    micro_batch: int, change: dict[str, object]
+):
+    config = CONFIG.model_copy(update={"matching_weight": 1.0, **change})
+    whole, losses = accumulated(config, 6)
+    pieces, in_pieces = accumulated(config, micro_batch)
+    assert whole.keys() == pieces.keys()
+    for name, gradient in whole.items():
+        scale = float(gradient.abs().max())
+        torch.testing.assert_close(
+            pieces[name], gradient, atol=1e-4 * scale + 1e-9, rtol=0, msg=name
+        )
+    assert (in_pieces.pairs, in_pieces.skipped) == (losses.pairs, losses.skipped)
+    for part in ("total", "classification", "matching"):
+        assert getattr(in_pieces, part) == pytest.approx(getattr(losses, part), rel=1e-5)
+
+
+def test_a_training_short_of_memory_says_so_and_gives_the_same_weights(tmp_path: Path):
+    given = inputs(tmp_path / "cramped", model=network(Cramped))
+    result, events = finish(train_network(given, FOUR))
+    warnings = [e for e in events if isinstance(e, Notice) and e.severity is Severity.WARNING]
+    assert len(warnings) == 1
+    assert "2 images at once" in warnings[0].text
+    assert result.finished
+    plenty = trained(tmp_path / "plenty", FOUR)
+    # Adam divides by the gradient's size, so that rounding shows where it is all there is.
+    for name, weights in given.model.state_dict().items():
+        torch.testing.assert_close(weights, plenty[name], atol=1e-4, rtol=1e-3, msg=name)
+
+
+def test_short_memory_is_remembered_by_the_checkpoint(tmp_path: Path):
+    whole = inputs(tmp_path / "whole", model=network(Cramped))
+    finish(train_network(whole, FOUR))
+
+    # Where it says, where it stands: notice, warning, step.
+    for event in (2, 3, 4):
+        folder = tmp_path / str(event)
+        first, events = finish(
+            train_network(inputs(folder, model=network(Cramped)), FOUR), stop_after(event)
+        )
+        assert len(events) == event
+        assert not first.finished
+        state = Checkpoint(folder / "round" / LAST).state
+        assert state is not None
+        assert state.micro_batch == 2
+        given = inputs(folder, model=network(Cramped))
+        _, later = finish(train_network(given, FOUR, resume=True))
+        assert sum(isinstance(e, Notice) for e in later) == 1, "it need not find out again"
+        assert same(given.model.state_dict(), whole.model.state_dict())
+
+
+def test_the_released_loss_does_not_split(tmp_path: Path):
+    given = inputs(tmp_path, model=network(Cramped))
+    with pytest.raises(TrainingError, match="does not split") as caught:
+        finish(train_network(given, REFERENCE))
+    assert "batch size" in caught.value.remedy
+    assert not Step(network(), matcher(), REFERENCE, CPU).divisible
+    assert Step(network(), None, REFERENCE, CPU).divisible, "classification alone does"
+    without = REFERENCE.model_copy(update={"matching": Matching.NONE})
+    assert Step(network(), matcher(), without, CPU).divisible
+
+
+def test_too_little_memory_for_one_image_ends_the_training(tmp_path: Path):
+    job = train_network(inputs(tmp_path, model=network(Tiny)), FOUR)
+    with pytest.raises(TrainingError, match="single image"):
+        finish(job)
+
+
+def test_an_odd_batch_is_halved_upwards(tmp_path: Path):
+    class Three(Cramped):
+        room = 3
+
+    config = CONFIG.model_copy(update={"batch_size": 5})
+    _, events = finish(train_network(inputs(tmp_path, model=network(Three)), config))
+    texts = [event.text for event in events if isinstance(event, Notice)]
+    assert any("3 images at once" in text for text in texts)
