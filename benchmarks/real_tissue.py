@@ -27,16 +27,19 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from napari_protoseg.bank.bank import BankConfig
 from napari_protoseg.cli.terminal import Terminal
+from napari_protoseg.evaluation.confusion import confusion_matrix, iou
+from napari_protoseg.evaluation.image_level import image_level_f1
 from napari_protoseg.evaluation.protocol import MaskCodes, class_positions
 from napari_protoseg.evaluation.trivial import Trivial
 from napari_protoseg.exports.indexed_png import write_indexed_png
 from napari_protoseg.images.reading import read_image, read_mask
 from napari_protoseg.jobs.bank import BankRequest, build_project_bank
-from napari_protoseg.jobs.measure import measure, measure_trivial
+from napari_protoseg.jobs.measure import measure_trivial
 from napari_protoseg.jobs.new import NewProject, new_project
 from napari_protoseg.jobs.predict import trained_model
 from napari_protoseg.jobs.train import TrainRequest, frozen_evidence, train_project
@@ -92,7 +95,7 @@ TISSUES = {
     ),
 }
 SUBSET_SEED = 20261122
-NORMALISATIONS = {"": Normalisation.MIN_MAX, ", argmax of logits": Normalisation.SIGMOID}
+BATCH = 16
 
 
 class Supervised(MapModel):
@@ -230,26 +233,48 @@ def _figures(
     *,
     without_gate: bool,
 ) -> dict[str, Any]:
-    """Measure a model with given and predicted labels, by both normalisations."""
-    conditions = {
-        "given": LabelCondition.GIVEN,
-        "predicted": LabelCondition.NONE if without_gate else LabelCondition.PREDICTED,
+    """Measure a model with given labels, by both normalisations, and with predicted ones."""
+    logits = Recipe(normalisation=Normalisation.SIGMOID)
+    none = {"labels": LabelCondition.NONE}
+    recipes = {
+        "given": Recipe(),
+        "given, argmax of logits": logits,
+        "predicted": Recipe(labels=LabelCondition.PREDICTED),
     }
-    found: dict[str, Any] = {}
-    for name, labels in conditions.items():
-        for suffix, how in (
-            ("", Normalisation.MIN_MAX),
-            (", argmax of logits", Normalisation.SIGMOID),
-        ):
-            if without_gate and not suffix:
-                continue
-            predictor = Predictor(
-                model, schema.ids, Recipe(labels=labels, normalisation=how), device
-            )
-            measured = measure(predictor, images, schema)
-            found[name + suffix] = _ious(measured.scores)
-            found["image-level F1"] = [float(value) for value in measured.image_level_f1]
+    if without_gate:
+        recipes = {"given": logits, "predicted": logits.model_copy(update=none)}
+    predictors = {n: Predictor(model, schema.ids, r, device) for n, r in recipes.items()}
+    matrices = {name: np.zeros((len(schema.ids), len(schema.ids) + 1), int) for name in recipes}
+    present, predicted = [], []
+    for start in range(0, len(images), BATCH):
+        batch = images[start : start + BATCH]
+        pixels = np.stack([read_image(image.path) for image in batch])
+        labels = np.array([image.label for image in batch], dtype=np.int8)
+        views = next(iter(predictors.values())).look(pixels)
+        for name, predictor in predictors.items():
+            prediction = predictor.decide(views, pixels, labels)
+            for image, mask in zip(batch, prediction.masks, strict=True):
+                matrices[name] += confusion_matrix(
+                    _positions(image, schema),
+                    class_positions(mask, schema, MaskCodes.PROJECT, where=image.path),
+                    len(schema.ids),
+                )
+        present.append(labels)
+        predicted.append((prediction.probabilities > 0.5).astype(np.int8))
+    found: dict[str, Any] = {
+        name: dict(zip(schema.names, iou(matrix).tolist(), strict=True))
+        for name, matrix in matrices.items()
+    }
+    if not without_gate:
+        f1 = image_level_f1(np.concatenate(present), np.concatenate(predicted))
+        found["image-level F1"] = f1.tolist()
     return found
+
+
+def _positions(image: ImageRecord, schema: ClassSchema) -> NDArray[np.uint8]:
+    assert image.mask_path is not None
+    values = read_mask(image.mask_path)
+    return class_positions(values, schema, MaskCodes.PROJECT, where=image.mask_path)
 
 
 def _supervise(
@@ -275,12 +300,9 @@ def _supervise(
             pixels, targets = [], []
             for index in order[start : start + config.batch_size]:
                 image = images[index]
-                assert image.mask_path is not None
                 turns, mirror = int(draw.integers(4)), bool(draw.integers(2))
                 picture = np.rot90(read_image(image.path), turns)
-                truth = class_positions(
-                    read_mask(image.mask_path), schema, MaskCodes.PROJECT, where=image.mask_path
-                ).astype(np.int64)
+                truth = _positions(image, schema).astype(np.int64)
                 truth = np.rot90(np.where(truth == len(schema.ids), -1, truth), turns)
                 pixels.append(picture[:, ::-1] if mirror else picture)
                 targets.append(truth[:, ::-1] if mirror else truth)

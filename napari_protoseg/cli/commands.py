@@ -235,6 +235,8 @@ def predict(
     json: AsJson = False,
 ) -> None:
     """Write the masks of images, with the record of how they came about."""
+    if label_file is not None and images is None:
+        raise typer.BadParameter("--label-file needs --images; the project has its own labels.")
     terminal = Terminal(quiet=quiet, as_json=json)
     with terminal.errors(), Project.open(project) as opened:
         updates = {"labels": labels, "background": background}

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 ProjectArgument = Annotated[Path, typer.Argument(help="Project folder.", metavar="PROJECT")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and errors.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result alone, and warnings.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 DeviceName = Annotated[
     str | None,

@@ -58,8 +58,8 @@ class Terminal:
         self.quiet = quiet
         self.as_json = as_json
         self.stopped = False
-        self._out = Console(highlight=False, soft_wrap=True)
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._out = Console(highlight=False, soft_wrap=True, emoji=False)
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
     def run(self, job: Job[Result]) -> Result:
         """Drive `job` to its end; the first Ctrl+C asks it to stop, the second leaves it.
@@ -72,21 +72,17 @@ class Terminal:
                 try:
                     event = job.send(answer)
                 except StopIteration as end:
-                    self.stopped = bool(asked)
                     result: Result = end.value
                     return result
+                finally:
+                    self.stopped = bool(asked)
                 display.show(event)
                 answer = Request.STOP if asked else None
-
-    def say(self, text: str) -> None:
-        """Print a line on the way, unless quiet."""
-        if not self.quiet:
-            self._console.print(escape(text))
 
     def result(self, text: str, record: dict[str, Any]) -> None:
         """Print the result: `record` where JSON is wanted, else `text`."""
         if self.as_json:
-            sys.stdout.write(json.dumps(record, indent=2, default=str) + "\n")
+            sys.stdout.write(json.dumps(record, indent=2, default=str, allow_nan=False) + "\n")
         else:
             self._out.print(escape(text))
 
@@ -100,13 +96,19 @@ class Terminal:
         """Turn a typed error into a sentence and an exit code."""
         try:
             yield
+        except StorageError as error:
+            self._fail(error, Exit.STORAGE)
         except ProtosegError as error:
-            self._console.print(f"[red]Error:[/red] {escape(str(error))}")
-            code = Exit.STORAGE if isinstance(error, StorageError) else Exit.INPUT
-            raise typer.Exit(code) from error
+            # A job that has nothing to keep of what it was stopped in says so by an error.
+            self._fail(error, Exit.STOPPED if self.stopped else Exit.INPUT)
         except KeyboardInterrupt as error:
             self._console.print("Left at once.")
             raise typer.Exit(Exit.STOPPED) from error
+
+    def _fail(self, error: ProtosegError, code: Exit) -> NoReturn:
+        word = "Stopped:" if code is Exit.STOPPED else "[red]Error:[/red]"
+        self._console.print(f"{word} {escape(str(error))}")
+        raise typer.Exit(code) from error
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from napari_protoseg.errors import BankError
 from napari_protoseg.events import Job, Notice, Progress, Request, Severity
 from napari_protoseg.images.reading import read_image
 from napari_protoseg.images.tissue import white_fraction
+from napari_protoseg.jobs.records import read_recorded
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import ImageRecord, Split
 
@@ -91,10 +92,18 @@ def build_project_bank(
     Raises
     ------
     BankError
-        A class has no image to make prototypes of.
+        There are no training images, a class has none to make prototypes of, or the numbers of
+        prototypes do not fit the classes.
     WeightsError, ImageError, StorageError
     """
     images = project.images(Split.TRAIN)
+    if not images:
+        raise BankError(
+            "no training image, only ones to validate on",
+            where=project.folder,
+            remedy="Make the project with images to train on; protoseg new --split says which.",
+        )
+    request.config.clusters_of(project.schema)  # what cannot be is refused before the long work
     licence = licence_of(request.encoder)
     severity = Severity.INFO if licence.commercial else Severity.WARNING
     yield Notice(f"Encoder {request.encoder}. {licence.notice}", severity)
@@ -107,7 +116,7 @@ def build_project_bank(
         return None
     white = np.zeros(len(images))
     for number, image in enumerate(images):
-        white[number] = white_fraction(read_image(image.path))
+        white[number] = white_fraction(read_recorded(image))
         progress = Progress("Looking for glass", number + 1, len(images))
         if (yield progress) is Request.STOP:
             return None
@@ -153,7 +162,21 @@ def latest_bank(project: Project) -> tuple[BuiltBank, BankSummary]:
             remedy=f"Build one: protoseg bank {project.folder}",
         )
     summary = BankSummary.model_validate_json(row.summary_json)
-    return BuiltBank(row.version, row.path, read_bank(row.path)), summary
+    return bank_of_version(project, row.version), summary
+
+
+def bank_of_version(project: Project, version: int) -> BuiltBank:
+    """Return a bank of the project, the newest or an older one.
+
+    Raises
+    ------
+    ProjectError
+        There is no such version.
+    BankError
+        Its file is damaged.
+    """
+    row = project.bank(version)
+    return BuiltBank(row.version, row.path, read_bank(row.path))
 
 
 def encode_items(images: tuple[ImageRecord, ...]) -> list[EncodeItem]:

@@ -145,7 +145,12 @@ class Demonstration:
                     else row.predicted.scores.model_dump(mode="json"),
                     "image-level F1": None
                     if row.predicted is None
-                    else dict(zip(self.schema.names, row.predicted.image_level_f1, strict=True)),
+                    else {
+                        name: None if math.isnan(f1) else f1
+                        for name, f1 in zip(
+                            self.schema.names, row.predicted.image_level_f1, strict=True
+                        )
+                    },
                 }
                 for row in self.rows
             },

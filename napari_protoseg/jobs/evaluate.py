@@ -64,9 +64,9 @@ def evaluate_masks(
 
 def _record_beside(predictions: Path) -> PredictionRecord | None:
     path = predictions / PREDICTION_RECORD
-    if not path.exists():
-        return None
     with storage_errors(path):
+        if not path.exists():
+            return None
         content = path.read_bytes()
     try:
         return PredictionRecord.model_validate_json(content)

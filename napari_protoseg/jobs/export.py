@@ -18,7 +18,8 @@ from napari_protoseg.jobs.names import mask_names
 from napari_protoseg.jobs.predict import predict_project, trained_model
 from napari_protoseg.masks.recipe import Recipe
 from napari_protoseg.project.folder import Project
-from napari_protoseg.project.records import ImageRecord, StoredMask
+from napari_protoseg.project.records import ImageRecord, Round, StoredMask
+from napari_protoseg.storage import storage_errors
 
 
 class ExportFormat(StrEnum):
@@ -63,12 +64,16 @@ def export_project(
     ------
     ProjectError, CheckpointError, ExportError, ImageError, StorageError
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ExportError("is there already", where=out, remedy="Choose a new or empty folder.")
+    with storage_errors(out):
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise ExportError("is there already", where=out, remedy="Choose a new or empty folder.")
     trained = trained_model(project)
     images = project.images()
-    if any(_is_stale(project.read_mask(_id(i)), trained.round.id, recipe) for i in images):
-        complete = yield from predict_project(project, trained, recipe, device=device, now=now)
+    stale = [i for i in images if _is_stale(project.read_mask(_id(i)), trained.round, recipe)]
+    if stale:
+        complete = yield from predict_project(
+            project, stale, trained, recipe, device=device, now=now
+        )
         if not complete:
             return None
     if form is ExportFormat.PNG:
@@ -88,9 +93,11 @@ def export_project(
     return (yield from export_training_folder(pairs, len(known), out, project.schema))
 
 
-def _is_stale(stored: StoredMask | None, round_id: int, recipe: Recipe) -> bool:
-    """Tell whether a mask is missing, or of another round or recipe."""
-    if stored is None or stored.source.round_id != round_id:
+def _is_stale(stored: StoredMask | None, trained: Round, recipe: Recipe) -> bool:
+    """Tell whether a mask is missing, or of another recipe or round, or of its earlier state."""
+    if stored is None or stored.source.round_id != trained.id:
+        return True
+    if trained.finished is None or stored.source.created < trained.finished:
         return True
     made_with = Recipe.model_validate_json(stored.source.recipe_json)
     # A margin that was to be learned stands in the record of the mask.

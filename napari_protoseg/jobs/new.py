@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +17,9 @@ from napari_protoseg.labels.reader import LabelReading, read_labels
 from napari_protoseg.labels.records import LabelledImage
 from napari_protoseg.labels.report import LabelReport
 from napari_protoseg.labels.splits import read_splits
+from napari_protoseg.project.creation import created_folder
 from napari_protoseg.project.folder import Project
+from napari_protoseg.project.paths import real_path
 from napari_protoseg.project.records import Split
 from napari_protoseg.schema import ClassSchema
 
@@ -116,17 +117,11 @@ def new_project(request: NewProject, *, now: datetime) -> Job[MadeProject]:
         )
         for image in reading.images
     ]
-    project = Project.create(request.folder, reading.schema, created=now)
-    try:
-        with project:
-            project.add_images(records, label_source=reading.report.source.value)
-    except BaseException:
-        shutil.rmtree(project.folder)
-        raise
+    folder = real_path(request.folder)
+    with created_folder(folder, reading.schema, created=now), Project.open(folder) as project:
+        project.add_images(records, label_source=reading.report.source.value)
     validation = sum(record.split is Split.VALIDATION for record in records)
-    return MadeProject(
-        project.folder, reading.report, len(records) - validation, validation, len(masks)
-    )
+    return MadeProject(folder, reading.report, len(records) - validation, validation, len(masks))
 
 
 def _find_masks(request: NewProject, reading: LabelReading) -> Job[dict[Path, Path]]:

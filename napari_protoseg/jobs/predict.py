@@ -10,16 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from napari_protoseg.errors import CheckpointError, ImageError, LabelError, ProjectError
+from napari_protoseg.errors import CheckpointError, LabelError, ProjectError
 from napari_protoseg.events import Event, Job, Notice, Progress, Request, Severity
 from napari_protoseg.exports.folder import Exported, NamedMask
 from napari_protoseg.exports.masks_folder import export_png
-from napari_protoseg.images.reading import read_image
 from napari_protoseg.jobs.names import mask_names
-from napari_protoseg.jobs.records import image_record
+from napari_protoseg.jobs.records import image_record, read_recorded
 from napari_protoseg.labels.reader import read_labels
 from napari_protoseg.labels.report import LabelSource
 from napari_protoseg.masks.prediction import Prediction, Predictor, learn_margin
@@ -232,13 +230,14 @@ def _write_masks(
 
 def predict_project(
     project: Project,
+    images: Sequence[ImageRecord],
     trained: TrainedModel,
     recipe: Recipe,
     *,
     device: torch.device,
     now: datetime,
 ) -> Job[bool]:
-    """Bring the stored mask of every image of the project up to the newest round.
+    """Store the masks that a model makes of `images`, which are of the project.
 
     Returns
     -------
@@ -259,7 +258,6 @@ def predict_project(
         created=now,
     )
     positions = project.schema.positions_of(schema)
-    images = project.images()
     done = 0
     for batch, prediction in predict_batches(predictor, images, positions):
         masks = [
@@ -306,19 +304,7 @@ def predict_batches(
             labels = np.array([image.label for image in batch], dtype=np.int8)
             if positions is not None:
                 labels = labels[:, list(positions)]
-            yield batch, predictor.predict(np.stack([_read(i) for i in batch]), labels)
-
-
-def _read(image: ImageRecord) -> NDArray[np.uint8]:
-    pixels = read_image(image.path)
-    if pixels.shape[:2] != (image.height, image.width):
-        raise ImageError(
-            f"is {pixels.shape[1]} x {pixels.shape[0]} pixels, not {image.width} x "
-            f"{image.height} as when it was taken in",
-            where=image.path,
-            remedy="Restore the original file, or make the project anew.",
-        )
-    return pixels
+            yield batch, predictor.predict(np.stack([read_recorded(i) for i in batch]), labels)
 
 
 def _number(image: ImageRecord) -> int:

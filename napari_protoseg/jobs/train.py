@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from napari_protoseg.encoders.cache import FeatureCache
 from napari_protoseg.encoders.encoder import FrozenEncoder, create_encoder
-from napari_protoseg.encoders.encoding import encode_dense
+from napari_protoseg.encoders.encoding import ReadImage, encode_dense
 from napari_protoseg.encoders.registry import licence_of
-from napari_protoseg.encoders.weights import Weights, read_weights
+from napari_protoseg.encoders.weights import read_weights
 from napari_protoseg.errors import ProtosegError, TrainingError
 from napari_protoseg.events import Event, Job, Notice, Request, Severity
 from napari_protoseg.images.reading import read_image
@@ -23,10 +23,12 @@ from napari_protoseg.jobs.bank import (
     BATCH_SIZE,
     CACHE_BYTES,
     BuiltBank,
+    bank_of_version,
     encode_items,
     latest_bank,
 )
 from napari_protoseg.jobs.measure import measure
+from napari_protoseg.jobs.records import read_recorded
 from napari_protoseg.jobs.split import case_of, hold_out_cases
 from napari_protoseg.masks.prediction import Predictor
 from napari_protoseg.masks.recipe import Recipe
@@ -46,7 +48,7 @@ from napari_protoseg.training.config import (
 )
 from napari_protoseg.training.events import EpochFinished
 from napari_protoseg.training.images import TrainingImage
-from napari_protoseg.training.loop import BEST, TrainingInputs, train_network
+from napari_protoseg.training.loop import BEST, LAST, TrainingInputs, TrainingResult, train_network
 from napari_protoseg.training.quick import fit_evidence
 from napari_protoseg.training.step import Matcher
 
@@ -126,24 +128,34 @@ def train_project(
     """
     bank, summary = latest_bank(project)
     _require_preset(request, bank)
-    if request.encoder_weights is None:
-        request = request.model_copy(update={"encoder_weights": summary.encoder_weights})
+    # Whole paths, since the training may be resumed from another folder.
+    encoder, backbone = request.encoder_weights, request.backbone_weights
+    weights = {
+        "encoder_weights": summary.encoder_weights if encoder is None else encoder.resolve(),
+        "backbone_weights": None if backbone is None else backbone.resolve(),
+    }
+    request = request.model_copy(update=weights)
     prepared = _prepare(project, request, bank, device)
+    if request.preset is Preset.QUICK:
+        return (yield from _fit_quick(project, prepared, bank.version, now))
     begun = project.new_round(bank.version, request.model_dump_json(), created=now())
-    return (yield from _run(project, prepared, begun, resume=False, now=now))
+    return (yield from _train_round(project, prepared, begun, resume=False, now=now))
 
 
 def resume_training(
     project: Project, *, device: torch.device, now: Callable[[], datetime]
 ) -> Job[TrainedRound | None]:
-    """Go on with the newest round, where it was stopped, killed or failed.
+    """Go on with the newest round, where it was stopped, killed or failed, on its own bank.
+
+    A round that was killed before its first checkpoint begins at its first step.
 
     Raises
     ------
     TrainingError
         There is no such round.
     CheckpointError
-        Its checkpoint is missing or damaged, or does not fit any more.
+        Its checkpoint is damaged, or does not fit any more; the round is left as it was.
+    BankError, WeightsError, ImageError, StorageError
     """
     unfinished = project.latest_round()
     if unfinished is None or unfinished.status is RoundStatus.FINISHED:
@@ -160,15 +172,11 @@ def resume_training(
             where=unfinished.folder,
             remedy=f"Begin anew: protoseg train {project.folder}",
         ) from error
-    bank, _ = latest_bank(project)
-    if bank.version != unfinished.bank_version:
-        raise TrainingError(
-            f"begun with bank {unfinished.bank_version}, but the newest is {bank.version}",
-            where=unfinished.folder,
-            remedy=f"Begin anew: protoseg train {project.folder}",
-        )
+    bank = bank_of_version(project, unfinished.bank_version)
     prepared = _prepare(project, request, bank, device)
-    return (yield from _run(project, prepared, unfinished, resume=True, now=now))
+    if request.preset is Preset.QUICK:
+        return (yield from _fit_quick(project, prepared, bank.version, now))
+    return (yield from _train_round(project, prepared, unfinished, resume=True, now=now))
 
 
 def frozen_evidence(project: Project, *, device: torch.device) -> MapModel:
@@ -193,8 +201,8 @@ class _Prepared:
     request: TrainRequest
     record: ModelRecord
     prototypes: torch.Tensor
+    model: MapModel
     encoder: FrozenEncoder | None
-    backbone_weights: Weights | None
     training: list[ImageRecord]
     held_out: list[ImageRecord]
     device: torch.device
@@ -237,61 +245,27 @@ def _prepare(
         bank=None if cam else bank.bank.fingerprint,
         micrometres_per_pixel=_median_pixel_size(training),
     )
+    prototypes = torch.from_numpy(bank.bank.centres)
+    torch.manual_seed(request.config.seed)
+    model = create_model(record, prototypes=prototypes, backbone_weights=weights, encoder=encoder)
     return _Prepared(
         request,
         record,
-        torch.from_numpy(bank.bank.centres),
+        prototypes,
+        model,
         encoder,
-        weights,
         training,
         held_out,
         device,
     )
 
 
-def _run(
-    project: Project,
-    prepared: _Prepared,
-    begun: Round,
-    *,
-    resume: bool,
-    now: Callable[[], datetime],
+def _fit_quick(
+    project: Project, prepared: _Prepared, bank_version: int, now: Callable[[], datetime]
 ) -> Job[TrainedRound | None]:
-    """Run a round, and record how it ended."""
-    quick = prepared.request.preset is Preset.QUICK
-    train = (
-        _fit_quick(project, prepared, begun)
-        if quick
-        else (_train_network(project, prepared, begun, resume=resume))
-    )
-    try:
-        ended = yield from train
-    except ProtosegError:
-        project.update_round(begun.id, RoundStatus.FAILED, finished=now())
-        raise
-    except GeneratorExit:
-        project.update_round(begun.id, RoundStatus.STOPPED, finished=now())
-        raise
-    if ended is None:
-        project.update_round(begun.id, RoundStatus.FAILED, finished=now())
-        return None
-    checkpoint, metrics, finished = ended
-    project.update_round(
-        begun.id,
-        RoundStatus.FINISHED if finished else RoundStatus.STOPPED,
-        metrics_json=metrics.model_dump_json(),
-        finished=now(),
-    )
-    return TrainedRound(begun, checkpoint, finished)
-
-
-_Ended = tuple[Path, RoundMetrics, bool]
-
-
-def _fit_quick(project: Project, prepared: _Prepared, begun: Round) -> Job[_Ended | None]:
-    """Fit the frozen evidence to the labels."""
+    """Fit the frozen evidence to the labels; only what has been fitted becomes a round."""
+    model = prepared.model
     assert prepared.encoder is not None
-    model = create_model(prepared.record, prototypes=prepared.prototypes, encoder=prepared.encoder)
     assert isinstance(model, EvidenceModel)
     items = encode_items(tuple(prepared.training))
     cache = FeatureCache(project.cache / "features", CACHE_BYTES)
@@ -301,42 +275,70 @@ def _fit_quick(project: Project, prepared: _Prepared, begun: Round) -> Job[_Ende
     labels = [image.label for image in prepared.training]
     if not (yield from fit_evidence(model, dense, items, labels)):
         return None
+    begun = project.new_round(bank_version, prepared.request.model_dump_json(), created=now())
     path = begun.folder / BEST
-    write_checkpoint(path, prepared.record, model)
-    return path, RoundMetrics(), True
+    try:
+        write_checkpoint(path, prepared.record, model)
+    except ProtosegError:
+        project.update_round(begun.id, RoundStatus.FAILED, finished=now())
+        raise
+    project.update_round(begun.id, RoundStatus.FINISHED, finished=now())
+    return TrainedRound(begun, path, finished=True)
+
+
+def _train_round(
+    project: Project,
+    prepared: _Prepared,
+    begun: Round,
+    *,
+    resume: bool,
+    now: Callable[[], datetime],
+) -> Job[TrainedRound]:
+    """Train the network of a round, and record how that ended."""
+    try:
+        result = yield from _train_network(project, prepared, begun, resume=resume)
+    except ProtosegError:
+        # One that was only taken up again has what it had: a best state, or a training to resume.
+        if not resume:
+            project.update_round(begun.id, RoundStatus.FAILED, finished=now())
+        raise
+    except GeneratorExit:
+        project.update_round(begun.id, RoundStatus.STOPPED, finished=now())
+        raise
+    project.update_round(
+        begun.id,
+        RoundStatus.FINISHED if result.finished else RoundStatus.STOPPED,
+        metrics_json=RoundMetrics(epochs=result.history).model_dump_json(),
+        finished=now(),
+    )
+    return TrainedRound(begun, result.checkpoint, result.finished)
 
 
 def _train_network(
     project: Project, prepared: _Prepared, begun: Round, *, resume: bool
-) -> Job[_Ended | None]:
+) -> Job[TrainingResult]:
     config = prepared.request.config
     licence = licence_of(config.backbone)
     severity = Severity.INFO if licence.commercial else Severity.WARNING
     yield Notice(f"Backbone {config.backbone}. {licence.notice}", severity)
     yield from _describe_split(prepared)
-    torch.manual_seed(config.seed)
-    model = create_model(
-        prepared.record,
-        prototypes=prepared.prototypes,
-        backbone_weights=prepared.backbone_weights,
-    )
     matcher = None
     if prepared.encoder is not None:
         matcher = Matcher(prepared.encoder.dense, prepared.prototypes.to(prepared.device))
     validation = [i for i in project.images(Split.VALIDATION) if i.mask_path is not None]
     inputs = TrainingInputs(
-        model=model,
+        model=prepared.model,
         record=prepared.record,
         matcher=matcher,
         images=_training_images(prepared.training),
         held_out=_training_images(prepared.held_out),
-        read=read_image,
+        read=_reader([*prepared.training, *prepared.held_out]),
         score=_scorer(prepared, validation) if validation else None,
         device=prepared.device,
         folder=begun.folder,
     )
-    result = yield from train_network(inputs, config, resume=resume)
-    return result.checkpoint, RoundMetrics(epochs=result.history), result.finished
+    has_begun = (begun.folder / LAST).exists()
+    return (yield from train_network(inputs, config, resume=resume and has_begun))
 
 
 def _scorer(prepared: _Prepared, validation: Sequence[ImageRecord]) -> Callable[[MapModel], float]:
@@ -348,6 +350,12 @@ def _scorer(prepared: _Prepared, validation: Sequence[ImageRecord]) -> Callable[
         return measure(predictor, validation, schema).scores.mean_iou or 0.0
 
     return score
+
+
+def _reader(images: Sequence[ImageRecord]) -> ReadImage:
+    """Return what reads those of `images` that are as they were when the project was made."""
+    recorded = {image.path: image for image in images}
+    return lambda path: read_recorded(recorded[path])
 
 
 def _training_images(images: Sequence[ImageRecord]) -> list[TrainingImage]:

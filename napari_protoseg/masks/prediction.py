@@ -43,6 +43,26 @@ class Prediction:
     confidence: NDArray[np.float16]
 
 
+@dataclass(frozen=True, eq=False)
+class View:
+    """What a model sees in a batch of images, as they are, mirrored, brighter or darker.
+
+    Parameters
+    ----------
+    maps
+        Prototype maps of each stage, of the padded images.
+    flip
+        Whether they are mirrored.
+    counts
+        Whether class maps are made of them; the plain image decides on the classes present even
+        where the recipe leaves it out.
+    """
+
+    maps: tuple[Tensor, ...]
+    flip: bool
+    counts: bool = True
+
+
 class Predictor:
     """A model with a recipe.
 
@@ -93,22 +113,44 @@ class Predictor:
             ``(B, N)``: 1 present, 0 absent, -1 unknown; used where the recipe takes given
             labels, None for all unknown.
         """
+        return self.decide(self.look(images), images, labels)
+
+    @torch.inference_mode()
+    def look(self, images: NDArray[np.uint8]) -> tuple[View, ...]:
+        """Run the model over each view of `images` that the recipe averages over.
+
+        The first view is the image as it is. Recipes that differ in other things than views can
+        `decide` on the same ones.
+        """
         pixels = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
-        height, width = images.shape[1:3]
         padded = pad_to_stride(
             pixels.permute(0, 3, 1, 2).to(torch.float32) / 255, max(self.model.strides)
         )
-        maps = prototype_maps(self.model, padded, self.windows)
-        logits = self.model.class_logits(self.model.prototype_logits(maps[-1]))
+        plain = prototype_maps(self.model, padded, self.windows)
+        views = [View(plain, flip=False, counts=1.0 in self.recipe.intensities)]
+        for flip in (False, True) if self.recipe.flip else (False,):
+            for intensity in self.recipe.intensities:
+                if flip or intensity != 1.0:
+                    seen = (padded * intensity).clamp(max=1)
+                    seen = seen.flip(3) if flip else seen
+                    views.append(View(prototype_maps(self.model, seen, self.windows), flip))
+        return tuple(views)
+
+    @torch.inference_mode()
+    def decide(
+        self,
+        views: Sequence[View],
+        images: NDArray[np.uint8],
+        labels: NDArray[np.int8] | None = None,
+    ) -> Prediction:
+        """Turn what `look` saw into class maps and masks; parameters as `predict`."""
+        height, width = images.shape[1:3]
+        stride = max(self.model.strides)
+        padded = (height + -height % stride, width + -width % stride)
+        logits = self.model.class_logits(self.model.prototype_logits(views[0].maps[-1]))
         gate = self._gate(logits, labels)
-        views = [
-            self._view(padded, gate, flip=flip, intensity=intensity)
-            if flip or intensity != 1.0
-            else self._class_maps(maps, gate, padded.shape[2:])
-            for flip in ((False, True) if self.recipe.flip else (False,))
-            for intensity in self.recipe.intensities
-        ]
-        class_maps = torch.stack(views).mean(0)[:, :, :height, :width]
+        seen = [self._class_maps(view, gate, padded) for view in views if view.counts]
+        class_maps = torch.stack(seen).mean(0)[:, :, :height, :width]
         masks, confidence = self._masks(class_maps, images)
         return Prediction(
             class_maps.cpu().numpy(), logits.sigmoid().cpu().numpy(), masks, confidence
@@ -143,29 +185,22 @@ class Predictor:
             return has_map.expand_as(logits).float()
         return (torch.from_numpy(labels != 0).to(logits.device) & has_map).float()
 
-    def _view(self, padded: Tensor, gate: Tensor, *, flip: bool, intensity: float) -> Tensor:
-        """Return the class maps of the image as it looks mirrored, brighter or darker."""
-        view = (padded * intensity).clamp(max=1)
-        view = view.flip(3) if flip else view
-        maps = prototype_maps(self.model, view, self.windows)
-        class_maps = self._class_maps(maps, gate, padded.shape[2:])
-        return class_maps.flip(3) if flip else class_maps
-
-    def _class_maps(self, maps: Sequence[Tensor], gate: Tensor, size: Sequence[int]) -> Tensor:
-        weights = np.array(self.recipe.stage_weights[-len(maps) :])
+    def _class_maps(self, view: View, gate: Tensor, size: tuple[int, int]) -> Tensor:
+        weights = np.array(self.recipe.stage_weights[-len(view.maps) :])
         stages = [
             stage_class_maps(
                 stage,
                 self.model.class_positions,
                 gate,
                 self.recipe.merge,
-                (size[0], size[1]),
+                size,
                 self.recipe.normalisation,
             )
-            for stage in maps
+            for stage in view.maps
         ]
         # A model with fewer stages than weights still gives maps in 0..1.
-        return fuse(stages, (weights / weights.sum()).tolist())
+        class_maps = fuse(stages, (weights / weights.sum()).tolist())
+        return class_maps.flip(3) if view.flip else class_maps
 
 
 def learn_margin(class_maps: Iterable[NDArray[np.float32]]) -> float:

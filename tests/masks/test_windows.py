@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from napari_protoseg.masks.prediction import Predictor
+from napari_protoseg.masks.recipe import Recipe
 from napari_protoseg.masks.windows import DEFAULT_WINDOWS, Windows, pad_to_stride, prototype_maps
 from napari_protoseg.network.backbones import (
     DEFAULT_BACKBONE,
@@ -14,6 +17,7 @@ from napari_protoseg.network.backbones import (
 )
 from napari_protoseg.network.classification import PrototypeNetwork
 from napari_protoseg.network.maps import MapModel
+from napari_protoseg.synthesis.tiles import synthesize_tile
 
 WHOLE = Windows(core=10_000, halo=0)
 
@@ -99,3 +103,24 @@ def test_padding_repeats_the_edge_up_to_whole_strides():
     assert torch.equal(padded[:, :, :33], images)
     assert torch.equal(padded[:, :, 33:], images[:, :, 32:33].expand(-1, -1, 15, -1))
     assert pad_to_stride(padded, 16).shape == padded.shape
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_masks_of_a_transformer_hardly_depend_on_the_windows(seed: int):
+    """A transformer sees the whole image, or the whole window: its masks differ a little."""
+    side = 952
+    rows = [
+        np.concatenate([synthesize_tile(0, 0, 2 * row + i, size=side).image for i in (0, 1)], 1)
+        for row in (0, 1)
+    ]
+    image = np.concatenate(rows)[: 2 * side - 16]
+    assert image.shape[0] * image.shape[1] > (DEFAULT_WINDOWS.core + 2 * DEFAULT_WINDOWS.halo) ** 2
+    model, recipe, device = network("mit_b1", seed=seed), Recipe(flip=False), torch.device("cpu")
+    ours, whole = (
+        Predictor(model, (1, 2, 3), recipe, device, windows).predict(image[None]).masks
+        for windows in (DEFAULT_WINDOWS, WHOLE)
+    )
+    assert len(np.unique(whole)) > 1
+    assert (ours == whole).mean() >= 0.995

@@ -16,12 +16,12 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 
 def tiny_network(
-    class_positions: tuple[int, ...], classes: int, *, cosine: bool = False, width: int = 8
+    class_positions: tuple[int, ...], classes: int, *, cosine: bool = False
 ) -> PrototypeNetwork:
     torch.manual_seed(0)
     return PrototypeNetwork(
         create_backbone(TINY),
-        random(len(class_positions), width, seed=1).float(),
+        random(len(class_positions), 8, seed=1).float(),
         class_positions,
         classes,
         cosine=cosine,

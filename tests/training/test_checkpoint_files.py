@@ -21,7 +21,7 @@ from napari_protoseg.network.build import create_model
 from napari_protoseg.network.evidence import EvidenceModel
 from napari_protoseg.network.record import ModelKind
 from napari_protoseg.training.checkpoint import Checkpoint, TrainingState, write_checkpoint
-from napari_protoseg.training.loop import LAST, train_network
+from napari_protoseg.training.loop import BEST, LAST, train_network
 
 
 @pytest.fixture
@@ -130,7 +130,9 @@ def test_a_full_disk_ends_a_training_with_the_disk_named(tiny_tmpfs: Path):
     (tiny_tmpfs / "filler").write_bytes(bytes(500 * 1024))
     with pytest.raises(StorageError, match="no space left"):
         finish(train_network(given, CONFIG))
-    assert not list((tiny_tmpfs / "round").glob("*"))
+    # The model of the best epoch had still found room.
+    assert [path.name for path in (tiny_tmpfs / "round").iterdir()] == [BEST]
+    assert Checkpoint(tiny_tmpfs / "round" / BEST).restore() is not None
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.9, 0.9999])

@@ -16,7 +16,7 @@ from tiny_training import LABELS, POSITIONS, finish, images, stop_after
 from napari_protoseg.encoders.cache import FeatureCache, FeatureKind
 from napari_protoseg.encoders.encoder import create_encoder
 from napari_protoseg.encoders.encoding import DenseFeatures, EncodeItem
-from napari_protoseg.errors import ImageError, StorageError, TrainingError
+from napari_protoseg.errors import ImageError, TrainingError
 from napari_protoseg.events import Progress
 from napari_protoseg.images.reading import read_image
 from napari_protoseg.network.evidence import EvidenceModel
@@ -80,7 +80,7 @@ def test_fitting_lowers_the_loss_and_says_how_far_it_is(case: Case):
     before = case.loss()
     done, events = finish(fit_evidence(case.model, case.dense, case.items, LABELS))
     assert done is True
-    assert case.loss() < 0.7 * before
+    assert case.loss() < 0.9 * before
     assert [(e.done, e.total) for e in events if isinstance(e, Progress)] == [
         (number, 6) for number in range(1, 7)
     ]
@@ -126,5 +126,5 @@ def test_something_must_be_known(case: Case, number: int):
 
 def test_an_image_that_vanishes_is_named(case: Case):
     case.items[2].path.unlink()
-    with pytest.raises((ImageError, StorageError), match=r"2\.png"):
+    with pytest.raises(ImageError, match=r"2\.png"):
         finish(fit_evidence(case.model, case.dense, case.items, LABELS))

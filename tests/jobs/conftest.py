@@ -1,0 +1,10 @@
+"""The workspaces of `tiny_project`."""
+
+from tiny_project import (  # noqa: F401
+    banked,
+    banked_workspace,
+    made,
+    made_workspace,
+    trained,
+    trained_workspace,
+)
