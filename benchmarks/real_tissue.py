@@ -40,9 +40,10 @@ from napari_protoseg.exports.indexed_png import write_indexed_png
 from napari_protoseg.images.reading import read_image, read_mask
 from napari_protoseg.jobs.bank import BankRequest, build_project_bank
 from napari_protoseg.jobs.measure import measure_trivial
+from napari_protoseg.jobs.models import trained_model
 from napari_protoseg.jobs.new import NewProject, new_project
-from napari_protoseg.jobs.predict import trained_model
-from napari_protoseg.jobs.train import TrainRequest, frozen_evidence, train_project
+from napari_protoseg.jobs.preparation import TrainRequest, frozen_evidence
+from napari_protoseg.jobs.train import train_project
 from napari_protoseg.masks.prediction import Predictor
 from napari_protoseg.masks.recipe import LabelCondition, Normalisation, Recipe
 from napari_protoseg.network.backbones import (

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from napari_protoseg.jobs.export import ExportFormat, export_project
     from napari_protoseg.jobs.new import NewProject, new_project
     from napari_protoseg.jobs.predict import predict_images
-    from napari_protoseg.jobs.train import TrainRequest, resume_training, train_project
+    from napari_protoseg.jobs.preparation import TrainRequest
+    from napari_protoseg.jobs.train import resume_training, train_project
     from napari_protoseg.masks.recipe import Recipe
     from napari_protoseg.project.folder import Project
     from napari_protoseg.schema import ClassSchema
@@ -35,7 +36,7 @@ _EXPORTS = {
     "ProtosegError": "napari_protoseg.errors",
     "Recipe": "napari_protoseg.masks.recipe",
     "Request": "napari_protoseg.events",
-    "TrainRequest": "napari_protoseg.jobs.train",
+    "TrainRequest": "napari_protoseg.jobs.preparation",
     "TrainingConfig": "napari_protoseg.training.config",
     "build_project_bank": "napari_protoseg.jobs.bank",
     "choose_device": "napari_protoseg.training.devices",

@@ -33,7 +33,8 @@ from napari_protoseg.jobs.export import ExportFormat, export_project
 from napari_protoseg.jobs.info import describe_program, describe_project
 from napari_protoseg.jobs.new import NewProject, new_project
 from napari_protoseg.jobs.predict import predict_images
-from napari_protoseg.jobs.train import TrainRequest, resume_training, train_project
+from napari_protoseg.jobs.preparation import TrainRequest
+from napari_protoseg.jobs.train import resume_training, train_project
 from napari_protoseg.masks.recipe import Background, LabelCondition, Recipe
 from napari_protoseg.project.folder import Project
 from napari_protoseg.storage import write_atomically

@@ -14,8 +14,9 @@ from napari_protoseg.events import Job, Notice, Severity
 from napari_protoseg.exports.folder import Exported, NamedMask
 from napari_protoseg.exports.masks_folder import export_png
 from napari_protoseg.exports.training_folder import MaskedImage, export_training_folder
+from napari_protoseg.jobs.models import trained_model
 from napari_protoseg.jobs.names import mask_names
-from napari_protoseg.jobs.predict import predict_project, trained_model
+from napari_protoseg.jobs.predict import predict_project
 from napari_protoseg.masks.recipe import Recipe
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import ImageRecord, Round, StoredMask

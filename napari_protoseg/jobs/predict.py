@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -12,17 +11,17 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from napari_protoseg.errors import CheckpointError, LabelError, ProjectError
+from napari_protoseg.errors import LabelError, ProjectError
 from napari_protoseg.events import Event, Job, Notice, Progress, Request, Severity
 from napari_protoseg.exports.folder import Exported, NamedMask
 from napari_protoseg.exports.masks_folder import export_png
+from napari_protoseg.jobs.models import TrainedModel, trained_model
 from napari_protoseg.jobs.names import mask_names
 from napari_protoseg.jobs.records import image_record, read_recorded
 from napari_protoseg.labels.reader import read_labels
 from napari_protoseg.labels.report import LabelSource
 from napari_protoseg.masks.prediction import Prediction, Predictor, learn_margin
 from napari_protoseg.masks.recipe import Background, LabelCondition, Recipe
-from napari_protoseg.network.maps import MapModel
 from napari_protoseg.network.record import ModelRecord
 from napari_protoseg.project.arrays import masks_per_shard
 from napari_protoseg.project.folder import Project
@@ -30,38 +29,12 @@ from napari_protoseg.project.records import (
     ImageRecord,
     MaskSource,
     PredictedMask,
-    Round,
-    RoundStatus,
     Split,
 )
-from napari_protoseg.storage import storage_errors
-from napari_protoseg.training.checkpoint import Checkpoint
-from napari_protoseg.training.loop import BEST, LAST
 
 _BATCH_PIXELS = 16 * 224 * 224
 _MARGIN_IMAGES = 64
 _MPP_TOLERANCE = 0.25
-
-
-@dataclass(frozen=True, eq=False)
-class TrainedModel:
-    """A model as a round of training left it.
-
-    Parameters
-    ----------
-    model, record
-        The model, and what it is.
-    path, sha256
-        Its checkpoint, and the hash of that file.
-    round
-        The round.
-    """
-
-    model: MapModel
-    record: ModelRecord
-    path: Path
-    sha256: str
-    round: Round
 
 
 class PredictionRecord(BaseModel):
@@ -91,43 +64,6 @@ class PredictionRecord(BaseModel):
 
 
 PREDICTION_RECORD = "prediction.json"
-
-
-def trained_model(project: Project) -> TrainedModel:
-    """Return the best model of the project's newest round that has one.
-
-    Raises
-    ------
-    ProjectError
-        Nothing was trained yet.
-    CheckpointError
-        The checkpoint is damaged, or of another schema.
-    """
-    ended = project.latest_round((RoundStatus.FINISHED, RoundStatus.STOPPED))
-    if ended is None:
-        raise ProjectError(
-            "has no trained model yet",
-            where=project.folder,
-            remedy=f"Train one: protoseg train {project.folder}",
-        )
-    path = next((p for p in (ended.folder / BEST, ended.folder / LAST) if p.exists()), None)
-    if path is None:
-        raise CheckpointError(
-            "the round's checkpoint is missing",
-            where=ended.folder,
-            remedy=f"Train again: protoseg train {project.folder}",
-        )
-    checkpoint = Checkpoint(path)
-    if not project.schema.extends(checkpoint.record.classes):
-        raise CheckpointError(
-            f"made for the classes {', '.join(checkpoint.record.classes.names)}, "
-            f"not for {', '.join(project.schema.names)}",
-            where=path,
-            remedy=f"Train again: protoseg train {project.folder}",
-        )
-    with storage_errors(path), path.open("rb") as stream:
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-    return TrainedModel(checkpoint.restore(), checkpoint.record, path, sha256, ended)
 
 
 def predict_images(

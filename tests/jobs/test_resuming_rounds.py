@@ -20,8 +20,9 @@ from napari_protoseg.errors import CheckpointError, ImageError, TrainingError
 from napari_protoseg.events import Event, Progress, Request
 from napari_protoseg.exports.folder import Exported
 from napari_protoseg.jobs.export import ExportFormat, export_project
-from napari_protoseg.jobs.predict import trained_model
-from napari_protoseg.jobs.train import TrainedRound, TrainRequest, resume_training, train_project
+from napari_protoseg.jobs.models import trained_model
+from napari_protoseg.jobs.preparation import TrainRequest
+from napari_protoseg.jobs.train import TrainedRound, resume_training, train_project
 from napari_protoseg.masks.recipe import Recipe
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import Round, RoundStatus

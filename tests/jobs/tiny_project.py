@@ -24,7 +24,8 @@ from napari_protoseg.bank.bank import BankConfig
 from napari_protoseg.events import Event, Job, Request, Result
 from napari_protoseg.jobs.bank import BankRequest, build_project_bank
 from napari_protoseg.jobs.new import NewProject, new_project
-from napari_protoseg.jobs.train import TrainRequest, train_project
+from napari_protoseg.jobs.preparation import TrainRequest
+from napari_protoseg.jobs.train import train_project
 from napari_protoseg.project.folder import Project
 from napari_protoseg.synthesis.sample import image_label
 from napari_protoseg.synthesis.tiles import Region, SyntheticTile, synthesize_tile

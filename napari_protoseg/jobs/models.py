@@ -1,0 +1,74 @@
+"""The model that a project's training left."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_protoseg.errors import CheckpointError, ProjectError
+from napari_protoseg.network.maps import MapModel
+from napari_protoseg.network.record import ModelRecord
+from napari_protoseg.project.folder import Project
+from napari_protoseg.project.records import Round, RoundStatus
+from napari_protoseg.storage import storage_errors
+from napari_protoseg.training.checkpoint import Checkpoint
+from napari_protoseg.training.loop import BEST, LAST
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """A model as a round of training left it.
+
+    Parameters
+    ----------
+    model, record
+        The model, and what it is.
+    path, sha256
+        Its checkpoint, and the hash of that file.
+    round
+        The round.
+    """
+
+    model: MapModel
+    record: ModelRecord
+    path: Path
+    sha256: str
+    round: Round
+
+
+def trained_model(project: Project) -> TrainedModel:
+    """Return the best model of the project's newest round that has one.
+
+    Raises
+    ------
+    ProjectError
+        Nothing was trained yet.
+    CheckpointError
+        The checkpoint is damaged, or of another schema.
+    """
+    ended = project.latest_round((RoundStatus.FINISHED, RoundStatus.STOPPED))
+    if ended is None:
+        raise ProjectError(
+            "has no trained model yet",
+            where=project.folder,
+            remedy=f"Train one: protoseg train {project.folder}",
+        )
+    path = next((p for p in (ended.folder / BEST, ended.folder / LAST) if p.exists()), None)
+    if path is None:
+        raise CheckpointError(
+            "the round's checkpoint is missing",
+            where=ended.folder,
+            remedy=f"Train again: protoseg train {project.folder}",
+        )
+    checkpoint = Checkpoint(path)
+    if not project.schema.extends(checkpoint.record.classes):
+        raise CheckpointError(
+            f"made for the classes {', '.join(checkpoint.record.classes.names)}, "
+            f"not for {', '.join(project.schema.names)}",
+            where=path,
+            remedy=f"Train again: protoseg train {project.folder}",
+        )
+    with storage_errors(path), path.open("rb") as stream:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    return TrainedModel(checkpoint.restore(), checkpoint.record, path, sha256, ended)

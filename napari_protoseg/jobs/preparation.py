@@ -1,0 +1,189 @@
+"""What a round of training is made of, checked before it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from napari_protoseg.encoders.encoder import FrozenEncoder, create_encoder
+from napari_protoseg.encoders.registry import licence_of
+from napari_protoseg.encoders.weights import read_weights
+from napari_protoseg.errors import TrainingError
+from napari_protoseg.jobs.bank import BuiltBank, latest_bank
+from napari_protoseg.jobs.split import hold_out_cases
+from napari_protoseg.network.backbones import pretrained_weights
+from napari_protoseg.network.build import create_model
+from napari_protoseg.network.evidence import EvidenceModel
+from napari_protoseg.network.maps import MapModel
+from napari_protoseg.network.record import ModelKind, ModelRecord
+from napari_protoseg.project.folder import Project
+from napari_protoseg.project.records import ImageRecord, Split
+from napari_protoseg.training.config import PAPER_ENCODER, Matching, Preset, TrainingConfig
+
+
+class TrainRequest(BaseModel):
+    """What is asked of the job; a round keeps it, and resuming takes it up again.
+
+    Parameters
+    ----------
+    preset
+        `Preset.QUICK` fits the frozen evidence; any other trains a network by `config`.
+    config
+        Of the network.
+    kind
+        `ModelKind.PROTOTYPES`, or `ModelKind.PLAIN_CAM` to compare with.
+    encoder_weights, backbone_weights
+        Weights files; those of the default encoder and backbone come with the installation.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    preset: Preset = Preset.STANDARD
+    config: TrainingConfig = TrainingConfig()
+    kind: ModelKind = ModelKind.PROTOTYPES
+    encoder_weights: Path | None = None
+    backbone_weights: Path | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything a round works with, checked before it begins.
+
+    Parameters
+    ----------
+    request
+        What was asked.
+    record, model
+        The model, with its initial weights, and what it is.
+    prototypes
+        ``(P, d)``.
+    encoder
+        Of the bank, where the round needs it.
+    training, held_out
+        Images to train on, and to choose the best epoch by.
+    device
+        Where it computes.
+    """
+
+    request: TrainRequest
+    record: ModelRecord
+    prototypes: torch.Tensor
+    model: MapModel
+    encoder: FrozenEncoder | None
+    training: list[ImageRecord]
+    held_out: list[ImageRecord]
+    device: torch.device
+
+
+def prepare(
+    project: Project, request: TrainRequest, bank: BuiltBank, device: torch.device
+) -> Prepared:
+    """Check that a round can begin, and make its model.
+
+    Raises
+    ------
+    TrainingError
+        Nothing to train on.
+    BankError, WeightsError
+    """
+    labelled = [i for i in project.images(Split.TRAIN) if any(v != -1 for v in i.label)]
+    if not labelled:
+        raise TrainingError(
+            "no image with an image-level label",
+            where=project.folder,
+            remedy="Make the project with labelled images: protoseg new --labels FILE.",
+        )
+    quick = request.preset is Preset.QUICK
+    cam = request.kind is ModelKind.PLAIN_CAM
+    training, held_out = hold_out_cases(labelled, request.config.held_out, request.config.seed)
+    needs_encoder = quick or not (cam or request.config.matching is Matching.NONE)
+    encoder = None
+    if needs_encoder:
+        name = bank.bank.encoder.name
+        encoder = create_encoder(name, request.encoder_weights, device=device)
+        bank.bank.require(encoder.identity, project.schema)
+    weights = None
+    if not quick:
+        file = request.backbone_weights
+        weights = (
+            pretrained_weights(request.config.backbone) if file is None else read_weights(file)
+        )
+    classes = len(project.schema.classes)
+    positions = bank.bank.positions_in(project.schema).tolist()
+    record = ModelRecord(
+        kind=ModelKind.EVIDENCE if quick else request.kind,
+        classes=project.schema,
+        class_positions=tuple(range(classes)) if cam else tuple(positions),
+        backbone=None if quick else request.config.backbone,
+        cosine=request.config.cosine,
+        encoder=None if cam else bank.bank.encoder,
+        bank=None if cam else bank.bank.fingerprint,
+        micrometres_per_pixel=_median_pixel_size(training),
+    )
+    prototypes = torch.from_numpy(bank.bank.centres)
+    torch.manual_seed(request.config.seed)
+    model = create_model(record, prototypes=prototypes, backbone_weights=weights, encoder=encoder)
+    return Prepared(
+        request,
+        record,
+        prototypes,
+        model,
+        encoder,
+        training,
+        held_out,
+        device,
+    )
+
+
+def require_preset(request: TrainRequest, bank: BuiltBank) -> None:
+    """Make sure that a preset has what it needs.
+
+    Raises
+    ------
+    TrainingError
+        Names all that the released configuration needs and that is not there.
+    """
+    if request.preset is not Preset.PAPER:
+        return
+    needs = []
+    if bank.bank.encoder.name != PAPER_ENCODER:
+        needs.append(
+            f"a bank of the encoder {PAPER_ENCODER} "
+            f"(protoseg bank PROJECT --encoder {PAPER_ENCODER} --encoder-weights FILE)"
+        )
+    if request.backbone_weights is None:
+        needs.append(
+            f"ImageNet weights of the backbone {request.config.backbone} "
+            f"(--backbone-weights FILE; {licence_of(request.config.backbone).notice})"
+        )
+    if needs:
+        raise TrainingError(
+            "the released configuration cannot run offline with what is here",
+            where="preset paper",
+            remedy="It needs " + ", and ".join(needs) + ".",
+        )
+
+
+def frozen_evidence(project: Project, *, device: torch.device) -> MapModel:
+    """Return the model of the newest bank that needs no training.
+
+    Raises
+    ------
+    BankError, WeightsError
+    """
+    bank, summary = latest_bank(project)
+    encoder = create_encoder(bank.bank.encoder.name, summary.encoder_weights, device=device)
+    bank.bank.require(encoder.identity, project.schema)
+    positions = bank.bank.positions_in(project.schema).tolist()
+    centres = torch.from_numpy(bank.bank.centres)
+    return EvidenceModel(encoder, centres, positions, len(project.schema.ids))
+
+
+def _median_pixel_size(images: Sequence[ImageRecord]) -> float | None:
+    known = [i.micrometres_per_pixel for i in images if i.micrometres_per_pixel is not None]
+    return float(np.median(known)) if known else None
