@@ -70,6 +70,7 @@ def test_the_documented_halo_covers_the_receptive_field_of_the_default_backbone(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("pretrained", [False, True])
 def test_the_documented_halo_suffices_in_both_directions(pretrained: bool):
     model = network(DEFAULT_BACKBONE, pretrained=pretrained)
