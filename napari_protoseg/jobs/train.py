@@ -250,7 +250,7 @@ def _reader(images: Sequence[ImageRecord]) -> ReadImage:
 
 
 def _training_images(images: Sequence[ImageRecord]) -> list[TrainingImage]:
-    return [TrainingImage(image.path, image.label, case_of(image)) for image in images]
+    return [TrainingImage(image.path, image.label) for image in images]
 
 
 def _describe_split(prepared: Prepared) -> Generator[Event, Request | None, None]:

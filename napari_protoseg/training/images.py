@@ -30,13 +30,10 @@ class TrainingImage:
         Its file.
     label
         1 present, 0 absent, -1 unknown, for each class in schema order.
-    case
-        The patient or slide that it comes from.
     """
 
     path: Path
     label: tuple[int, ...]
-    case: str
 
 
 @dataclass(frozen=True)

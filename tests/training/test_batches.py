@@ -26,7 +26,7 @@ def write(folder: Path, *sizes: tuple[int, int]) -> list[TrainingImage]:
         pixels = np.random.default_rng(number).integers(0, 256, (height, width, 3), np.uint8)
         path = folder / f"{number}.png"
         Image.fromarray(pixels).save(path)
-        made.append(TrainingImage(path, (number % 2, -1), "case"))
+        made.append(TrainingImage(path, (number % 2, -1)))
     return made
 
 

@@ -59,7 +59,7 @@ def images(folder: Path, labels: Sequence[tuple[int, ...]] = LABELS) -> list[Tra
             pixels[..., 0] += 120 * (label[0] > 0)
             pixels[..., 2] += 120 * (label[1] > 0)
             Image.fromarray(pixels.astype(np.uint8)).save(path)
-        made.append(TrainingImage(path, label, case=f"case {number % 3}"))
+        made.append(TrainingImage(path, label))
     return made
 
 
