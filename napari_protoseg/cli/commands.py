@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
 from napari_protoseg import __version__
 from napari_protoseg.bank.bank import BankConfig
@@ -38,7 +39,7 @@ from napari_protoseg.jobs.train import resume_training, train_project
 from napari_protoseg.masks.recipe import Background, LabelCondition, Recipe
 from napari_protoseg.project.folder import Project
 from napari_protoseg.storage import write_atomically
-from napari_protoseg.training.config import PRESETS, Compat, Matching, Preset
+from napari_protoseg.training.config import PRESETS, Compat, Matching, Preset, TrainingConfig
 from napari_protoseg.training.devices import choose_device
 
 application = typer.Typer(
@@ -181,7 +182,7 @@ def train(
         "epochs": epochs,
         "batch_size": batch_size,
         "backbone": backbone,
-        "matching": Matching.REENCODE if compat is Compat.REFERENCE else matching,
+        "matching": Matching.REENCODE if compat is Compat.REFERENCE and not matching else matching,
         "compat": compat,
         "seed": seed,
     }
@@ -195,7 +196,7 @@ def train(
         else:
             request = TrainRequest(
                 preset=preset,
-                config=PRESETS[preset].model_copy(update=given),
+                config=_training_config(preset, given),
                 encoder_weights=encoder_weights,
                 backbone_weights=backbone_weights,
             )
@@ -224,8 +225,9 @@ def predict(
         Path | None, typer.Option(help="Folder of images; the project's own by default.")
     ] = None,
     labels: Annotated[
-        LabelCondition, typer.Option(help="Which classes a mask may use.")
-    ] = LabelCondition.GIVEN,
+        LabelCondition | None,
+        typer.Option(help="Which classes a mask may use; as the recipe says, else given."),
+    ] = None,
     label_file: Labels = None,
     recipe: Annotated[Path | None, typer.Option(help="Mask recipe, a JSON file.")] = None,
     background: Annotated[
@@ -282,7 +284,9 @@ def evaluate(
     """Compare predicted with true masks, beside two trivial predictions."""
     terminal = Terminal(quiet=quiet)
     with terminal.errors():
-        protocol = Protocol(labels=ImageLabels.GIVEN, background=background, mask_codes=mask_codes)
+        protocol = Protocol(
+            labels=ImageLabels.UNSTATED, background=background, mask_codes=mask_codes
+        )
         figures = terminal.run(
             evaluate_masks(predictions, masks, class_names(classes) or (), labels, protocol)
         )
@@ -361,8 +365,21 @@ def demo(
         )
         shown = terminal.run(run_demo(request, device=choose_device(device), now=_now))
     if shown is None:
-        terminal.leave(f"Remove {out}, or choose another --out, and run it again.")
+        terminal.leave(
+            f"A training that had begun goes on with: protoseg train {out / 'project'} --resume. "
+            "To begin anew, choose another --out."
+        )
     terminal.result(shown.text(), shown.record())
+
+
+def _training_config(preset: Preset, given: dict[str, Any]) -> TrainingConfig:
+    """Return the configuration of a preset with what was given instead."""
+    if preset is Preset.QUICK and set(given) - {"seed"}:
+        raise typer.BadParameter("--preset quick trains no network: it takes --seed alone.")
+    try:
+        return TrainingConfig.model_validate(PRESETS[preset].model_dump() | given)
+    except ValidationError as error:
+        raise typer.BadParameter(error.errors()[0]["msg"]) from error
 
 
 def _number_or_pattern(text: str | None) -> float | str | None:

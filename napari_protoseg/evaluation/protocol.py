@@ -18,6 +18,10 @@ class ImageLabels(Enum):
 
     GIVEN = "given"
     PREDICTED = "predicted"
+    NONE = "no"
+    """The predictions were free to use every class."""
+    UNSTATED = "unstated"
+    """Nothing beside the predictions says."""
 
 
 class Background(Enum):

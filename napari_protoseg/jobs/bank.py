@@ -18,9 +18,8 @@ from napari_protoseg.encoders.encoding import EncodeItem, embed_images
 from napari_protoseg.encoders.registry import DEFAULT_ENCODER, licence_of
 from napari_protoseg.errors import BankError
 from napari_protoseg.events import Job, Notice, Progress, Request, Severity
-from napari_protoseg.images.reading import read_image
 from napari_protoseg.images.tissue import white_fraction
-from napari_protoseg.jobs.records import read_recorded
+from napari_protoseg.jobs.records import read_recorded, reader_of
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import ImageRecord, Split
 
@@ -110,7 +109,7 @@ def build_project_bank(
     encoder = create_encoder(request.encoder, request.encoder_weights, device=device)
     cache = FeatureCache(project.cache / "features", CACHE_BYTES)
     embeddings = yield from embed_images(
-        encoder, encode_items(images), cache, batch_size=BATCH_SIZE, read=read_image
+        encoder, encode_items(images), cache, batch_size=BATCH_SIZE, read=reader_of(images)
     )
     if embeddings is None:
         return None

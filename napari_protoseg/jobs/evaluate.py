@@ -20,6 +20,12 @@ from napari_protoseg.masks.recipe import LabelCondition
 from napari_protoseg.schema import ClassSchema
 from napari_protoseg.storage import storage_errors
 
+_CONDITIONS = {
+    LabelCondition.GIVEN: ImageLabels.GIVEN,
+    LabelCondition.PREDICTED: ImageLabels.PREDICTED,
+    LabelCondition.NONE: ImageLabels.NONE,
+}
+
 
 def evaluate_masks(
     predictions: Path,
@@ -33,8 +39,8 @@ def evaluate_masks(
     Parameters
     ----------
     predictions, masks
-        Folders. Where `protoseg predict` wrote the predictions, the record beside them decides
-        whether labels were given or predicted.
+        Folders. Where this program wrote the predictions, the record beside them decides which
+        image-level labels they were allowed to use.
     classes
         Names of the classes, in order.
     labels
@@ -50,9 +56,7 @@ def evaluate_masks(
     schema = ClassSchema.from_names(classes)
     record = _record_beside(predictions)
     if record is not None:
-        given = record.recipe.labels is LabelCondition.GIVEN
-        condition = ImageLabels.GIVEN if given else ImageLabels.PREDICTED
-        protocol = protocol.model_copy(update={"labels": condition})
+        protocol = protocol.model_copy(update={"labels": _CONDITIONS[record.recipe.labels]})
         schema = _with_ids_of(record.model.classes, schema)
     image_labels = _image_labels(masks, labels, schema)
     if image_labels is None:

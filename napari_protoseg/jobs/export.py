@@ -16,7 +16,7 @@ from napari_protoseg.exports.masks_folder import export_png
 from napari_protoseg.exports.training_folder import MaskedImage, export_training_folder
 from napari_protoseg.jobs.models import trained_model
 from napari_protoseg.jobs.names import mask_names
-from napari_protoseg.jobs.predict import predict_project
+from napari_protoseg.jobs.predict import PredictionRecord, predict_project
 from napari_protoseg.masks.recipe import Recipe
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import ImageRecord, Round, StoredMask
@@ -69,6 +69,7 @@ def export_project(
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise ExportError("is there already", where=out, remedy="Choose a new or empty folder.")
     trained = trained_model(project)
+    yield from trained.notices()
     images = project.images()
     stale = [i for i in images if _is_stale(project.read_mask(_id(i)), trained.round, recipe)]
     if stale:
@@ -79,7 +80,15 @@ def export_project(
             return None
     if form is ExportFormat.PNG:
         masks = (NamedMask(name, stored.mask) for name, _, stored in _stored(project, images))
-        return (yield from export_png(masks, len(images), out, project.schema))
+        record = PredictionRecord(
+            recipe=recipe,
+            model=trained.record,
+            model_sha256=trained.sha256,
+            images=len(images),
+            created=now.isoformat(),
+        )
+        documents = record.documents()
+        return (yield from export_png(masks, len(images), out, project.schema, documents))
     known = [image for image in images if -1 not in image.label]
     if len(known) < len(images):
         yield Notice(

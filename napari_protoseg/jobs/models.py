@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from napari_protoseg.errors import CheckpointError, ProjectError
+from napari_protoseg.events import Notice, Severity
 from napari_protoseg.network.maps import MapModel
 from napari_protoseg.network.record import ModelRecord
 from napari_protoseg.project.folder import Project
@@ -28,6 +30,8 @@ class TrainedModel:
         Its checkpoint, and the hash of that file.
     round
         The round.
+    newer
+        A round that was begun later and did not end, so that its model is not this one.
     """
 
     model: MapModel
@@ -35,6 +39,16 @@ class TrainedModel:
     path: Path
     sha256: str
     round: Round
+    newer: Round | None
+
+    def notices(self) -> Iterator[Notice]:
+        """Say what a person should know who expects the newest model."""
+        if self.newer is not None:
+            yield Notice(
+                f"Round {self.newer.id} has not ended: this is the model of round "
+                f"{self.round.id}. Go on with the other by protoseg train --resume.",
+                Severity.WARNING,
+            )
 
 
 def trained_model(project: Project) -> TrainedModel:
@@ -71,4 +85,6 @@ def trained_model(project: Project) -> TrainedModel:
         )
     with storage_errors(path), path.open("rb") as stream:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-    return TrainedModel(checkpoint.restore(), checkpoint.record, path, sha256, ended)
+    newest = project.latest_round()
+    newer = newest if newest is not None and newest.id > ended.id else None
+    return TrainedModel(checkpoint.restore(), checkpoint.record, path, sha256, ended, newer)

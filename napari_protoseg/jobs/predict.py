@@ -31,6 +31,7 @@ from napari_protoseg.project.records import (
     PredictedMask,
     Split,
 )
+from napari_protoseg.training.devices import out_of_memory
 
 _BATCH_PIXELS = 16 * 224 * 224
 _MARGIN_IMAGES = 64
@@ -61,6 +62,13 @@ class PredictionRecord(BaseModel):
     model_sha256: str
     images: int
     created: str
+
+    def documents(self) -> dict[str, str]:
+        """Return the files to write beside the masks: this record, and its recipe alone."""
+        return {
+            PREDICTION_RECORD: self.model_dump_json(indent=2) + "\n",
+            "recipe.json": self.recipe.model_dump_json(indent=2) + "\n",
+        }
 
 
 PREDICTION_RECORD = "prediction.json"
@@ -106,6 +114,7 @@ def predict_images(
     ProjectError, CheckpointError, ExportError, ImageError, StorageError
     """
     trained = trained_model(project)
+    yield from trained.notices()
     classes = trained.record.classes
     positions = project.schema.positions_of(classes)
     own = [
@@ -160,8 +169,7 @@ def _write_masks(
         for batch, prediction in predict_batches(predictor, images)
         for image, mask in zip(batch, prediction.masks, strict=True)
     )
-    documents = {PREDICTION_RECORD: record.model_dump_json(indent=2) + "\n"}
-    return (yield from export_png(masks, len(images), out, schema, documents))
+    return (yield from export_png(masks, len(images), out, schema, record.documents()))
 
 
 def predict_project(
@@ -228,19 +236,31 @@ def predict_batches(
     Raises
     ------
     ImageError
-        An image cannot be read, or has changed its size.
+        An image cannot be read, or has changed.
+    TrainingError
+        Memory is not enough for a single image; for several, fewer are taken at once.
     """
     sizes = sorted({(image.height, image.width) for image in images})
     for height, width in sizes:
         alike = tuple(i for i in images if (i.height, i.width) == (height, width))
         fitting = max(_BATCH_PIXELS // (height * width), 1)
         step = min(fitting, masks_per_shard(height, width))
-        for start in range(0, len(alike), step):
+        start = 0
+        while start < len(alike):
             batch = alike[start : start + step]
             labels = np.array([image.label for image in batch], dtype=np.int8)
             if positions is not None:
                 labels = labels[:, list(positions)]
-            yield batch, predictor.predict(np.stack([read_recorded(i) for i in batch]), labels)
+            pixels = np.stack([read_recorded(image) for image in batch])
+            try:
+                prediction = predictor.predict(pixels, labels)
+            except torch.OutOfMemoryError as error:
+                if step == 1:
+                    raise out_of_memory(predictor.device) from error
+                step //= 2
+                continue
+            yield batch, prediction
+            start += len(batch)
 
 
 def _number(image: ImageRecord) -> int:

@@ -65,7 +65,10 @@ class Prepared:
     encoder
         Of the bank, where the round needs it.
     training, held_out
-        Images to train on, and to choose the best epoch by.
+        Images to train on, and to choose the best epoch by: the project's validation images, or
+        else some cases of the others.
+    masked
+        Validation images with masks, whose mIoU then decides instead.
     device
         Where it computes.
     """
@@ -77,6 +80,7 @@ class Prepared:
     encoder: FrozenEncoder | None
     training: list[ImageRecord]
     held_out: list[ImageRecord]
+    masked: list[ImageRecord]
     device: torch.device
 
 
@@ -100,7 +104,12 @@ def prepare(
         )
     quick = request.preset is Preset.QUICK
     cam = request.kind is ModelKind.PLAIN_CAM
-    training, held_out = hold_out_cases(labelled, request.config.held_out, request.config.seed)
+    validation = project.images(Split.VALIDATION)
+    masked = [i for i in validation if i.mask_path is not None]
+    training, held_out = labelled, [i for i in validation if any(v != -1 for v in i.label)]
+    if not validation:
+        share, seed = request.config.held_out, request.config.seed
+        training, held_out = hold_out_cases(labelled, share, seed)
     needs_encoder = quick or not (cam or request.config.matching is Matching.NONE)
     encoder = None
     if needs_encoder:
@@ -136,6 +145,7 @@ def prepare(
         encoder,
         training,
         held_out,
+        masked,
         device,
     )
 

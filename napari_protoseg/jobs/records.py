@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_protoseg.encoders.encoding import ReadImage
 from napari_protoseg.errors import ImageError
 from napari_protoseg.images.reading import read_image
 from napari_protoseg.labels.records import LabelledImage
 from napari_protoseg.project.records import ImageRecord, Split
+from napari_protoseg.storage import storage_errors
 
 
 def image_record(
@@ -36,14 +40,22 @@ def read_recorded(image: ImageRecord) -> NDArray[np.uint8]:
     Raises
     ------
     ImageError
-        It cannot be read, or has changed its size.
+        It cannot be read, or is not the file that was taken in: what is cached or learned of
+        an image goes by the hash of its content.
     """
     pixels = read_image(image.path)
-    if pixels.shape[:2] != (image.height, image.width):
+    with storage_errors(image.path), image.path.open("rb") as stream:
+        content_hash = hashlib.file_digest(stream, "sha256").hexdigest()
+    if content_hash != image.content_hash:
         raise ImageError(
-            f"is {pixels.shape[1]} x {pixels.shape[0]} pixels, not {image.width} x "
-            f"{image.height} as when it was taken in",
+            "has changed since it was taken in",
             where=image.path,
             remedy="Restore the original file, or make the project anew.",
         )
     return pixels
+
+
+def reader_of(images: Sequence[ImageRecord]) -> ReadImage:
+    """Return what reads `images` by their paths, each as `read_recorded` does."""
+    recorded = {image.path: image for image in images}
+    return lambda path: read_recorded(recorded[path])

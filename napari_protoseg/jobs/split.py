@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -37,18 +38,20 @@ def hold_out_cases(
         Nothing is held out where there are fewer than three cases. A case whose absence would
         leave a class without any image that holds it is never held out.
     """
-    cases = sorted({case_of(image) for image in images})
-    if len(cases) < _FEWEST_CASES or share == 0:
+    by_case: dict[str, list[ImageRecord]] = defaultdict(list)
+    for image in images:
+        by_case[case_of(image)].append(image)
+    if len(by_case) < _FEWEST_CASES or share == 0:
         return list(images), []
     held: set[str] = set()
+    number_held = 0
     remaining = _present_counts(images)
-    sizes = {case: sum(case_of(i) == case for i in images) for case in cases}
-    for case in np.random.default_rng(seed).permutation(cases):
-        own = _present_counts([i for i in images if case_of(i) == case])
+    for case in np.random.default_rng(seed).permutation(sorted(by_case)):
+        own = _present_counts(by_case[case])
         leaves_none = ((remaining == own) & (own > 0)).any()
-        total = sum(sizes[name] for name in held) + sizes[case]
-        if not leaves_none and total <= share * len(images):
+        if not leaves_none and number_held + len(by_case[case]) <= share * len(images):
             held.add(str(case))
+            number_held += len(by_case[case])
             remaining = remaining - own
     training = [i for i in images if case_of(i) not in held]
     return training, [i for i in images if case_of(i) in held]

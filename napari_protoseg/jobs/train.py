@@ -11,11 +11,10 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from napari_protoseg.encoders.cache import FeatureCache
-from napari_protoseg.encoders.encoding import ReadImage, encode_dense
+from napari_protoseg.encoders.encoding import encode_dense
 from napari_protoseg.encoders.registry import licence_of
 from napari_protoseg.errors import ProtosegError, TrainingError
 from napari_protoseg.events import Event, Job, Notice, Request, Severity
-from napari_protoseg.images.reading import read_image
 from napari_protoseg.jobs.bank import (
     BATCH_SIZE,
     CACHE_BYTES,
@@ -30,14 +29,14 @@ from napari_protoseg.jobs.preparation import (
     prepare,
     require_preset,
 )
-from napari_protoseg.jobs.records import read_recorded
+from napari_protoseg.jobs.records import reader_of
 from napari_protoseg.jobs.split import case_of
 from napari_protoseg.masks.prediction import Predictor
 from napari_protoseg.masks.recipe import Recipe
 from napari_protoseg.network.evidence import EvidenceModel
 from napari_protoseg.network.maps import MapModel
 from napari_protoseg.project.folder import Project
-from napari_protoseg.project.records import ImageRecord, Round, RoundStatus, Split
+from napari_protoseg.project.records import ImageRecord, Round, RoundStatus
 from napari_protoseg.training.checkpoint import write_checkpoint
 from napari_protoseg.training.config import (
     Preset,
@@ -161,7 +160,7 @@ def _fit_quick(
     items = encode_items(tuple(prepared.training))
     cache = FeatureCache(project.cache / "features", CACHE_BYTES)
     dense = yield from encode_dense(
-        prepared.encoder, items, cache, batch_size=BATCH_SIZE, read=read_image
+        prepared.encoder, items, cache, batch_size=BATCH_SIZE, read=reader_of(prepared.training)
     )
     labels = [image.label for image in prepared.training]
     if not (yield from fit_evidence(model, dense, items, labels)):
@@ -216,15 +215,14 @@ def _train_network(
     matcher = None
     if prepared.encoder is not None:
         matcher = Matcher(prepared.encoder.dense, prepared.prototypes.to(prepared.device))
-    validation = [i for i in project.images(Split.VALIDATION) if i.mask_path is not None]
     inputs = TrainingInputs(
         model=prepared.model,
         record=prepared.record,
         matcher=matcher,
         images=_training_images(prepared.training),
         held_out=_training_images(prepared.held_out),
-        read=_reader([*prepared.training, *prepared.held_out]),
-        score=_scorer(prepared, validation) if validation else None,
+        read=reader_of([*prepared.training, *prepared.held_out]),
+        score=_scorer(prepared) if prepared.masked else None,
         device=prepared.device,
         folder=begun.folder,
     )
@@ -232,21 +230,15 @@ def _train_network(
     return (yield from train_network(inputs, config, resume=resume and has_begun))
 
 
-def _scorer(prepared: Prepared, validation: Sequence[ImageRecord]) -> Callable[[MapModel], float]:
+def _scorer(prepared: Prepared) -> Callable[[MapModel], float]:
     """Return what measures a model's mIoU on the project's own masks, with given labels."""
     schema = prepared.record.classes
 
     def score(model: MapModel) -> float:
         predictor = Predictor(model, schema.ids, Recipe(flip=False), prepared.device)
-        return measure(predictor, validation, schema).scores.mean_iou or 0.0
+        return measure(predictor, prepared.masked, schema).scores.mean_iou or 0.0
 
     return score
-
-
-def _reader(images: Sequence[ImageRecord]) -> ReadImage:
-    """Return what reads those of `images` that are as they were when the project was made."""
-    recorded = {image.path: image for image in images}
-    return lambda path: read_recorded(recorded[path])
 
 
 def _training_images(images: Sequence[ImageRecord]) -> list[TrainingImage]:
@@ -255,7 +247,12 @@ def _training_images(images: Sequence[ImageRecord]) -> list[TrainingImage]:
 
 def _describe_split(prepared: Prepared) -> Generator[Event, Request | None, None]:
     cases = {case_of(image) for image in prepared.held_out}
-    if prepared.held_out:
+    if prepared.masked:
+        yield Notice(
+            f"Training on {len(prepared.training)} images; the best epoch is chosen by the mIoU "
+            f"on {len(prepared.masked)} images with masks."
+        )
+    elif prepared.held_out:
         yield Notice(
             f"Training on {len(prepared.training)} images; the best epoch is chosen on "
             f"{len(prepared.held_out)} images of {len(cases)} held-out cases."

@@ -29,7 +29,7 @@ class Normalisation(StrEnum):
     MIN_MAX = "min-max"
     """Each map is scaled to 0..1 over the image."""
     SIGMOID = "sigmoid"
-    """Each value becomes the probability that its logit stands for."""
+    """Each value becomes the probability that its logit stands for; no map is all negative."""
 
 
 class Background(StrEnum):
@@ -94,7 +94,7 @@ class Recipe(BaseModel):
             raise ProjectError(
                 f"not a mask recipe: {'.'.join(map(str, first['loc']))}: {first['msg']}",
                 where=path,
-                remedy="Give a recipe as `protoseg predict` writes it beside the masks.",
+                remedy="Give a recipe.json as `protoseg predict` writes it beside the masks.",
             ) from error
 
 

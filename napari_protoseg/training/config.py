@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from napari_protoseg.network.backbones import DEFAULT_BACKBONE
 from napari_protoseg.network.matching import TEMPERATURE
@@ -74,8 +75,8 @@ class TrainingConfig(BaseModel):
     max_side
         Larger images are cut, at random in each epoch, to this many pixels a side.
     held_out
-        Share of the cases on whose image-level loss the best epoch is chosen, unless the
-        project has validation images.
+        Share of the images, in whole cases, on whose image-level loss the best epoch is chosen,
+        where the project has no validation images.
     seed
         Of everything random.
     """
@@ -102,6 +103,12 @@ class TrainingConfig(BaseModel):
     max_side: int = Field(default=512, ge=32)
     held_out: float = Field(default=0.15, ge=0, lt=1)
     seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _reference_reencodes(self) -> Self:
+        if self.compat is Compat.REFERENCE and self.matching is not Matching.REENCODE:
+            raise ValueError("the released form matches by re-encoding: choose matching reencode")
+        return self
 
 
 PRESETS: Mapping[Preset, TrainingConfig] = {

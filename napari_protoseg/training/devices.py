@@ -45,6 +45,15 @@ def describe_device(device: torch.device) -> str:
     return f"CPU ({torch.get_num_threads()} threads)"
 
 
+def out_of_memory(device: torch.device) -> TrainingError:
+    """Return the error to raise where not even a single image fits."""
+    return TrainingError(
+        "out of memory with a single image",
+        where=str(device),
+        remedy="Close other programs that use it, take smaller images, or use --device cpu.",
+    )
+
+
 def mixed_precision(device: torch.device) -> AbstractContextManager[object]:
     """Return the context of a forward pass: bfloat16 or float16 on CUDA, float32 elsewhere."""
     if device.type != "cuda":

@@ -18,7 +18,7 @@ from napari_protoseg.network.maps import MapModel
 from napari_protoseg.network.record import ModelRecord
 from napari_protoseg.training.checkpoint import Checkpoint, TrainingState, write_checkpoint
 from napari_protoseg.training.config import TrainingConfig
-from napari_protoseg.training.devices import describe_device, gradient_scaler
+from napari_protoseg.training.devices import describe_device, gradient_scaler, out_of_memory
 from napari_protoseg.training.events import EpochFinished, StepFinished
 from napari_protoseg.training.images import Batch, TrainingImage, epoch_batches, plain_batches
 from napari_protoseg.training.schedule import poly_factor
@@ -186,6 +186,9 @@ class _Loop:
                 if (yield from self._epoch()) is Request.STOP:
                     self._save()
                     return self._result(finished=False)
+        except torch.OutOfMemoryError as error:
+            self._save()
+            raise out_of_memory(self.inputs.device) from error
         except (GeneratorExit, ProtosegError) as ending:
             # Closed by its caller, or something failed between two steps: nothing is lost.
             if not isinstance(ending, StorageError):
@@ -274,11 +277,7 @@ class _Loop:
                 remedy="Choose a smaller batch size, or the default mode.",
             ) from error
         if self.micro_batch == 1:
-            raise TrainingError(
-                "out of memory with a single image",
-                where=str(self.inputs.device),
-                remedy="Close other programs that use it, choose a smaller max_side, or the CPU.",
-            ) from error
+            raise out_of_memory(self.inputs.device) from error
 
     def _finish_epoch(self) -> EpochFinished:
         loss, accuracy = self._held_out()
@@ -312,7 +311,7 @@ class _Loop:
         for batch in plain_batches(
             self.inputs.held_out,
             self.inputs.read,
-            batch_size=self.config.batch_size,
+            batch_size=self.micro_batch,
             max_side=self.config.max_side,
         ):
             for part in batch.to(self.inputs.device).split(self.micro_batch):

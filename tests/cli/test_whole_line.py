@@ -220,11 +220,46 @@ def test_masks_are_made_once_and_again_where_the_recipe_changes(tmp_path: Path, 
     second = protoseg("export", project, "--format", "png", "--out", tmp_path / "b")
     assert "Making masks" in first.err
     assert "Making masks" not in second.err
-    assert tree(tmp_path / "a") == tree(tmp_path / "b")
+    # The record beside the masks is dated; everything else is the same.
+    one, other = tree(tmp_path / "a"), tree(tmp_path / "b")
+    assert one.pop(PREDICTION_RECORD) and other.pop(PREDICTION_RECORD)
+    assert one == other
     recipe = tmp_path / "recipe.json"
     recipe.write_text(Recipe(flip=False).model_dump_json())
     args = ("--format", "png", "--out", tmp_path / "c", "--recipe", recipe)
     assert "Making masks" in protoseg("export", project, *args).err
+
+
+def test_the_recipe_beside_masks_makes_the_same_masks_again(tmp_path: Path, trained: Path):
+    project = trained / "project"
+    protoseg("predict", project, "--labels", "predicted", "--out", tmp_path / "a")
+    protoseg("predict", project, "--recipe", tmp_path / "a/recipe.json", "--out", tmp_path / "b")
+    one, other = masks_in(tmp_path / "a"), masks_in(tmp_path / "b")
+    assert all((one[name] == other[name]).all() for name in one)
+    record = PredictionRecord.model_validate_json((tmp_path / "b" / PREDICTION_RECORD).read_text())
+    assert record.recipe.labels is LabelCondition.PREDICTED
+
+
+def test_exported_masks_say_which_labels_they_were_allowed_to_use(tmp_path: Path, trained: Path):
+    recipe = tmp_path / "recipe.json"
+    recipe.write_text(Recipe(labels=LabelCondition.NONE).model_dump_json())
+    out = tmp_path / "masks"
+    args = ("--format", "png", "--out", out, "--recipe", recipe)
+    protoseg("export", trained / "project", *args)
+    classes = ("--classes", CLASSES, "--mask-codes", "project")
+    said = protoseg("evaluate", "--predictions", out, "--masks", out, *classes).out
+    assert "no image labels" in said
+
+
+def test_options_that_a_preset_cannot_take_are_wrong_usage(banked: Path):
+    for options in (
+        ("--preset", "quick", "--epochs", "3"),
+        ("--compat", "reference", "--matching", "dense"),
+        ("--preset", "paper", "--matching", "none"),
+    ):
+        before = tree(banked)
+        protoseg("train", banked / "project", *options, code=USAGE)
+        assert tree(banked) == before
 
 
 def test_nothing_trained_names_the_command_that_trains(tmp_path: Path, banked: Path):
