@@ -307,3 +307,9 @@ def test_a_missing_recipe_is_named(tmp_path: Path):
 def test_a_recipe_is_not_changed_in_place():
     with pytest.raises(ValidationError):
         PLAIN.flip = True
+
+
+@pytest.mark.parametrize("weights", [(), (1.0, 0.0), (-1.0, 1.0)])
+def test_stage_weights_that_could_leave_nothing_are_refused(weights: tuple[float, ...]):
+    with pytest.raises(ValidationError, match="stage_weights"):
+        Recipe(stage_weights=weights)
