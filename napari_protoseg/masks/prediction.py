@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from skimage.filters import threshold_otsu
 from torch import Tensor
 
+from napari_protoseg.errors import ProjectError
 from napari_protoseg.images.tissue import glass_mask
 from napari_protoseg.masks.class_maps import fuse, stage_class_maps
 from napari_protoseg.masks.recipe import Background, LabelCondition, Recipe
@@ -78,6 +79,11 @@ class Predictor:
         Where it computes.
     windows
         How large images are cut.
+
+    Raises
+    ------
+    ProjectError
+        The recipe gives no weight to any stage of the model.
     """
 
     def __init__(
@@ -88,6 +94,13 @@ class Predictor:
         device: torch.device,
         windows: Windows = DEFAULT_WINDOWS,
     ) -> None:
+        used = recipe.stage_weights[-len(model.strides) :]
+        if min(used, default=0) < 0 or sum(used) <= 0:
+            raise ProjectError(
+                f"the recipe gives the stages of this model the weights {used}",
+                where="stage_weights",
+                remedy="Give each 0 or more, and at least one of them more than 0.",
+            )
         self.model = model.to(device).eval()
         self.class_ids = np.array(class_ids, dtype=np.uint8)
         self.recipe = recipe

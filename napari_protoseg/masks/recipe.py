@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.network.reduction import Merge
@@ -76,13 +76,6 @@ class Recipe(BaseModel):
     margin: float | None = Field(default=None, ge=0, le=1)
     flip: bool = True
     intensities: tuple[float, ...] = Field(default=(1.0,), min_length=1)
-
-    @field_validator("stage_weights")
-    @classmethod
-    def _last_stage_counts(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if not value or min(value) < 0 or value[-1] <= 0:
-            raise ValueError("no weight is below 0, and that of the last stage is above it")
-        return value
 
     @classmethod
     def read(cls, path: Path) -> Recipe:

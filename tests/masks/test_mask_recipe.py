@@ -309,7 +309,7 @@ def test_a_recipe_is_not_changed_in_place():
         PLAIN.flip = True
 
 
-@pytest.mark.parametrize("weights", [(), (1.0, 0.0), (-1.0, 1.0)])
-def test_stage_weights_that_could_leave_nothing_are_refused(weights: tuple[float, ...]):
-    with pytest.raises(ValidationError, match="stage_weights"):
-        Recipe(stage_weights=weights)
+@pytest.mark.parametrize("weights", [(), (1.0, 0.0, 0.0), (-1.0, 2.0)])
+def test_weights_that_leave_a_model_nothing_are_refused(weights: tuple[float, ...]):
+    with pytest.raises(ProjectError, match="stage_weights"):
+        predict(Recipe(stage_weights=weights))
