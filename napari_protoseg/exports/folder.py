@@ -52,7 +52,7 @@ def staging(out: Path) -> Iterator[Path]:
     StorageError
     """
     with storage_errors(out):
-        place = _vacant(out)
+        place = vacant(out)
         place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".export.", dir=place.parent) as temporary:
             folder = Path(temporary) / place.name
@@ -63,7 +63,7 @@ def staging(out: Path) -> Iterator[Path]:
 def publish(staged: Path, out: Path) -> None:
     """Give a folder of `staging` its place; errors as there."""
     with storage_errors(out):
-        place = _vacant(out)
+        place = vacant(out)
         if place.exists():
             place.rmdir()
         staged.rename(place)
@@ -113,11 +113,23 @@ def write_classes(path: Path, schema: ClassSchema, values: list[int], unlabelled
     write_atomically(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def _vacant(out: Path) -> Path:
-    """Return `out` with links followed, once it is known to be absent or an empty folder."""
-    place = out.resolve()
-    if place.exists() and not place.is_dir():
-        raise ExportError("not a folder", where=out, remedy="Choose a new or empty folder.")
-    if place.exists() and any(place.iterdir()):
-        raise ExportError("the folder is not empty", where=out, remedy="Choose an empty folder.")
-    return place
+def vacant(out: Path) -> Path:
+    """Return `out` with links followed, once it is known to be absent or an empty folder.
+
+    Raises
+    ------
+    ExportError
+        `out` is a file, or holds something.
+    StorageError
+    """
+    with storage_errors(out):
+        place = out.resolve()
+        if place.exists() and not place.is_dir():
+            raise ExportError("not a folder", where=out, remedy="Choose a new or empty folder.")
+        if place.exists() and any(place.iterdir()):
+            raise ExportError(
+                "the folder is not empty",
+                where=out,
+                remedy="Choose a new or empty folder, on a terminal with --out.",
+            )
+        return place

@@ -13,11 +13,11 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from napari_protoseg.bank.bank import BankConfig
-from napari_protoseg.errors import ExportError
 from napari_protoseg.evaluation.scores import Scores
 from napari_protoseg.evaluation.trivial import Trivial
 from napari_protoseg.events import Job, Notice
 from napari_protoseg.exports.contact_sheet import SheetRow, write_contact_sheet
+from napari_protoseg.exports.folder import vacant
 from napari_protoseg.images.reading import read_image, read_mask
 from napari_protoseg.jobs.bank import BankRequest, build_project_bank
 from napari_protoseg.jobs.export import ExportFormat, export_project
@@ -36,7 +36,6 @@ from napari_protoseg.network.record import ModelKind
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import ImageRecord, Split
 from napari_protoseg.schema import ClassSchema
-from napari_protoseg.storage import storage_errors
 from napari_protoseg.synthesis.sample import SAMPLE_SEED, write_sample_data
 from napari_protoseg.training.config import PRESETS, Matching, Preset
 
@@ -178,11 +177,7 @@ def run_demo(
     ProtosegError
     """
     out = request.out
-    with storage_errors(out):
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise ExportError(
-                "is there already", where=out, remedy="Choose a new or empty folder with --out."
-            )
+    vacant(out)
     data = request.data
     if data is None:
         seed = SAMPLE_SEED if request.generator_seed is None else request.generator_seed

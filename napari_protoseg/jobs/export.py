@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from napari_protoseg.errors import ExportError, ProjectError
+from napari_protoseg.errors import ProjectError
 from napari_protoseg.events import Job, Notice, Severity
-from napari_protoseg.exports.folder import Exported, NamedMask
+from napari_protoseg.exports.folder import Exported, NamedMask, vacant
 from napari_protoseg.exports.masks_folder import export_png
 from napari_protoseg.exports.training_folder import MaskedImage, export_training_folder
 from napari_protoseg.jobs.models import trained_model
@@ -20,7 +20,6 @@ from napari_protoseg.jobs.predict import PredictionRecord, predict_project
 from napari_protoseg.masks.recipe import Recipe
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import ImageRecord, Round, StoredMask
-from napari_protoseg.storage import storage_errors
 
 
 class ExportFormat(StrEnum):
@@ -65,9 +64,7 @@ def export_project(
     ------
     ProjectError, CheckpointError, ExportError, ImageError, StorageError
     """
-    with storage_errors(out):
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise ExportError("is there already", where=out, remedy="Choose a new or empty folder.")
+    vacant(out)  # before the long work, not after it
     trained = trained_model(project)
     yield from trained.notices()
     images = project.images()

@@ -38,9 +38,7 @@ from napari_protoseg.network.maps import MapModel
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import ImageRecord, Round, RoundStatus
 from napari_protoseg.training.checkpoint import write_checkpoint
-from napari_protoseg.training.config import (
-    Preset,
-)
+from napari_protoseg.training.config import Preset
 from napari_protoseg.training.events import EpochFinished
 from napari_protoseg.training.images import TrainingImage
 from napari_protoseg.training.loop import BEST, LAST, TrainingInputs, TrainingResult, train_network
