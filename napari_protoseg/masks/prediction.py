@@ -16,7 +16,7 @@ from napari_protoseg.errors import ProjectError
 from napari_protoseg.images.tissue import glass_mask
 from napari_protoseg.masks.class_maps import fuse, stage_class_maps
 from napari_protoseg.masks.recipe import Background, LabelCondition, Recipe
-from napari_protoseg.masks.windows import DEFAULT_WINDOWS, Windows, pad_to_stride, prototype_maps
+from napari_protoseg.masks.windows import Windows, pad_to_stride, prototype_maps
 from napari_protoseg.network.maps import MapModel
 from napari_protoseg.schema import UNLABELLED
 
@@ -78,7 +78,7 @@ class Predictor:
     device
         Where it computes.
     windows
-        How large images are cut.
+        How large images are cut; None for what suits the model.
 
     Raises
     ------
@@ -92,7 +92,7 @@ class Predictor:
         class_ids: Sequence[int],
         recipe: Recipe,
         device: torch.device,
-        windows: Windows = DEFAULT_WINDOWS,
+        windows: Windows | None = None,
     ) -> None:
         used = recipe.stage_weights[-len(model.strides) :]
         if min(used, default=0) < 0 or sum(used) <= 0:

@@ -17,6 +17,7 @@ from napari_protoseg.encoders.weights import (
     packaged_efficientnet_lite0,
 )
 from napari_protoseg.errors import WeightsError
+from napari_protoseg.network.attention import fuse_attention, has_attention
 from napari_protoseg.network.dilation import interleave_dilated
 
 DEFAULT_BACKBONE = DEFAULT_ENCODER
@@ -57,6 +58,11 @@ class Backbone(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
+    @property
+    def sees_whole_image(self) -> bool:
+        """Whether each pixel of its maps depends on all of the image."""
+        return has_attention(self.features)
+
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return the maps of the four stages for RGB images ``(B, 3, H, W)`` in 0..1."""
         normalised = (images - self.mean) / self.std
@@ -95,6 +101,7 @@ def create_backbone(name: str, weights: Weights | None = None) -> Backbone:
     if weights is not None:
         load_weights_into(backbone.features, weights, without=_HEADS)
     interleave_dilated(backbone.features)
+    fuse_attention(backbone.features)
     return backbone
 
 

@@ -52,7 +52,12 @@ class PrototypeNetwork(MapModel):
         *,
         cosine: bool,
     ) -> None:
-        super().__init__(class_positions, classes, [backbone.strides[s] for s in STAGES])
+        super().__init__(
+            class_positions,
+            classes,
+            [backbone.strides[s] for s in STAGES],
+            sees_whole_image=backbone.sees_whole_image,
+        )
         self.backbone = backbone
         self.cosine = cosine
         self.register_buffer("prototypes", prototypes)

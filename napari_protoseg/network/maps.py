@@ -22,16 +22,26 @@ class MapModel(nn.Module, ABC):
         Number of classes N.
     strides
         Pixels of the image for each pixel of the maps, stage by stage.
+    sees_whole_image
+        Whether each pixel of the maps depends on all of the image, as with attention.
     """
 
     class_positions: Tensor
 
-    def __init__(self, class_positions: Sequence[int], classes: int, strides: Sequence[int]):
+    def __init__(
+        self,
+        class_positions: Sequence[int],
+        classes: int,
+        strides: Sequence[int],
+        *,
+        sees_whole_image: bool = False,
+    ) -> None:
         super().__init__()
         positions = torch.tensor(class_positions, dtype=torch.int64)
         self.register_buffer("class_positions", positions, persistent=False)
         self.classes = classes
         self.strides = tuple(strides)
+        self.sees_whole_image = sees_whole_image
 
     @abstractmethod
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:

@@ -9,7 +9,13 @@ from torch import nn
 
 from napari_protoseg.masks.prediction import Predictor
 from napari_protoseg.masks.recipe import Recipe
-from napari_protoseg.masks.windows import DEFAULT_WINDOWS, Windows, pad_to_stride, prototype_maps
+from napari_protoseg.masks.windows import (
+    DEFAULT_WINDOWS,
+    Windows,
+    pad_to_stride,
+    prototype_maps,
+    windows_of,
+)
 from napari_protoseg.network.backbones import (
     DEFAULT_BACKBONE,
     create_backbone,
@@ -108,21 +114,21 @@ def test_padding_repeats_the_edge_up_to_whole_strides():
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("seed", [0, 2])
-def test_masks_of_a_transformer_depend_little_on_the_windows(seed: int):
-    """It sees all of the image, or all of the window: no halo makes the two alike.
-
-    Its weights are random, so that contrasts are low and the masks more sensitive than those of
-    a trained network.
-    """
+def test_a_transformer_sees_an_image_whole_where_convolutions_would_need_windows():
     rows = [synthesize_tile(0, 0, tile, size=960).image for tile in range(4)]
-    image = np.concatenate([np.concatenate(rows[:2], 1), np.concatenate(rows[2:], 1)])[:1024]
-    windows = Windows(core=512, halo=432)
-    assert image.shape[0] * image.shape[1] > (windows.core + 2 * windows.halo) ** 2
-    model, recipe, device = network("mit_b1", seed=seed), Recipe(flip=False), torch.device("cpu")
+    image = np.concatenate([np.concatenate(rows[:2], 1), np.concatenate(rows[2:], 1)])
+    default = DEFAULT_WINDOWS
+    assert image.shape[0] * image.shape[1] > (default.core + 2 * default.halo) ** 2
+    model, recipe, device = network("mit_b1"), Recipe(flip=False), torch.device("cpu")
     ours, whole = (
         Predictor(model, (1, 2, 3), recipe, device, way).predict(image[None]).masks
-        for way in (windows, WHOLE)
+        for way in (None, WHOLE)
     )
     assert len(np.unique(whole)) > 1
-    assert (ours == whole).mean() >= 0.98
+    assert (ours == whole).mean() >= 0.995
+
+
+def test_only_images_above_16_megapixels_are_cut_for_a_transformer():
+    windows = windows_of(network("mit_b1"))
+    assert windows.core + 2 * windows.halo == 4096
+    assert windows_of(network(DEFAULT_BACKBONE)) == DEFAULT_WINDOWS
