@@ -20,7 +20,7 @@ from napari_protoseg.labels.splits import read_splits
 from napari_protoseg.project.creation import created_folder
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.paths import real_path
-from napari_protoseg.project.records import Split
+from napari_protoseg.project.records import ImageRecord, Split
 from napari_protoseg.schema import ClassSchema
 
 
@@ -94,54 +94,93 @@ def new_project(request: NewProject, *, now: datetime) -> Job[MadeProject]:
     LabelError, ImageError, SchemaError, ProjectError, StorageError
         Nothing is left of the project then.
     """
+    reading = yield from read_source(request)
+    return (yield from make_project(request, reading, now=now))
+
+
+def read_source(request: NewProject) -> Job[LabelReading]:
+    """Look at images and labels; nothing is recorded.
+
+    Raises
+    ------
+    LabelError, ImageError, SchemaError, StorageError
+    """
     schema = ClassSchema.read(request.schema_file) if request.schema_file else None
-    reading = yield from read_labels(
-        request.images,
-        labels=request.labels,
-        classes=request.classes,
-        schema=schema,
-        case_pattern=request.case_pattern,
-        micrometres_per_pixel=request.micrometres_per_pixel,
-    )
-    paths = [image.path for image in reading.images]
-    splits = read_splits(request.split, request.images, paths) if request.split else {}
-    masks = yield from _find_masks(request, reading)
-    records = [
-        image_record(
-            image,
-            split=splits.get(
-                image.path,
-                image.split or (Split.VALIDATION if image.path in masks else Split.TRAIN),
-            ),
-            mask_path=masks.get(image.path),
+    return (
+        yield from read_labels(
+            request.images,
+            labels=request.labels,
+            classes=request.classes,
+            schema=schema,
+            case_pattern=request.case_pattern,
+            micrometres_per_pixel=request.micrometres_per_pixel,
         )
-        for image in reading.images
-    ]
+    )
+
+
+def make_project(request: NewProject, reading: LabelReading, *, now: datetime) -> Job[MadeProject]:
+    """Record what `read_source` has read as a new project; errors as `new_project`."""
+    records = yield from image_records(
+        reading, images=request.images, masks=request.masks, split=request.split
+    )
     folder = real_path(request.folder)
     with created_folder(folder, reading.schema, created=now), Project.open(folder) as project:
         project.add_images(records, label_source=reading.report.source.value)
     validation = sum(record.split is Split.VALIDATION for record in records)
-    return MadeProject(folder, reading.report, len(records) - validation, validation, len(masks))
+    masks = sum(record.mask_path is not None for record in records)
+    return MadeProject(folder, reading.report, len(records) - validation, validation, masks)
 
 
-def _find_masks(request: NewProject, reading: LabelReading) -> Job[dict[Path, Path]]:
+def image_records(
+    reading: LabelReading, *, images: Path, masks: Path | None, split: Path | None
+) -> Job[list[ImageRecord]]:
+    """Return the records of images with their splits and true masks.
+
+    Parameters
+    ----------
+    reading
+        The images.
+    images
+        The folder that they were read from.
+    masks
+        Folder of their masks, as `NewProject` has it.
+    split
+        Table of their splits.
+
+    Raises
+    ------
+    LabelError, ImageError, EvaluationError, ProjectError, StorageError
+    """
+    paths = [image.path for image in reading.images]
+    splits = read_splits(split, images, paths) if split else {}
+    found = {} if masks is None else (yield from _find_masks(masks, images, reading))
+    return [
+        image_record(
+            image,
+            split=splits.get(
+                image.path,
+                image.split or (Split.VALIDATION if image.path in found else Split.TRAIN),
+            ),
+            mask_path=found.get(image.path),
+        )
+        for image in reading.images
+    ]
+
+
+def _find_masks(masks: Path, images: Path, reading: LabelReading) -> Job[dict[Path, Path]]:
     """Return the mask of each image that has one, each looked at whole."""
-    if request.masks is None:
-        return {}
     found: dict[Path, Path] = {}
     for number, image in enumerate(reading.images, start=1):
-        mask = (request.masks / image.path.relative_to(request.images)).with_suffix(".png")
+        mask = (masks / image.path.relative_to(images)).with_suffix(".png")
         if mask.is_file():
             _require_fitting(mask, image, reading.schema)
             found[image.path] = mask.resolve()
         if (yield Progress("Reading masks", number, len(reading.images))) is Request.STOP:
-            raise LabelError(
-                "stopped", where=request.folder, remedy="Nothing was kept; make it again."
-            )
+            raise LabelError("stopped", where=masks, remedy="Nothing was kept; read them again.")
     if not found:
         raise ProjectError(
             "holds no mask named as an image",
-            where=request.masks,
+            where=masks,
             remedy="Name each mask as its image, with the suffix .png.",
         )
     return found

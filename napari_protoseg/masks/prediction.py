@@ -17,6 +17,7 @@ from napari_protoseg.images.tissue import glass_mask
 from napari_protoseg.masks.class_maps import fuse, stage_class_maps
 from napari_protoseg.masks.recipe import Background, LabelCondition, Recipe
 from napari_protoseg.masks.windows import Windows, pad_to_stride, prototype_maps
+from napari_protoseg.network.baselines import PlainCam
 from napari_protoseg.network.maps import MapModel
 from napari_protoseg.schema import UNLABELLED
 
@@ -83,7 +84,7 @@ class Predictor:
     Raises
     ------
     ProjectError
-        The recipe gives no weight to any stage of the model.
+        The recipe gives no weight to any stage of the model, or mutes what it does not have.
     """
 
     def __init__(
@@ -101,16 +102,20 @@ class Predictor:
                 where="stage_weights",
                 remedy="Give each 0 or more, and at least one of them more than 0.",
             )
+        self._sounding = sounding_prototypes(model, recipe.muted).to(device)
         self.model = model.to(device).eval()
         self.class_ids = np.array(class_ids, dtype=np.uint8)
         self.recipe = recipe
         self.device = device
         self.windows = windows
 
+    def with_recipe(self, recipe: Recipe) -> Predictor:
+        """Return the same model with another recipe."""
+        return Predictor(self.model, self.class_ids.tolist(), recipe, self.device, self.windows)
+
     def with_margin(self, margin: float) -> Predictor:
         """Return the same with the margin of the background rule set."""
-        recipe = self.recipe.model_copy(update={"margin": margin})
-        return Predictor(self.model, self.class_ids.tolist(), recipe, self.device, self.windows)
+        return self.with_recipe(self.recipe.model_copy(update={"margin": margin}))
 
     @torch.inference_mode()
     def predict(
@@ -189,7 +194,7 @@ class Predictor:
     def _gate(self, logits: Tensor, labels: NDArray[np.int8] | None) -> Tensor:
         # A class without a prototype has no map to win with.
         positions = torch.arange(logits.shape[1], device=logits.device)
-        has_map = torch.isin(positions, self.model.class_positions)
+        has_map = torch.isin(positions, self.model.class_positions[self._sounding])
         if self.recipe.labels is LabelCondition.PREDICTED:
             of_these = logits.masked_fill(~has_map, -torch.inf)
             most_probable = of_these == of_these.amax(1, keepdim=True)
@@ -202,8 +207,8 @@ class Predictor:
         weights = np.array(self.recipe.stage_weights[-len(view.maps) :])
         stages = [
             stage_class_maps(
-                stage,
-                self.model.class_positions,
+                stage[:, self._sounding],
+                self.model.class_positions[self._sounding],
                 gate,
                 self.recipe.merge,
                 size,
@@ -214,6 +219,27 @@ class Predictor:
         # A model with fewer stages than weights still gives maps in 0..1.
         class_maps = fuse(stages, (weights / weights.sum()).tolist())
         return class_maps.flip(3) if view.flip else class_maps
+
+
+def sounding_prototypes(model: MapModel, muted: Sequence[int]) -> Tensor:
+    """Return the numbers of the prototypes of a model that are not `muted`, int64.
+
+    Raises
+    ------
+    ProjectError
+        It has no such prototype, or no prototypes at all but whole classes.
+    """
+    count = len(model.class_positions)
+    strange = [number for number in muted if not 0 <= number < count]
+    if strange or (muted and isinstance(model, PlainCam)):
+        raise ProjectError(
+            f"the recipe mutes the prototypes {sorted(muted)}",
+            where="muted",
+            remedy="This model has no prototypes."
+            if isinstance(model, PlainCam)
+            else f"The prototypes of this model are 0 to {count - 1}.",
+        )
+    return torch.tensor([k for k in range(count) if k not in set(muted)], dtype=torch.int64)
 
 
 def learn_margin(class_maps: Iterable[NDArray[np.float32]]) -> float:

@@ -64,6 +64,8 @@ class Recipe(BaseModel):
         Average over the image and its mirror image.
     intensities
         Average over the image's intensities times these.
+    muted
+        Prototypes of the model, by number from 0, that take no part in class maps.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -76,6 +78,7 @@ class Recipe(BaseModel):
     margin: float | None = Field(default=None, ge=0, le=1)
     flip: bool = True
     intensities: tuple[float, ...] = Field(default=(1.0,), min_length=1)
+    muted: tuple[int, ...] = ()
 
     @classmethod
     def read(cls, path: Path) -> Recipe:

@@ -2,29 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.project.arrays import ArrayFolder
 from napari_protoseg.project.bank_rows import bank_path, insert_bank, next_bank, select_bank
 from napari_protoseg.project.creation import DATABASE, created_folder
 from napari_protoseg.project.database import Database
-from napari_protoseg.project.image_rows import insert_images, select_images
-from napari_protoseg.project.mask_rows import load_mask, store_masks
+from napari_protoseg.project.image_rows import (
+    insert_images,
+    require_image,
+    select_images,
+    update_labels,
+    update_truth,
+)
+from napari_protoseg.project.mask_rows import (
+    load_mask,
+    select_summaries,
+    store_corrections,
+    store_masks,
+)
 from napari_protoseg.project.paths import real_path
 from napari_protoseg.project.records import (
     BankRow,
+    Correction,
     ImageRecord,
     MaskSource,
+    MaskSummary,
     PredictedMask,
+    ReviewStatus,
     Round,
     RoundStatus,
     Split,
     StoredMask,
+)
+from napari_protoseg.project.review_rows import (
+    replace_muted,
+    replace_review,
+    select_muted,
+    select_reviews,
 )
 from napari_protoseg.project.round_rows import begin_round, change_round, select_latest_round
 from napari_protoseg.project.schema_rows import insert_schema, require_successor, select_schema
@@ -150,6 +173,50 @@ class Project:
                 label_source=label_source,
             )
 
+    def image(self, image_id: int) -> ImageRecord:
+        """Return one image.
+
+        Raises
+        ------
+        ProjectError
+            There is no such image.
+        """
+        with self._database.reading() as connection:
+            require_image(connection, image_id)
+            (image,) = select_images(
+                connection, folder=self._folder, schema=self._schema, image_id=image_id
+            )
+        return image
+
+    def set_labels(self, labels: Mapping[int, Sequence[int]], *, source: str) -> None:
+        """Set the image-level labels of images: all of them, or none.
+
+        Parameters
+        ----------
+        labels
+            For each image, 1, 0 or -1 for each class in schema order.
+        source
+            Where they come from, in words; recorded for the classes that change.
+
+        Raises
+        ------
+        ProjectError
+            There is no such image, or a label does not fit the schema.
+        """
+        with self._database.writing() as connection:
+            update_labels(connection, labels, schema=self._schema, source=source)
+
+    def set_truth(self, masks: Mapping[int, Path]) -> None:
+        """Give images their true masks, in the codes of a project, to validate on.
+
+        Raises
+        ------
+        ProjectError
+            There is no such image.
+        """
+        with self._database.writing() as connection:
+            update_truth(connection, masks, folder=self._folder)
+
     def images(self, split: Split | None = None) -> tuple[ImageRecord, ...]:
         """Return the images of `split`, or all, in the order of their recorded paths."""
         with self._database.reading() as connection:
@@ -212,6 +279,22 @@ class Project:
         """Return the newest bank, or None where there is none yet."""
         with self._database.reading() as connection:
             return select_bank(connection, self._folder)
+
+    def muted_prototypes(self, bank_version: int) -> frozenset[int]:
+        """Return the prototypes of a bank that a person has muted, by their rows in it."""
+        with self._database.reading() as connection:
+            return select_muted(connection, bank_version)
+
+    def set_muted_prototypes(self, bank_version: int, muted: Collection[int]) -> None:
+        """Make `muted` the muted prototypes of a bank.
+
+        Raises
+        ------
+        ProjectError
+            There is no such bank.
+        """
+        with self._database.writing() as connection:
+            replace_muted(connection, bank_version, muted)
 
     def new_round(self, bank_version: int, config_json: str, *, created: datetime) -> Round:
         """Begin a round of training: make its folder, then record it as running.
@@ -301,3 +384,84 @@ class Project:
         # A writing transaction, so that no other program reuses the row meanwhile.
         with self._database.writing() as connection:
             return load_mask(connection, self._arrays, image_id)
+
+    def mask_summaries(self) -> dict[int, MaskSummary]:
+        """Return what is known of each current mask, by image; no pixel is read."""
+        with self._database.reading() as connection:
+            return select_summaries(connection)
+
+    def correct_mask(
+        self,
+        image_id: int,
+        mask: NDArray[np.uint8],
+        *,
+        base: StoredMask | None,
+        person: str,
+        now: datetime,
+    ) -> None:
+        """Store a mask as a person has left it.
+
+        Parameters
+        ----------
+        image_id
+            Whose mask it is.
+        mask
+            ``(height, width)``: 0 unlabelled, k class id k.
+        base
+            The mask as it was before; pixels that differ from it are the person's from now on.
+            None: there was none.
+        person
+            Name.
+        now
+            When.
+
+        Raises
+        ------
+        ProjectError
+            The mask has not the size of its image, or values that are no class ids.
+        """
+        if base is not None and base.mask.shape != mask.shape:
+            raise ProjectError(
+                f"its mask is {mask.shape}",
+                where=f"image {image_id}",
+                remedy=f"It must be {base.mask.shape}, as the image is.",
+            )
+        is_set = mask != (0 if base is None else base.mask)
+        correction = Correction(image_id=image_id, mask=mask, is_set=is_set, base=base)
+        self.store_corrections((correction,), person=person, now=now)
+
+    def store_corrections(
+        self, corrections: Sequence[Correction], *, person: str, now: datetime
+    ) -> None:
+        """Store masks with pixels that no prediction may change: all of them, or none.
+
+        Raises
+        ------
+        ProjectError
+            A mask has not the size of its image, or values that are no class ids.
+        """
+        with self._database.writing() as connection:
+            store_corrections(
+                connection,
+                self._arrays,
+                corrections,
+                schema=self._schema,
+                person=person,
+                now=now,
+            )
+
+    def review_states(self) -> dict[int, ReviewStatus]:
+        """Return what was said of masks in review, by image."""
+        with self._database.reading() as connection:
+            return select_reviews(connection)
+
+    def set_review_status(self, image_id: int, status: ReviewStatus | None) -> None:
+        """Record what is said of the mask of an image; None takes it back.
+
+        Raises
+        ------
+        ProjectError
+            There is no such image.
+        """
+        with self._database.writing() as connection:
+            replace_review(connection, image_id, status)

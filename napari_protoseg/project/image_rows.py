@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from napari_protoseg.errors import ProjectError
@@ -30,7 +30,7 @@ def insert_images(
         A label does not fit the schema, or an image is in the project already.
     """
     for record in records:
-        _check_label(record, schema)
+        _check_label(record.label, schema, record.path)
         path = recorded_path(record.path, folder)
         try:
             row = connection.execute(
@@ -60,21 +60,27 @@ def insert_images(
 
 
 def select_images(
-    connection: sqlite3.Connection, *, folder: Path, schema: ClassSchema, split: Split | None
+    connection: sqlite3.Connection,
+    *,
+    folder: Path,
+    schema: ClassSchema,
+    split: Split | None = None,
+    image_id: int | None = None,
 ) -> tuple[ImageRecord, ...]:
-    """Return the images of `split`, or all, in the order of their recorded paths."""
+    """Return the images of `split`, that of `image_id`, or all, ordered by recorded path."""
     positions = {class_id: position for position, class_id in enumerate(schema.ids)}
     labels: dict[int, list[int]] = {}
-    for image_id, class_id, presence in connection.execute(
-        "SELECT image_id, class_id, presence FROM labels"
+    for labelled_id, class_id, presence in connection.execute(
+        "SELECT image_id, class_id, presence FROM labels WHERE :id IS NULL OR image_id = :id",
+        {"id": image_id},
     ):
         if class_id in positions:
-            label = labels.setdefault(image_id, [_UNKNOWN] * len(positions))
+            label = labels.setdefault(labelled_id, [_UNKNOWN] * len(positions))
             label[positions[class_id]] = presence
     unknown = (_UNKNOWN,) * len(positions)
     return tuple(
         ImageRecord(
-            id=image_id,
+            id=found_id,
             path=found_path(path, folder),
             content_hash=content_hash,
             width=width,
@@ -83,10 +89,10 @@ def select_images(
             case=case,
             split=Split(split_value),
             mask_path=None if mask_path is None else found_path(mask_path, folder),
-            label=tuple(labels.get(image_id, unknown)),
+            label=tuple(labels.get(found_id, unknown)),
         )
         for (
-            image_id,
+            found_id,
             path,
             content_hash,
             width,
@@ -97,23 +103,95 @@ def select_images(
             mask_path,
         ) in connection.execute(
             "SELECT id, path, content_hash, width, height, micrometres_per_pixel, case_name,"
-            " split, mask_path FROM images WHERE :split IS NULL OR split = :split ORDER BY path",
-            {"split": None if split is None else split.value},
+            " split, mask_path FROM images WHERE (:split IS NULL OR split = :split)"
+            " AND (:id IS NULL OR id = :id) ORDER BY path",
+            {"split": None if split is None else split.value, "id": image_id},
         )
     )
 
 
-def _check_label(record: ImageRecord, schema: ClassSchema) -> None:
-    if len(record.label) != len(schema.ids):
+def update_labels(
+    connection: sqlite3.Connection,
+    labels: Mapping[int, Sequence[int]],
+    *,
+    schema: ClassSchema,
+    source: str,
+) -> None:
+    """Set the labels of images; only what changes gets the new source.
+
+    Raises
+    ------
+    ProjectError
+        There is no such image, or a label does not fit the schema.
+    """
+    for image_id, label in labels.items():
+        _check_label(label, schema, f"image {image_id}")
+        require_image(connection, image_id)
+        known = dict(
+            connection.execute(
+                "SELECT class_id, presence FROM labels WHERE image_id = ?", (image_id,)
+            ).fetchall()
+        )
+        for class_id, presence in zip(schema.ids, label, strict=True):
+            if presence == known.get(class_id, _UNKNOWN):
+                continue
+            connection.execute(
+                "DELETE FROM labels WHERE image_id = ? AND class_id = ?", (image_id, class_id)
+            )
+            if presence != _UNKNOWN:
+                connection.execute(
+                    "INSERT INTO labels (image_id, class_id, presence, source) VALUES (?, ?, ?, ?)",
+                    (image_id, class_id, int(presence), source),
+                )
+
+
+def update_truth(
+    connection: sqlite3.Connection, masks: Mapping[int, Path], *, folder: Path
+) -> None:
+    """Give images their true masks, and make them images to validate on.
+
+    Raises
+    ------
+    ProjectError
+        There is no such image.
+    """
+    for image_id, path in masks.items():
+        require_image(connection, image_id)
+        connection.execute(
+            "UPDATE images SET mask_path = ?, split = ? WHERE id = ?",
+            (recorded_path(path, folder), Split.VALIDATION.value, image_id),
+        )
+
+
+def require_image(connection: sqlite3.Connection, image_id: int) -> tuple[int, int]:
+    """Return height and width of an image.
+
+    Raises
+    ------
+    ProjectError
+        There is no such image.
+    """
+    size = connection.execute(
+        "SELECT height, width FROM images WHERE id = ?", (image_id,)
+    ).fetchone()
+    if size is None:
         raise ProjectError(
-            f"{len(record.label)} labels for {len(schema.ids)} classes",
-            where=record.path,
+            "no such image in the project", where=f"image {image_id}", remedy="Add it first."
+        )
+    return int(size[0]), int(size[1])
+
+
+def _check_label(label: Sequence[int], schema: ClassSchema, where: str | Path) -> None:
+    if len(label) != len(schema.ids):
+        raise ProjectError(
+            f"{len(label)} labels for {len(schema.ids)} classes",
+            where=where,
             remedy=f"Give one for each of: {', '.join(schema.names)}.",
         )
-    if not set(record.label) <= {_PRESENT, _ABSENT, _UNKNOWN}:
+    if not set(label) <= {_PRESENT, _ABSENT, _UNKNOWN}:
         raise ProjectError(
-            f"the labels {record.label} hold something else than 1, 0 and -1",
-            where=record.path,
+            f"the labels {tuple(label)} hold something else than 1, 0 and -1",
+            where=where,
             remedy="1 is present, 0 absent, -1 unknown.",
         )
 

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 import numpy as np
 
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.project.arrays import ArrayFolder, MaskArrays, array_name
-from napari_protoseg.project.records import MaskSource, Origin, PredictedMask, StoredMask
+from napari_protoseg.project.image_rows import require_image
+from napari_protoseg.project.records import (
+    Correction,
+    MaskSource,
+    MaskSummary,
+    Origin,
+    PredictedMask,
+    StoredMask,
+)
 from napari_protoseg.project.times import found_time, recorded_time
 from napari_protoseg.schema import UNLABELLED, ClassSchema
 
@@ -25,6 +34,8 @@ def store_masks(
 ) -> None:
     """Write `masks` to rows that none uses, then record them, in the caller's transaction.
 
+    Pixels that a person has set, or that were imported, stay as they are.
+
     Raises
     ------
     ProjectError
@@ -32,35 +43,111 @@ def store_masks(
     StorageError
         The disk is full or cannot be written.
     """
-    sizes: dict[tuple[int, int], list[tuple[int, MaskArrays]]] = {}
+    entries: dict[int, MaskArrays] = {}
     for mask in masks:
-        size = _checked_size(connection, mask, schema)
+        _require_fitting(connection, mask, schema)
         origins = np.where(mask.mask == UNLABELLED, Origin.NONE, Origin.MODEL).astype(np.uint8)
         entry = MaskArrays(mask.mask, mask.confidence, origins)
-        sizes.setdefault(size, []).append((mask.image_id, entry))
-    for (height, width), entries in sizes.items():
+        entries[mask.image_id] = _protecting(load_mask(connection, arrays, mask.image_id), entry)
+    _write_entries(connection, arrays, entries, source.created)
+    connection.executemany(
+        "UPDATE masks SET round_id = ?, label_condition = ?, recipe = ?, created = ?"
+        " WHERE image_id = ?",
+        [
+            (
+                source.round_id,
+                source.label_condition,
+                source.recipe_json,
+                recorded_time(source.created),
+                image_id,
+            )
+            for image_id in entries
+        ],
+    )
+
+
+def store_corrections(
+    connection: sqlite3.Connection,
+    arrays: ArrayFolder,
+    corrections: Sequence[Correction],
+    *,
+    schema: ClassSchema,
+    person: str,
+    now: datetime,
+) -> None:
+    """Store masks that a person has set pixels of, in the caller's transaction.
+
+    Raises
+    ------
+    ProjectError
+        A mask does not fit its image or the schema.
+    StorageError
+        The disk is full or cannot be written.
+    """
+    entries: dict[int, MaskArrays] = {}
+    for correction in corrections:
+        mask = correction.mask
+        confidence = np.where(correction.is_set, np.float16(1), np.float16(0))
+        origins = np.where(correction.is_set, correction.origin, Origin.NONE)
+        if correction.base is not None:
+            confidence = np.where(correction.is_set, confidence, correction.base.confidence)
+            origins = np.where(correction.is_set, origins, correction.base.origins)
+        fitting = PredictedMask(correction.image_id, mask, confidence)
+        _require_fitting(connection, fitting, schema)
+        entries[correction.image_id] = MaskArrays(mask, confidence, origins.astype(np.uint8))
+    _write_entries(connection, arrays, entries, now)
+    connection.executemany(
+        "UPDATE masks SET corrected_by = ?, corrected = ? WHERE image_id = ?",
+        [(person, recorded_time(now), image_id) for image_id in entries],
+    )
+
+
+def select_summaries(connection: sqlite3.Connection) -> dict[int, MaskSummary]:
+    """Return what is known of each mask without reading it, by image."""
+    rows = connection.execute("SELECT image_id, round_id, corrected_by, corrected FROM masks")
+    return {
+        int(image_id): MaskSummary(
+            round_id, corrected_by, None if corrected is None else found_time(corrected)
+        )
+        for image_id, round_id, corrected_by, corrected in rows
+    }
+
+
+def _protecting(stored: StoredMask | None, entry: MaskArrays) -> MaskArrays:
+    """Put the protected pixels of the current mask over those of a new one."""
+    if stored is None or not stored.is_protected.any():
+        return entry
+    kept = stored.is_protected
+    return MaskArrays(
+        np.where(kept, stored.mask, entry.mask),
+        np.where(kept, stored.confidence, entry.confidence),
+        np.where(kept, stored.origins, entry.origins),
+    )
+
+
+def _write_entries(
+    connection: sqlite3.Connection,
+    arrays: ArrayFolder,
+    entries: Mapping[int, MaskArrays],
+    created: datetime,
+) -> None:
+    """Write each to a row that no mask uses; record row and digest, and no other source yet."""
+    sizes: dict[tuple[int, int], list[int]] = {}
+    for image_id, entry in entries.items():
+        height, width = entry.mask.shape
+        sizes.setdefault((height, width), []).append(image_id)
+    for (height, width), image_ids in sizes.items():
         array = array_name(height, width)
-        rows = _free_rows(connection, array, len(entries))
-        arrays.write(rows, [entry for _, entry in entries])
+        rows = _free_rows(connection, array, len(image_ids))
+        arrays.write(rows, [entries[image_id] for image_id in image_ids])
         connection.executemany(
-            "INSERT INTO masks (image_id, array, row, digest, round_id, label_condition, recipe,"
-            " created) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+            "INSERT INTO masks (image_id, array, row, digest, label_condition, recipe, created)"
+            " VALUES (?, ?, ?, ?, 'none', 'null', ?)"
             " ON CONFLICT (image_id) DO UPDATE SET array = excluded.array, row = excluded.row,"
-            " digest = excluded.digest, round_id = excluded.round_id,"
-            " label_condition = excluded.label_condition, recipe = excluded.recipe,"
-            " created = excluded.created",
+            " digest = excluded.digest",
             [
-                (
-                    image_id,
-                    array,
-                    row,
-                    entry.digest,
-                    source.round_id,
-                    source.label_condition,
-                    source.recipe_json,
-                    recorded_time(source.created),
-                )
-                for row, (image_id, entry) in zip(rows, entries, strict=True)
+                (image_id, array, row, entries[image_id].digest, recorded_time(created))
+                for row, image_id in zip(rows, image_ids, strict=True)
             ],
         )
 
@@ -77,7 +164,7 @@ def load_mask(
     StorageError
         The arrays cannot be read.
     """
-    height, width = _image_size(connection, image_id)
+    height, width = require_image(connection, image_id)
     found = connection.execute(
         "SELECT row, digest, round_id, label_condition, recipe, created FROM masks"
         " WHERE image_id = ?",
@@ -113,22 +200,11 @@ def _free_rows(connection: sqlite3.Connection, array: str, count: int) -> list[i
     return list(itertools.islice((row for row in itertools.count() if row not in used), count))
 
 
-def _image_size(connection: sqlite3.Connection, image_id: int) -> tuple[int, int]:
-    size = connection.execute(
-        "SELECT height, width FROM images WHERE id = ?", (image_id,)
-    ).fetchone()
-    if size is None:
-        raise ProjectError(
-            "no such image in the project", where=f"image {image_id}", remedy="Add it first."
-        )
-    return int(size[0]), int(size[1])
-
-
-def _checked_size(
+def _require_fitting(
     connection: sqlite3.Connection, mask: PredictedMask, schema: ClassSchema
-) -> tuple[int, int]:
-    """Return height and width of the image, once everything about its mask fits."""
-    size = _image_size(connection, mask.image_id)
+) -> None:
+    """Make sure that a mask has the size of its image, and values that are class ids."""
+    size = require_image(connection, mask.image_id)
     where = f"image {mask.image_id}"
     for name, part, dtype in (
         ("mask", mask.mask, np.uint8),
@@ -151,4 +227,3 @@ def _checked_size(
         raise ProjectError(
             "its confidence leaves the range 0..1", where=where, remedy="Normalise it."
         )
-    return size

@@ -67,4 +67,17 @@ MIGRATIONS: tuple[Migration, ...] = (
             UNIQUE (array, row)
         ) STRICT""",
     ),
+    (
+        """CREATE TABLE muted_prototypes (
+            bank_version INTEGER NOT NULL REFERENCES banks (version),
+            prototype INTEGER NOT NULL CHECK (prototype >= 0),
+            PRIMARY KEY (bank_version, prototype)
+        ) STRICT, WITHOUT ROWID""",
+        """CREATE TABLE reviews (
+            image_id INTEGER PRIMARY KEY REFERENCES images (id) ON DELETE CASCADE,
+            status TEXT NOT NULL CHECK (status IN ('accepted', 'skipped', 'flagged'))
+        ) STRICT""",
+        "ALTER TABLE masks ADD COLUMN corrected_by TEXT",
+        "ALTER TABLE masks ADD COLUMN corrected TEXT",
+    ),
 )

@@ -32,6 +32,20 @@ class Origin(IntEnum):
 
     NONE = 0
     MODEL = 1
+    PERSON = 2
+    IMPORTED = 3
+
+
+PROTECTED = (Origin.PERSON, Origin.IMPORTED)
+"""Whose pixels no prediction changes."""
+
+
+class ReviewStatus(Enum):
+    """What a person has said of a mask; that nothing was said yet is no status."""
+
+    ACCEPTED = "accepted"
+    SKIPPED = "skipped"
+    FLAGGED = "flagged"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +151,23 @@ class MaskSource:
 
 
 @dataclass(frozen=True)
+class MaskSummary:
+    """What is known of the current mask of an image without reading its pixels.
+
+    Parameters
+    ----------
+    round_id
+        Training that it came from; None where none was needed.
+    corrected_by, corrected
+        Who has set pixels, by hand or by an import, and when last; None where nobody has.
+    """
+
+    round_id: int | None
+    corrected_by: str | None
+    corrected: datetime | None
+
+
+@dataclass(frozen=True)
 class StoredMask(PredictedMask):
     """The current mask of an image, and what it came from.
 
@@ -150,3 +181,33 @@ class StoredMask(PredictedMask):
 
     origins: NDArray[np.uint8]
     source: MaskSource
+
+    @property
+    def is_protected(self) -> NDArray[np.bool_]:
+        """Where no prediction may change the mask, ``(height, width)``."""
+        return np.isin(self.origins, PROTECTED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Correction:
+    """A mask with pixels that a person has set, or an import.
+
+    Parameters
+    ----------
+    image_id
+        Image of the project.
+    mask
+        ``(height, width)``: 0 unlabelled, k class id k.
+    is_set
+        ``(height, width)``: which pixels were set.
+    base
+        The mask that the others were taken from; None where there was none.
+    origin
+        Who has set them.
+    """
+
+    image_id: int
+    mask: NDArray[np.uint8]
+    is_set: NDArray[np.bool_]
+    base: StoredMask | None
+    origin: Origin = Origin.PERSON

@@ -21,6 +21,8 @@ from napari_protoseg.masks.recipe import (
     Recipe,
 )
 from napari_protoseg.masks.windows import Windows
+from napari_protoseg.network.backbones import DEFAULT_BACKBONE, create_backbone
+from napari_protoseg.network.baselines import PlainCam
 from napari_protoseg.network.maps import MapModel
 from napari_protoseg.network.reduction import Merge
 
@@ -313,3 +315,60 @@ def test_a_recipe_is_not_changed_in_place():
 def test_weights_that_leave_a_model_nothing_are_refused(weights: tuple[float, ...]):
     with pytest.raises(ProjectError, match="stage_weights"):
         predict(Recipe(stage_weights=weights))
+
+
+class TwoOfAKind(ColourModel):
+    """Prototypes of red and green for the first class, of blue for the second."""
+
+    def __init__(
+        self, positions: tuple[int, ...] = (0, 0, 1), channels: tuple[int, ...] = (0, 1, 2)
+    ):
+        MapModel.__init__(self, positions, 2, (4,))
+        self.channels = list(channels)
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (torch.nn.functional.avg_pool2d(images[:, self.channels], 4),)
+
+
+def test_muting_a_prototype_is_leaving_it_out():
+    image = np.random.default_rng(0).integers(0, 256, (1, 16, 24, 3), dtype=np.uint8)
+    device, recipe = torch.device("cpu"), Recipe(stage_weights=(1.0,))
+    muted = Predictor(
+        TwoOfAKind(), (1, 2), recipe.model_copy(update={"muted": (1,)}), device
+    ).predict(image)
+    without = Predictor(TwoOfAKind((0, 1), (0, 2)), (1, 2), recipe, device).predict(image)
+    whole = Predictor(TwoOfAKind(), (1, 2), recipe, device).predict(image)
+    assert np.array_equal(muted.class_maps, without.class_maps)
+    assert np.array_equal(muted.masks, without.masks)
+    assert not np.array_equal(muted.class_maps, whole.class_maps)
+    # What the model says of the image as a whole stays.
+    assert np.array_equal(muted.probabilities, whole.probabilities)
+
+
+def test_a_class_whose_prototypes_are_all_muted_is_nowhere():
+    image = np.random.default_rng(0).integers(0, 256, (1, 16, 24, 3), dtype=np.uint8)
+    recipe = Recipe(stage_weights=(1.0,), muted=(0, 1))
+    prediction = Predictor(TwoOfAKind(), (1, 2), recipe, torch.device("cpu")).predict(image)
+    assert set(np.unique(prediction.masks)) <= {0, 2}
+    assert not prediction.class_maps[:, 0].any()
+
+
+@pytest.mark.parametrize("muted", [(3,), (-1,), (0, 9)])
+def test_muting_what_is_not_there_is_refused(muted: tuple[int, ...]):
+    with pytest.raises(ProjectError, match="prototypes of this model are 0 to 2"):
+        Predictor(TwoOfAKind(), (1, 2), Recipe(muted=muted), torch.device("cpu"))
+
+
+def test_a_plain_class_activation_map_has_nothing_to_mute():
+    model = PlainCam(create_backbone(DEFAULT_BACKBONE), 2)
+    with pytest.raises(ProjectError, match="has no prototypes"):
+        Predictor(model, (1, 2), Recipe(muted=(0,)), torch.device("cpu"))
+
+
+def test_what_a_model_saw_serves_another_recipe():
+    image = np.random.default_rng(0).integers(0, 256, (1, 16, 24, 3), dtype=np.uint8)
+    first = Predictor(TwoOfAKind(), (1, 2), Recipe(stage_weights=(1.0,)), torch.device("cpu"))
+    other = first.with_recipe(first.recipe.model_copy(update={"muted": (0,)}))
+    assert other.model is first.model
+    ours = other.decide(first.look(image), image)
+    assert np.array_equal(ours.class_maps, other.predict(image).class_maps)

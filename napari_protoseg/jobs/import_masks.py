@@ -1,0 +1,174 @@
+"""The job that brings masks into a project: as truth to validate on, or to correct further."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_protoseg.errors import ImageError, ProjectError
+from napari_protoseg.evaluation.protocol import MaskCodes, class_positions
+from napari_protoseg.events import Job, Progress, Request
+from napari_protoseg.exports.indexed_png import write_indexed_png
+from napari_protoseg.images.reading import read_mask
+from napari_protoseg.project.folder import Project
+from napari_protoseg.project.records import Correction, ImageRecord, Origin
+from napari_protoseg.schema import UNLABELLED, ClassSchema
+from napari_protoseg.storage import storage_errors
+
+
+class MaskPurpose(StrEnum):
+    """What masks are imported for."""
+
+    TRUTH = "truth"
+    """To measure on: their images are validated on, and no longer trained on."""
+    CORRECTION = "correction"
+    """To go on from: their labelled pixels are kept by every prediction."""
+
+
+@dataclass(frozen=True)
+class ImportedMasks:
+    """What was imported.
+
+    Parameters
+    ----------
+    imported
+        Number of masks.
+    without_mask
+        Number of images of the project that have none in the folder.
+    without_image
+        Files that belong to no image of the project.
+    """
+
+    imported: int
+    without_mask: int
+    without_image: tuple[str, ...]
+
+
+def import_masks(
+    project: Project,
+    folder: Path,
+    codes: MaskCodes,
+    purpose: MaskPurpose,
+    *,
+    person: str,
+    now: datetime,
+) -> Job[ImportedMasks | None]:
+    """Import PNG masks that are named as the images of the project: all of them, or none.
+
+    Masks for truth are copied to ``truth/`` in the project, in its own codes.
+
+    Parameters
+    ----------
+    project
+        Whose images they belong to.
+    folder
+        Holds the masks; its folders are not searched.
+    codes
+        What the values of their pixels mean.
+    purpose
+        What they are imported for.
+    person
+        Who imports them.
+    now
+        When.
+
+    Returns
+    -------
+    ImportedMasks or None
+        None after a stop: nothing was imported.
+
+    Raises
+    ------
+    ProjectError
+        There is no mask of an image of the project, or two images have the name of a mask.
+    ImageError, EvaluationError
+        A mask cannot be read, has another size than its image, or values without a class.
+    StorageError
+    """
+    with storage_errors(folder):
+        files = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".png")
+    named = defaultdict(list)
+    for image in project.images():
+        named[image.path.stem].append(image)
+    pairs: list[tuple[ImageRecord, Path]] = []
+    for path in files:
+        match named.get(path.stem, []):
+            case [image]:
+                pairs.append((image, path))
+            case [first, second, *_]:
+                raise ProjectError(
+                    f"is the name of several images, {first.path} and {second.path}",
+                    where=path,
+                    remedy="Give the images names of their own, and the masks the same.",
+                )
+    if not pairs:
+        raise ProjectError(
+            "holds no mask named as an image of the project",
+            where=folder,
+            remedy="Name each mask as its image, with the suffix .png.",
+        )
+    masks: list[tuple[int, NDArray[np.uint8]]] = []
+    for number, (image, path) in enumerate(pairs, start=1):
+        assert image.id is not None
+        masks.append((image.id, _read(path, image, project.schema, codes)))
+        if (yield Progress("Reading masks", number, len(pairs))) is Request.STOP:
+            return None
+    if purpose is MaskPurpose.TRUTH:
+        _keep_truth(project, masks)
+    else:
+        _keep_corrections(project, masks, person=person, now=now)
+    matched = {path for _, path in pairs}
+    return ImportedMasks(
+        imported=len(masks),
+        without_mask=sum(map(len, named.values())) - len(masks),
+        without_image=tuple(path.name for path in files if path not in matched),
+    )
+
+
+def _read(
+    path: Path, image: ImageRecord, schema: ClassSchema, codes: MaskCodes
+) -> NDArray[np.uint8]:
+    """Return a mask in the codes of a project."""
+    values = read_mask(path)
+    if values.shape != (image.height, image.width):
+        raise ImageError(
+            f"is {values.shape[1]} x {values.shape[0]} pixels, its image "
+            f"{image.width} x {image.height}",
+            where=path,
+            remedy="Give a mask of the size of its image.",
+        )
+    positions = class_positions(values, schema, codes, where=path)
+    return np.array([*schema.ids, UNLABELLED], dtype=np.uint8)[positions]
+
+
+def _keep_truth(project: Project, masks: list[tuple[int, NDArray[np.uint8]]]) -> None:
+    folder = project.folder / "truth"
+    with storage_errors(folder):
+        folder.mkdir(exist_ok=True)
+    paths = {}
+    for image_id, mask in masks:
+        paths[image_id] = folder / f"{image_id:06d}.png"
+        write_indexed_png(paths[image_id], mask, project.schema)
+    project.set_truth(paths)
+
+
+def _keep_corrections(
+    project: Project, masks: list[tuple[int, NDArray[np.uint8]]], *, person: str, now: datetime
+) -> None:
+    corrections = []
+    for image_id, mask in masks:
+        base = project.read_mask(image_id)
+        is_set = mask != UNLABELLED
+        whole = mask if base is None else np.where(is_set, mask, base.mask)
+        corrections.append(
+            Correction(
+                image_id=image_id, mask=whole, is_set=is_set, base=base, origin=Origin.IMPORTED
+            )
+        )
+    project.store_corrections(corrections, person=person, now=now)

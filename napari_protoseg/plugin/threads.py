@@ -1,0 +1,135 @@
+"""Jobs in background threads: Qt's thread pool, napari's list of running tasks."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from typing import Any
+
+from napari.qt.threading import WorkerBase, WorkerBaseSignals, create_worker
+from qtpy.QtCore import Signal
+
+from napari_protoseg.events import Job, Request
+from napari_protoseg.workbench.tasks import Driver, Listener
+
+_CLOSE_SECONDS = 120.0
+"""How long a job may take to save."""
+
+
+class _JobSignals(WorkerBaseSignals):
+    happened = Signal(object)
+    ended = Signal(object)
+    failed = Signal(object)
+
+
+class _Title:
+    """What napari's list of running tasks, which names each by its function, shows for a job."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+class JobWorker(WorkerBase):
+    """Drives one job in a thread; events, result and error are signalled to the main thread.
+
+    It differs from napari's own worker for generators in that a stop is a request that the job
+    answers in order, that the job is closed in its thread, and that no error passes for a result.
+
+    Parameters
+    ----------
+    title
+        What is being done.
+    job
+        Not started yet.
+    """
+
+    def __init__(self, title: _Title, job: Job[Any]) -> None:
+        super().__init__(SignalsClass=_JobSignals)
+        self.title = title
+        self.begun = threading.Event()
+        self.over = threading.Event()
+        self._job = job
+        self._go_on = threading.Event()
+        self._go_on.set()
+        self._stopping = threading.Event()
+        self._abandoned = threading.Event()
+
+    def work(self) -> None:
+        """Run in the thread: ask for events until the job ends."""
+        self.begun.set()
+        try:
+            if not self._abandoned.is_set():
+                self._drive()
+        finally:
+            try:
+                self._job.close()
+            finally:
+                self.over.set()
+
+    def pause(self) -> None:
+        """Ask for no more events."""
+        self._go_on.clear()
+
+    def resume(self) -> None:
+        """Go on."""
+        self._go_on.set()
+
+    def stop(self) -> None:
+        """Answer the next event with a request to stop."""
+        self._stopping.set()
+        self._go_on.set()
+
+    def quit(self) -> None:
+        """Close the job at its next event: it saves and leaves. napari asks so when it closes."""
+        self._abandoned.set()
+        self._go_on.set()
+
+    def _drive(self) -> None:
+        answer: Request | None = None
+        while True:
+            try:
+                event = self._job.send(answer)
+            except StopIteration as end:
+                self.ended.emit(end.value)
+                return
+            except Exception as error:  # noqa: BLE001 (whoever listens shows it)
+                self.failed.emit(error)
+                return
+            self.happened.emit(event)
+            self._go_on.wait()
+            if self._abandoned.is_set():
+                return
+            answer = Request.STOP if self._stopping.is_set() else None
+
+
+class ThreadRunner:
+    """Starts each job in a thread of Qt's pool."""
+
+    def __init__(self) -> None:
+        self._workers: weakref.WeakSet[JobWorker] = weakref.WeakSet()
+
+    def start(self, title: str, job: Job[Any], listener: Listener) -> Driver:
+        """Drive `job`; while it runs, the window asks before it closes."""
+        worker: JobWorker = create_worker(
+            _Title(title), job, _worker_class=JobWorker, _ignore_errors=True
+        )
+        worker.happened.connect(listener.happened)
+        worker.ended.connect(listener.ended)
+        worker.failed.connect(listener.failed)
+        self._workers.add(worker)
+        worker.start()
+        return worker
+
+    def close(self) -> None:
+        """Close every running job, and wait until each has saved and left."""
+        running = [worker for worker in self._workers if not worker.over.is_set()]
+        for worker in running:
+            worker.quit()
+        deadline = time.monotonic() + _CLOSE_SECONDS
+        for worker in running:
+            if worker.begun.is_set():
+                worker.over.wait(max(deadline - time.monotonic(), 0))

@@ -1,0 +1,254 @@
+"""The open project, the open image, and the one long task: what all pages share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from psygnal import Signal
+
+from napari_protoseg.errors import ProjectError, ProtosegError
+from napari_protoseg.events import Event, Job, Notice, Severity
+from napari_protoseg.jobs.sample import make_sample_project
+from napari_protoseg.project.creation import DATABASE
+from napari_protoseg.project.folder import Project
+from napari_protoseg.project.records import ImageRecord
+from napari_protoseg.training.devices import choose_device
+from napari_protoseg.workbench.tasks import Problem, Runner, Task, TaskListener
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a person sets once, for all projects.
+
+    Parameters
+    ----------
+    person
+        Name of who works here: the origin of corrected pixels.
+    device
+        ``cpu``, ``cuda``, ``mps``, or ``auto``.
+    cache_gigabytes
+        What the cache of a project may grow to.
+    """
+
+    person: str = ""
+    device: str = "auto"
+    cache_gigabytes: float = 4.0
+
+
+class Session:
+    """What all pages share; its signals are emitted on the main thread.
+
+    Parameters
+    ----------
+    runner
+        Starts jobs.
+    settings
+        Read anew each time they are needed.
+    """
+
+    opened = Signal()
+    """A project was opened or closed; `project` says which."""
+    schema_changed = Signal()
+    images_changed = Signal()
+    """Images, their labels, splits or true masks."""
+    bank_changed = Signal()
+    """There is a new bank."""
+    muted_changed = Signal()
+    """A prototype was muted or unmuted."""
+    model_changed = Signal()
+    """A round of training has begun, or ended."""
+    masks_changed = Signal()
+    """Stored masks, or what was said of them in review."""
+    current_changed = Signal()
+    """Another image is open, or none."""
+    task_changed = Signal()
+    """The long task has begun, paused, gone on or ended."""
+    progressed = Signal(object)
+    """An `Event` of the long task."""
+    said = Signal(object)
+    """A `Notice` for the person."""
+    went_wrong = Signal(object)
+    """A `Problem`."""
+
+    def __init__(self, runner: Runner, settings: Callable[[], Settings] = Settings) -> None:
+        self.runner = runner
+        self.settings = settings
+        self.project: Project | None = None
+        self.current: ImageRecord | None = None
+        self.task: Task | None = None
+
+    @staticmethod
+    def now() -> datetime:
+        """Return the date and time, in UTC."""
+        return datetime.now(UTC)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the settings, or the best one that is here."""
+        name = self.settings().device
+        return choose_device(None if name == "auto" else name)
+
+    def require_project(self) -> Project:
+        """Return the open project.
+
+        Raises
+        ------
+        ProjectError
+            None is open.
+        """
+        if self.project is None:
+            raise ProjectError(
+                "no project is open", where="workbench", remedy="Open or make one on Labels."
+            )
+        return self.project
+
+    def open(self, folder: Path) -> None:
+        """Open the project in `folder` in place of the open one.
+
+        Raises
+        ------
+        ProjectError
+            It cannot be opened, or a task of the open project still runs; nothing has changed.
+        StorageError
+        """
+        self._refuse_while_busy(folder)
+        project = Project.open(folder)
+        self._put_away()
+        self.project = project
+        self.opened.emit()
+
+    def open_sample(self) -> None:
+        """Open the project of synthetic tissue in the person's home; make it if it is not there."""
+        made = [f for f in _sample_folders() if (f / "project" / DATABASE).is_file()]
+        if made:
+            self.attempt(lambda: self.open(made[0] / "project"))
+            return
+        free = next(folder for folder in _sample_folders() if not folder.exists())
+        self.attempt(lambda: self._make_sample(free))
+
+    def close_project(self) -> None:
+        """Close the open project, if any.
+
+        Raises
+        ------
+        ProjectError
+            A task still runs.
+        """
+        if self.project is not None:
+            self._refuse_while_busy(self.project.folder)
+            self._put_away()
+            self.opened.emit()
+
+    def show(self, image: ImageRecord | None) -> None:
+        """Make `image` the open one."""
+        if image != self.current:
+            self.current = image
+            self.current_changed.emit()
+
+    def refresh_current(self) -> None:
+        """Read the record of the open image anew, after its labels or the like have changed."""
+        if self.project is not None and self.current is not None and self.current.id is not None:
+            self.current = self.project.image(self.current.id)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a long task is under way."""
+        return self.task is not None and not self.task.is_over
+
+    def busy(self) -> str | None:
+        """Say what is under way, or return None."""
+        if self.task is None or self.task.is_over:
+            return None
+        return f"{self.task.title} is under way; wait for it, or stop it."
+
+    def run(self, title: str, job: Job[Any], done: Callable[[Any], None]) -> Task:
+        """Start the long task: one at a time.
+
+        Parameters
+        ----------
+        title
+            What is being done ("Build bank").
+        job
+            Not started yet.
+        done
+            Called with the job's result, on the main thread; not called where it fails.
+
+        Raises
+        ------
+        ProjectError
+            Another is under way.
+        """
+        reason = self.busy()
+        if reason is not None:
+            raise ProjectError(reason.rstrip("."), where=title, remedy="Then try again.")
+        task = Task(title, done)
+        self.task = task
+        task.changed.connect(self.task_changed.emit)
+        task.happened.connect(self._pass_on)
+        listener = TaskListener(task, self._over)
+        listener.begun(self.runner.start(title, job, listener))
+        self.task_changed.emit()
+        return task
+
+    def say(self, text: str, severity: Severity = Severity.INFO) -> None:
+        """Show a sentence."""
+        self.said.emit(Notice(text, severity))
+
+    def attempt(self, action: Callable[[], None]) -> bool:
+        """Do something that a person asked for; show why where it fails.
+
+        Returns
+        -------
+        bool
+            Whether it worked.
+        """
+        try:
+            action()
+        except ProtosegError as error:
+            self.went_wrong.emit(Problem.of(error))
+            return False
+        return True
+
+    def close(self) -> None:
+        """Stop what runs, wait for it, and close the project."""
+        self.runner.close()
+        if self.project is not None:
+            self.project.close()
+            self.project = None
+
+    def _make_sample(self, folder: Path) -> None:
+        self.run("Make sample project", make_sample_project(folder, now=self.now()), self.open)
+
+    def _pass_on(self, event: Event) -> None:
+        if isinstance(event, Notice):
+            self.said.emit(event)
+        self.progressed.emit(event)
+
+    def _over(self, task: Task) -> None:
+        if task.problem is not None:
+            self.went_wrong.emit(task.problem)
+
+    def _refuse_while_busy(self, folder: Path) -> None:
+        reason = self.busy()
+        if reason is not None:
+            raise ProjectError(reason.rstrip("."), where=folder, remedy="Then open it.")
+
+    def _put_away(self) -> None:
+        self.show(None)
+        if self.project is not None:
+            self.project.close()
+        self.project = None
+        self.task = None
+
+
+def _sample_folders() -> Iterator[Path]:
+    """Return where the sample project is, or may be made: a folder of its own each time."""
+    home = Path.home()
+    yield home / "protoseg-sample"
+    for number in range(2, 100):
+        yield home / f"protoseg-sample-{number}"

@@ -1,0 +1,175 @@
+"""A job under way, as a page shows it, and whoever drives it."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol
+
+from psygnal import Signal
+
+from napari_protoseg.errors import ProtosegError
+from napari_protoseg.events import Event, Job, Progress
+
+
+class TaskState(Enum):
+    """How a task stands."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPING = "stopping"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why something did not work.
+
+    Parameters
+    ----------
+    sentence
+        For a person: what, where, and what to do.
+    details
+        For a report: the traceback.
+    """
+
+    sentence: str
+    details: str
+
+    @classmethod
+    def of(cls, error: BaseException) -> Problem:
+        """Describe an error; one that is none of ours is called unexpected."""
+        sentence = str(error)
+        if not isinstance(error, ProtosegError):
+            sentence = f"Unexpected: {type(error).__name__}: {error}"
+        return cls(sentence, "".join(traceback.format_exception(error)))
+
+
+class Listener(Protocol):
+    """Who hears from a driven job, on the main thread."""
+
+    def happened(self, event: Event) -> None:
+        """Take an event that the job has yielded."""
+
+    def ended(self, result: Any) -> None:
+        """Take what the job has returned."""
+
+    def failed(self, error: BaseException) -> None:
+        """Take what the job has raised."""
+
+
+class Driver(Protocol):
+    """Drives one job somewhere."""
+
+    def pause(self) -> None:
+        """Ask for no more events for now."""
+
+    def resume(self) -> None:
+        """Go on asking for events."""
+
+    def stop(self) -> None:
+        """Answer the next event with `Request.STOP`."""
+
+
+class Runner(Protocol):
+    """Starts jobs: in threads under Qt."""
+
+    def start(self, title: str, job: Job[Any], listener: Listener) -> Driver:
+        """Drive `job`, and tell `listener` on the main thread."""
+
+    def close(self) -> None:
+        """Stop every job that still runs, and wait until each has saved and left."""
+
+
+class Task:
+    """A job under way.
+
+    Parameters
+    ----------
+    title
+        What is being done, in words for a person ("Build bank").
+    done
+        Called with the job's result.
+    """
+
+    changed = Signal()
+    happened = Signal(object)
+
+    def __init__(self, title: str, done: Callable[[Any], None]) -> None:
+        self.title = title
+        self.state = TaskState.RUNNING
+        self.progress: Progress | None = None
+        self.problem: Problem | None = None
+        self._done = done
+        self._driver: Driver | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the job has returned or failed."""
+        return self.state is TaskState.ENDED
+
+    def pause(self) -> None:
+        """Pause after the step under way."""
+        if self.state is TaskState.RUNNING and self._driver is not None:
+            self._driver.pause()
+            self._become(TaskState.PAUSED)
+
+    def resume(self) -> None:
+        """Go on."""
+        if self.state is TaskState.PAUSED and self._driver is not None:
+            self._driver.resume()
+            self._become(TaskState.RUNNING)
+
+    def stop(self) -> None:
+        """End in order after the step under way, keeping what is worth keeping."""
+        if self.state in (TaskState.RUNNING, TaskState.PAUSED) and self._driver is not None:
+            self._driver.stop()
+            self._become(TaskState.STOPPING)
+
+    def _become(self, state: TaskState) -> None:
+        self.state = state
+        self.changed.emit()
+
+
+class TaskListener:
+    """Brings what a driven job says into its `Task`.
+
+    Parameters
+    ----------
+    task
+        Which.
+    over
+        Called once, after the task has ended in whichever way.
+    """
+
+    def __init__(self, task: Task, over: Callable[[Task], None]) -> None:
+        self._task = task
+        self._over = over
+
+    def begun(self, driver: Driver) -> None:
+        """Remember who drives the job."""
+        self._task._driver = driver
+
+    def happened(self, event: Event) -> None:
+        """Keep the progress, and pass every event on."""
+        if isinstance(event, Progress):
+            self._task.progress = event
+        self._task.happened.emit(event)
+
+    def ended(self, result: Any) -> None:
+        """End the task, then hand over the result."""
+        self._end()
+        self._task._done(result)
+        self._over(self._task)
+
+    def failed(self, error: BaseException) -> None:
+        """End the task with a problem."""
+        self._task.problem = Problem.of(error)
+        self._end()
+        self._over(self._task)
+
+    def _end(self) -> None:
+        self._task._driver = None
+        self._task._become(TaskState.ENDED)

@@ -1,0 +1,150 @@
+"""Images and masks that are added to a project which is there already."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_project import CASE_PATTERN, NOW, finish
+
+from napari_protoseg.errors import EvaluationError, ImageError, LabelError, ProjectError
+from napari_protoseg.evaluation.protocol import MaskCodes
+from napari_protoseg.events import Request
+from napari_protoseg.jobs.add import AddImages, add_images, read_addition
+from napari_protoseg.jobs.import_masks import MaskPurpose, import_masks
+from napari_protoseg.project.folder import Project
+from napari_protoseg.project.records import Origin, Split
+
+
+def add(project: Project, request: AddImages):
+    reading, _ = finish(read_addition(project, request))
+    return finish(add_images(project, request, reading))[0]
+
+
+def test_new_images_come_with_labels_cases_and_masks(made: Path):
+    with Project.open(made / "project") as project:
+        before = project.images()
+        validation = made / "validation"
+        added = add(
+            project,
+            AddImages(
+                images=validation / "images",
+                masks=validation / "masks",
+                case_pattern=CASE_PATTERN,
+            ),
+        )
+        assert (added.added, added.already_there, added.masks) == (4, 0, 4)
+        new = project.images(Split.VALIDATION)
+        assert len(new) == 4
+        assert all(image.case and image.mask_path and -1 not in image.label for image in new)
+        assert set(before) < set(project.images())
+
+
+def test_images_that_are_there_already_stay_as_they_were(made: Path):
+    with Project.open(made / "project") as project:
+        first = project.images()[0]
+        assert first.id is not None
+        project.set_labels({first.id: (-1,) * len(first.label)}, source="person")
+        before = project.images()
+        added = add(project, AddImages(images=made / "tiles"))
+        assert (added.added, added.already_there) == (0, len(before))
+        assert project.images() == before
+
+
+def test_adding_can_be_stopped_and_leaves_nothing(made: Path):
+    with Project.open(made / "project") as project:
+        before = project.images()
+        request = AddImages(images=made / "validation" / "images")
+        with pytest.raises(LabelError, match="stopped"):
+            finish(read_addition(project, request), lambda event: Request.STOP)
+        assert project.images() == before
+
+
+@pytest.fixture
+def with_validation(made: Path):
+    with Project.open(made / "project") as project:
+        add(project, AddImages(images=made / "validation" / "images"))
+        yield project
+
+
+@pytest.mark.parametrize("codes", list(MaskCodes))
+def test_truth_is_kept_in_the_project_in_its_own_codes(
+    made: Path, with_validation: Project, codes: MaskCodes
+):
+    folder = {MaskCodes.PROJECT: "masks", MaskCodes.ZERO_BASED: "positions"}[codes]
+    result, _ = finish(
+        import_masks(
+            with_validation,
+            made / "validation" / folder,
+            codes,
+            MaskPurpose.TRUTH,
+            person="Ada",
+            now=NOW,
+        )
+    )
+    assert result.imported == 4
+    assert result.without_mask == 16
+    assert result.without_image == ()
+    for image in with_validation.images(Split.VALIDATION):
+        assert image.mask_path is not None
+        assert image.mask_path.is_relative_to(with_validation.folder)
+        truth = made / "validation" / "masks" / f"{image.path.stem}.png"
+        assert np.array_equal(Image.open(image.mask_path), Image.open(truth))
+
+
+def test_masks_to_correct_protect_what_they_label(made: Path, with_validation: Project):
+    project = with_validation
+    finish(
+        import_masks(
+            project,
+            made / "validation" / "masks",
+            MaskCodes.PROJECT,
+            MaskPurpose.CORRECTION,
+            person="Ada",
+            now=NOW,
+        )
+    )
+    summaries = project.mask_summaries()
+    assert len(summaries) == 4
+    for image_id, summary in summaries.items():
+        stored = project.read_mask(image_id)
+        assert stored is not None
+        assert summary.corrected_by == "Ada"
+        assert np.array_equal(stored.origins == Origin.IMPORTED, stored.mask > 0)
+
+
+def test_masks_that_do_not_fit_are_named_and_none_is_imported(
+    made: Path, with_validation: Project, tmp_path: Path
+):
+    def imported(folder: Path):
+        return finish(
+            import_masks(
+                with_validation,
+                folder,
+                MaskCodes.PROJECT,
+                MaskPurpose.TRUTH,
+                person="Ada",
+                now=NOW,
+            )
+        )
+
+    before = with_validation.images()
+    masks = tmp_path / "masks"
+    shutil.copytree(made / "validation" / "masks", masks)
+    last = sorted(masks.iterdir())[-1]
+    good = np.array(Image.open(last))
+    for values, error in (
+        (good[:-1], ImageError),
+        (np.full_like(good, 9), EvaluationError),
+    ):
+        Image.fromarray(values).save(last)
+        with pytest.raises(error, match=last.name.partition("[")[0]):
+            imported(masks)
+    (tmp_path / "other").mkdir()
+    Image.fromarray(good).save(tmp_path / "other" / "nobody.png")
+    with pytest.raises(ProjectError, match="no mask named as an image"):
+        imported(tmp_path / "other")
+    assert with_validation.images() == before

@@ -1,0 +1,146 @@
+"""Jobs in threads: events reach the main thread, and every end is told."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+pytest.importorskip("napari")
+
+from napari_protoseg.errors import TrainingError
+from napari_protoseg.events import Event, Job, Progress, Request
+from napari_protoseg.plugin.threads import ThreadRunner
+
+
+class Heard:
+    """Keeps what it hears, and on which thread."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.threads: set[threading.Thread] = set()
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.over = False
+
+    def happened(self, event: Event) -> None:
+        self.threads.add(threading.current_thread())
+        self.events.append(event)
+
+    def ended(self, result: Any) -> None:
+        self.threads.add(threading.current_thread())
+        self.result, self.over = result, True
+
+    def failed(self, error: BaseException) -> None:
+        self.threads.add(threading.current_thread())
+        self.error, self.over = error, True
+
+
+class Counting:
+    """A job that counts up to a number, or for ever, and keeps how it was left."""
+
+    def __init__(self, total: int = 10**9) -> None:
+        self.total = total
+        self.left = ""
+        self.thread: threading.Thread | None = None
+        self.reached = threading.Event()
+
+    def job(self) -> Job[int]:
+        self.thread = threading.current_thread()
+        try:
+            for number in range(1, self.total + 1):
+                threading.Event().wait(0.001)
+                self.reached.set()
+                if (yield Progress("Counting", number, self.total)) is Request.STOP:
+                    self.left = "stopped"
+                    return number
+        except GeneratorExit:
+            self.left = "closed"
+            raise
+        return self.total
+
+
+@pytest.fixture
+def runner(qapp: Any) -> Iterator[ThreadRunner]:
+    runner = ThreadRunner()
+    yield runner
+    runner.close()
+
+
+def test_a_job_runs_beside_the_main_thread_and_is_heard_on_it(runner: ThreadRunner, qtbot: Any):
+    counting, heard = Counting(5), Heard()
+    runner.start("Count", counting.job(), heard)
+    qtbot.waitUntil(lambda: heard.over)
+    assert heard.result == 5
+    assert [event.done for event in heard.events] == [1, 2, 3, 4, 5]
+    assert heard.threads == {threading.main_thread()}
+    assert counting.thread is not threading.main_thread()
+
+
+@pytest.mark.parametrize(
+    "error", [TrainingError("no", where="here", remedy="Try."), RuntimeError("torch"), ValueError()]
+)
+def test_no_error_passes_for_a_result(runner: ThreadRunner, qtbot: Any, error: Exception):
+    def job() -> Job[int]:
+        yield Progress("Trying", 0, 1)
+        raise error
+
+    heard = Heard()
+    runner.start("Fail", job(), heard)
+    qtbot.waitUntil(lambda: heard.over)
+    assert heard.error is error
+    assert heard.result is None
+
+
+def test_a_stop_is_answered_by_the_job(runner: ThreadRunner, qtbot: Any):
+    counting, heard = Counting(), Heard()
+    driver = runner.start("Count", counting.job(), heard)
+    qtbot.waitUntil(lambda: len(heard.events) > 2)
+    driver.stop()
+    qtbot.waitUntil(lambda: heard.over)
+    assert counting.left == "stopped"
+    assert heard.result >= 3
+
+
+def test_a_paused_job_asks_for_nothing_until_it_is_resumed(runner: ThreadRunner, qtbot: Any):
+    heard = Heard()
+    driver = runner.start("Count", Counting().job(), heard)
+    qtbot.waitUntil(lambda: len(heard.events) > 2)
+    driver.pause()
+    qtbot.wait(50)
+    seen = len(heard.events)
+    qtbot.wait(100)
+    assert len(heard.events) == seen
+    driver.resume()
+    qtbot.waitUntil(lambda: len(heard.events) > seen)
+
+
+def test_a_paused_job_can_be_stopped(runner: ThreadRunner, qtbot: Any):
+    counting, heard = Counting(), Heard()
+    driver = runner.start("Count", counting.job(), heard)
+    driver.pause()
+    driver.stop()
+    qtbot.waitUntil(lambda: heard.over)
+    assert counting.left == "stopped"
+
+
+def test_closing_waits_until_the_job_has_left_in_its_own_thread(runner: ThreadRunner, qtbot: Any):
+    counting = Counting()
+    driver = runner.start("Count", counting.job(), Heard())
+    qtbot.waitUntil(counting.reached.is_set)
+    driver.pause()
+    runner.close()
+    assert counting.left == "closed"
+
+
+def test_a_job_that_had_no_thread_yet_never_begins_after_closing(runner: ThreadRunner, qtbot: Any):
+    counting = Counting()
+    runner.start("Count", counting.job(), Heard())
+    runner.close()
+    qtbot.wait(50)
+    assert counting.left in ("", "closed")
+    assert not any(t is counting.thread and t.is_alive() for t in threading.enumerate()) or (
+        counting.left == "closed"
+    )

@@ -1,0 +1,163 @@
+"""What a person decides in a project is kept: labels, muted prototypes, pixels, reviews."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_protoseg.errors import ProjectError
+from napari_protoseg.project.folder import Project
+from napari_protoseg.project.records import (
+    Correction,
+    ImageRecord,
+    MaskSource,
+    Origin,
+    PredictedMask,
+    ReviewStatus,
+    Split,
+)
+from napari_protoseg.schema import ClassSchema
+
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
+SOURCE = MaskSource(round_id=None, label_condition="given", recipe_json="{}", created=NOW)
+
+
+@pytest.fixture
+def project(tmp_path: Path):
+    schema = ClassSchema.from_names(["tumour", "stroma"])
+    with Project.create(tmp_path / "project", schema, created=NOW) as project:
+        project.add_images(
+            ImageRecord(
+                path=tmp_path / f"{k}.png", content_hash=str(k), width=6, height=4, label=(1, -1)
+            )
+            for k in range(3)
+        )
+        yield project
+
+
+def predicted(image_id: int, value: int) -> PredictedMask:
+    return PredictedMask(
+        image_id, np.full((4, 6), value, np.uint8), np.full((4, 6), 0.5, np.float16)
+    )
+
+
+def test_labels_are_set_and_unset(project: Project):
+    project.set_labels({1: (1, 0), 2: (-1, 1)}, source="person")
+    assert [image.label for image in project.images()] == [(1, 0), (-1, 1), (1, -1)]
+    assert project.image(2).label == (-1, 1)
+
+
+@pytest.mark.parametrize("labels", [{1: (0, 0), 9: (1, 1)}, {1: (0, 0), 2: (1,)}, {1: (0, 2)}])
+def test_labels_that_do_not_fit_change_nothing(project: Project, labels: dict[int, tuple[int]]):
+    before = project.images()
+    with pytest.raises(ProjectError):
+        project.set_labels(labels, source="person")
+    assert project.images() == before
+
+
+def test_true_masks_make_images_to_validate_on(project: Project, tmp_path: Path):
+    project.set_truth({2: tmp_path / "truth.png"})
+    assert project.image(2).mask_path == tmp_path / "truth.png"
+    assert [image.id for image in project.images(Split.VALIDATION)] == [2]
+
+
+def test_a_prediction_leaves_the_pixels_of_a_person(project: Project):
+    project.write_mask(predicted(1, 1), SOURCE)
+    base = project.read_mask(1)
+    assert base is not None
+    edited = base.mask.copy()
+    edited[0, :2] = (2, 0)
+    project.correct_mask(1, edited, base=base, person="Ada", now=NOW)
+    project.write_masks((predicted(1, 2), predicted(2, 2)), SOURCE)
+    stored = project.read_mask(1)
+    assert stored is not None
+    assert stored.mask[0].tolist() == [2, 0, 2, 2, 2, 2]
+    assert stored.origins[0, :3].tolist() == [Origin.PERSON, Origin.PERSON, Origin.MODEL]
+    assert stored.confidence[0, 0] == 1
+    assert stored.is_protected.sum() == 2
+    summary = project.mask_summaries()[1]
+    assert (summary.corrected_by, summary.corrected) == ("Ada", NOW)
+    assert project.mask_summaries()[2].corrected is None
+
+
+def test_a_pixel_that_is_put_back_is_the_models_again(project: Project):
+    project.write_mask(predicted(1, 1), SOURCE)
+    base = project.read_mask(1)
+    assert base is not None
+    edited = base.mask.copy()
+    edited[0, 0] = 2
+    project.correct_mask(1, edited, base=base, person="Ada", now=NOW)
+    project.correct_mask(1, base.mask, base=base, person="Ada", now=NOW)
+    stored = project.read_mask(1)
+    assert stored is not None
+    assert not stored.is_protected.any()
+
+
+def test_an_image_without_a_mask_can_be_painted(project: Project):
+    painted = np.zeros((4, 6), np.uint8)
+    painted[1, 1] = 2
+    project.correct_mask(3, painted, base=None, person="Ada", now=NOW)
+    stored = project.read_mask(3)
+    assert stored is not None
+    assert np.array_equal(stored.mask, painted)
+    assert stored.is_protected.sum() == 1
+    project.write_mask(predicted(3, 1), SOURCE)
+    stored = project.read_mask(3)
+    assert stored is not None
+    assert stored.mask[1, 1] == 2
+    assert (stored.mask == 1).sum() == 23
+
+
+@pytest.mark.parametrize("mask", [np.full((4, 6), 7, np.uint8), np.zeros((4, 5), np.uint8)])
+def test_a_correction_that_does_not_fit_changes_nothing(project: Project, mask: np.ndarray):
+    project.write_mask(predicted(1, 1), SOURCE)
+    base = project.read_mask(1)
+    for known in (base, None):
+        with pytest.raises(ProjectError):
+            project.correct_mask(1, mask, base=known, person="Ada", now=NOW)
+    stored = project.read_mask(1)
+    assert stored is not None
+    assert (stored.mask == 1).all()
+
+
+def test_imported_pixels_are_kept_as_well(project: Project):
+    mask = np.zeros((4, 6), np.uint8)
+    mask[2] = 2
+    correction = Correction(
+        image_id=1, mask=mask, is_set=mask > 0, base=None, origin=Origin.IMPORTED
+    )
+    project.store_corrections((correction,), person="Ada", now=NOW)
+    project.write_mask(predicted(1, 1), SOURCE)
+    stored = project.read_mask(1)
+    assert stored is not None
+    assert (stored.mask[2] == 2).all()
+    assert (stored.origins[2] == Origin.IMPORTED).all()
+
+
+def test_muted_prototypes_belong_to_one_bank(project: Project):
+    for version in (1, 2):
+        number, path = project.new_bank()
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"bank")
+        project.record_bank(number, "{}", project.schema.fingerprint, created=NOW)
+        assert number == version
+    project.set_muted_prototypes(1, {0, 3})
+    project.set_muted_prototypes(2, {1})
+    assert project.muted_prototypes(1) == {0, 3}
+    project.set_muted_prototypes(1, ())
+    assert (project.muted_prototypes(1), project.muted_prototypes(2)) == (set(), {1})
+    with pytest.raises(ProjectError):
+        project.set_muted_prototypes(9, {1})
+
+
+def test_a_review_is_said_changed_and_taken_back(project: Project):
+    project.set_review_status(1, ReviewStatus.FLAGGED)
+    project.set_review_status(1, ReviewStatus.ACCEPTED)
+    project.set_review_status(2, ReviewStatus.SKIPPED)
+    project.set_review_status(2, None)
+    assert project.review_states() == {1: ReviewStatus.ACCEPTED}
+    with pytest.raises(ProjectError, match="no such image"):
+        project.set_review_status(9, ReviewStatus.SKIPPED)
