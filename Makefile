@@ -17,7 +17,7 @@ endif
 
 help:
 	@echo "make demo        install, then turn the labels of the sample data into masks"
-	@echo "make app         install with napari, and open it with the sample data"
+	@echo "make app         install with napari, and open the workbench with the sample project"
 	@echo "make test        install with all tools; lint, check types and layers, test"
 	@echo "make check-slow  the tests that take minutes"
 	@echo "make bench       parity and real tissue (needs PROTOSEG_DATA)"

@@ -117,9 +117,7 @@ def predict_images(
     yield from trained.notices()
     classes = trained.record.classes
     positions = project.schema.positions_of(classes)
-    own = [
-        replace(image, label=tuple(image.label[p] for p in positions)) for image in project.images()
-    ]
+    own = in_model_order(project.images(), positions)
     images = own
     if folder is not None:
         needs_labels = recipe.labels is LabelCondition.GIVEN
@@ -153,9 +151,9 @@ def _write_masks(
 ) -> Job[Exported | None]:
     """Write the masks of `images`, whose labels are in the order of the model's classes."""
     schema = trained.record.classes
-    yield from _compare_pixel_sizes(trained.record, images)
+    yield from compare_pixel_sizes(trained.record, images)
     predictor = Predictor(trained.model, schema.ids, recipe, device)
-    predictor = yield from _with_margin(predictor, margin_images)
+    predictor = yield from with_margin(predictor, margin_images)
     record = PredictionRecord(
         recipe=predictor.recipe,
         model=trained.record,
@@ -194,16 +192,44 @@ def predict_project(
     """
     schema = trained.record.classes
     predictor = Predictor(trained.model, schema.ids, recipe, device)
-    predictor = yield from _with_margin(predictor, project.images(Split.TRAIN))
+    positions = project.schema.positions_of(schema)
+    training = in_model_order(project.images(Split.TRAIN), positions)
+    predictor = yield from with_margin(predictor, training)
     source = MaskSource(
         round_id=trained.round.id,
         label_condition=recipe.labels.value,
         recipe_json=predictor.recipe.model_dump_json(),
         created=now,
     )
-    positions = project.schema.positions_of(schema)
     done = 0
-    for batch, prediction in predict_batches(predictor, images, positions):
+    for stored in store_predictions(project, predictor, in_model_order(images, positions), source):
+        done += stored
+        if (yield Progress("Making masks", done, len(images))) is Request.STOP:
+            return False
+    return True
+
+
+def store_predictions(
+    project: Project, predictor: Predictor, images: Sequence[ImageRecord], source: MaskSource
+) -> Iterator[int]:
+    """Store the masks of `images`, and yield the number of them after each batch.
+
+    Parameters
+    ----------
+    project
+        Which the images are of.
+    predictor
+        Its class ids are those of the project.
+    images
+        With labels in the order of the model's classes.
+    source
+        What the masks come from.
+
+    Raises
+    ------
+    ImageError, ProjectError, StorageError, TrainingError
+    """
+    for batch, prediction in predict_batches(predictor, images):
         masks = [
             PredictedMask(_number(image), mask, confidence)
             for image, mask, confidence in zip(
@@ -211,16 +237,28 @@ def predict_project(
             )
         ]
         project.write_masks(masks, source)
-        done += len(batch)
-        if (yield Progress("Making masks", done, len(images))) is Request.STOP:
-            return False
-    return True
+        yield len(batch)
+
+
+def in_model_order(images: Sequence[ImageRecord], positions: Sequence[int]) -> list[ImageRecord]:
+    """Return `images` with their labels in the order of a model's classes.
+
+    Parameters
+    ----------
+    images
+        With labels in the order of a project's classes.
+    positions
+        Of each class of the model among those.
+    """
+    return [
+        replace(image, label=tuple(image.label[position] for position in positions))
+        for image in images
+    ]
 
 
 def predict_batches(
     predictor: Predictor,
     images: Sequence[ImageRecord],
-    positions: Sequence[int] | None = None,
 ) -> Iterator[tuple[tuple[ImageRecord, ...], Prediction]]:
     """Predict images of one size together.
 
@@ -229,9 +267,7 @@ def predict_batches(
     predictor
         Model and recipe.
     images
-        To predict.
-    positions
-        Where in the label of an image the model's classes stand; None for the same order.
+        To predict, with labels in the order of the model's classes.
 
     Raises
     ------
@@ -249,8 +285,6 @@ def predict_batches(
         while start < len(alike):
             batch = alike[start : start + step]
             labels = np.array([image.label for image in batch], dtype=np.int8)
-            if positions is not None:
-                labels = labels[:, list(positions)]
             pixels = np.stack([read_recorded(image) for image in batch])
             try:
                 prediction = predictor.predict(pixels, labels)
@@ -271,10 +305,18 @@ def _number(image: ImageRecord) -> int:
     return image.id
 
 
-def _with_margin(
+def with_margin(
     predictor: Predictor, images: Sequence[ImageRecord]
 ) -> Generator[Event, Request | None, Predictor]:
-    """Learn the margin of the background rule, where the recipe asks for it."""
+    """Learn the margin of the background rule, where the recipe asks for it.
+
+    Parameters
+    ----------
+    predictor
+        Returned as it is where there is nothing to learn, or nothing to learn it from.
+    images
+        That the model was trained on, with labels in the order of its classes.
+    """
     recipe = predictor.recipe
     if recipe.background is not Background.MARGIN or recipe.margin is not None or not images:
         return predictor
@@ -286,7 +328,8 @@ def _with_margin(
     return predictor.with_margin(margin)
 
 
-def _compare_pixel_sizes(record: ModelRecord, images: Sequence[ImageRecord]) -> Iterator[Notice]:
+def compare_pixel_sizes(record: ModelRecord, images: Sequence[ImageRecord]) -> Iterator[Notice]:
+    """Warn where `images` have other pixels than those that a model was trained on."""
     known = [i.micrometres_per_pixel for i in images if i.micrometres_per_pixel is not None]
     trained_on = record.micrometres_per_pixel
     if not known or trained_on is None:

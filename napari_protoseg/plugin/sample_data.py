@@ -20,6 +20,24 @@ LayerData = tuple[NDArray[np.uint8], dict[str, Any], str]
 """Data, keyword arguments and type of a napari layer."""
 
 
+def sample_project() -> list[LayerData]:
+    """Open a project of synthetic tissue in the workbench; made first where there is none yet.
+
+    Returns
+    -------
+    An image layer (H, W, 3), uint8, RGB, of one tile: napari wants a layer of every sample.
+    """
+    from napari import current_viewer
+
+    from napari_protoseg.plugin.commands import open_sample
+
+    viewer = current_viewer()
+    if viewer is not None:
+        open_sample(viewer)
+    tile = synthesize_tile(SAMPLE_SEED, 0, 0)
+    return [(tile.image, {"name": "A synthetic tile", "rgb": True}, "image")]
+
+
 def sample_tissue() -> list[LayerData]:
     """Return a mosaic of synthetic tiles and its exact mask; each row of tiles is one case.
 

@@ -45,14 +45,20 @@ class JobWorker(WorkerBase):
         What is being done.
     job
         Not started yet.
+    listener
+        Kept alive as long as the job runs: Qt holds the methods that it calls weakly.
     """
 
-    def __init__(self, title: _Title, job: Job[Any]) -> None:
+    def __init__(self, title: _Title, job: Job[Any], listener: Listener) -> None:
         super().__init__(SignalsClass=_JobSignals)
         self.title = title
         self.begun = threading.Event()
         self.over = threading.Event()
         self._job = job
+        self._listener = listener
+        self.happened.connect(listener.happened)
+        self.ended.connect(listener.ended)
+        self.failed.connect(listener.failed)
         self._go_on = threading.Event()
         self._go_on.set()
         self._stopping = threading.Event()
@@ -115,11 +121,8 @@ class ThreadRunner:
     def start(self, title: str, job: Job[Any], listener: Listener) -> Driver:
         """Drive `job`; while it runs, the window asks before it closes."""
         worker: JobWorker = create_worker(
-            _Title(title), job, _worker_class=JobWorker, _ignore_errors=True
+            _Title(title), job, listener, _worker_class=JobWorker, _ignore_errors=True
         )
-        worker.happened.connect(listener.happened)
-        worker.ended.connect(listener.ended)
-        worker.failed.connect(listener.failed)
         self._workers.add(worker)
         worker.start()
         return worker

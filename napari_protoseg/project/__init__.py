@@ -6,10 +6,13 @@ from napari_protoseg.project.arrays import masks_per_shard
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import (
     BankRow,
+    Correction,
     ImageRecord,
     MaskSource,
+    MaskSummary,
     Origin,
     PredictedMask,
+    ReviewStatus,
     Round,
     RoundStatus,
     Split,
@@ -18,11 +21,14 @@ from napari_protoseg.project.records import (
 
 __all__ = [
     "BankRow",
+    "Correction",
     "ImageRecord",
     "MaskSource",
+    "MaskSummary",
     "Origin",
     "PredictedMask",
     "Project",
+    "ReviewStatus",
     "Round",
     "RoundStatus",
     "Split",

@@ -21,6 +21,7 @@ from napari_protoseg.project.image_rows import (
     require_image,
     select_images,
     update_labels,
+    update_split,
     update_truth,
 )
 from napari_protoseg.project.mask_rows import (
@@ -206,8 +207,24 @@ class Project:
         with self._database.writing() as connection:
             update_labels(connection, labels, schema=self._schema, source=source)
 
-    def set_truth(self, masks: Mapping[int, Path]) -> None:
+    def set_split(self, image_ids: Collection[int], split: Split) -> None:
+        """Say what images are for: all of them, or none.
+
+        Raises
+        ------
+        ProjectError
+            There is no such image.
+        """
+        with self._database.writing() as connection:
+            update_split(connection, image_ids, split)
+
+    def set_truth(self, masks: Mapping[int, Path | None]) -> None:
         """Give images their true masks, in the codes of a project, to validate on.
+
+        Parameters
+        ----------
+        masks
+            File of each image; None takes its mask away, and leaves the split.
 
         Raises
         ------
@@ -398,7 +415,7 @@ class Project:
         base: StoredMask | None,
         person: str,
         now: datetime,
-    ) -> None:
+    ) -> StoredMask:
         """Store a mask as a person has left it.
 
         Parameters
@@ -415,6 +432,11 @@ class Project:
         now
             When.
 
+        Returns
+        -------
+        StoredMask
+            The base of the next correction.
+
         Raises
         ------
         ProjectError
@@ -429,6 +451,9 @@ class Project:
         is_set = mask != (0 if base is None else base.mask)
         correction = Correction(image_id=image_id, mask=mask, is_set=is_set, base=base)
         self.store_corrections((correction,), person=person, now=now)
+        stored = self.read_mask(image_id)
+        assert stored is not None
+        return stored
 
     def store_corrections(
         self, corrections: Sequence[Correction], *, person: str, now: datetime

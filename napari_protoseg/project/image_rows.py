@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from napari_protoseg.errors import ProjectError
@@ -146,9 +146,9 @@ def update_labels(
 
 
 def update_truth(
-    connection: sqlite3.Connection, masks: Mapping[int, Path], *, folder: Path
+    connection: sqlite3.Connection, masks: Mapping[int, Path | None], *, folder: Path
 ) -> None:
-    """Give images their true masks, and make them images to validate on.
+    """Give images their true masks, to validate on; None takes a mask away, no more.
 
     Raises
     ------
@@ -157,10 +157,26 @@ def update_truth(
     """
     for image_id, path in masks.items():
         require_image(connection, image_id)
+        if path is None:
+            connection.execute("UPDATE images SET mask_path = NULL WHERE id = ?", (image_id,))
+            continue
         connection.execute(
             "UPDATE images SET mask_path = ?, split = ? WHERE id = ?",
             (recorded_path(path, folder), Split.VALIDATION.value, image_id),
         )
+
+
+def update_split(connection: sqlite3.Connection, image_ids: Collection[int], split: Split) -> None:
+    """Say what images are for.
+
+    Raises
+    ------
+    ProjectError
+        There is no such image.
+    """
+    for image_id in image_ids:
+        require_image(connection, image_id)
+        connection.execute("UPDATE images SET split = ? WHERE id = ?", (split.value, image_id))
 
 
 def require_image(connection: sqlite3.Connection, image_id: int) -> tuple[int, int]:

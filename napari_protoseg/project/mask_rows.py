@@ -48,7 +48,10 @@ def store_masks(
         _require_fitting(connection, mask, schema)
         origins = np.where(mask.mask == UNLABELLED, Origin.NONE, Origin.MODEL).astype(np.uint8)
         entry = MaskArrays(mask.mask, mask.confidence, origins)
-        entries[mask.image_id] = _protecting(load_mask(connection, arrays, mask.image_id), entry)
+        # Only a corrected mask has pixels to keep; another may even be damaged.
+        if _is_corrected(connection, mask.image_id):
+            entry = _protecting(load_mask(connection, arrays, mask.image_id), entry)
+        entries[mask.image_id] = entry
     _write_entries(connection, arrays, entries, source.created)
     connection.executemany(
         "UPDATE masks SET round_id = ?, label_condition = ?, recipe = ?, created = ?"
@@ -104,13 +107,25 @@ def store_corrections(
 
 def select_summaries(connection: sqlite3.Connection) -> dict[int, MaskSummary]:
     """Return what is known of each mask without reading it, by image."""
-    rows = connection.execute("SELECT image_id, round_id, corrected_by, corrected FROM masks")
+    rows = connection.execute(
+        "SELECT image_id, round_id, created, corrected_by, corrected FROM masks"
+    )
     return {
         int(image_id): MaskSummary(
-            round_id, corrected_by, None if corrected is None else found_time(corrected)
+            round_id=round_id,
+            created=found_time(created),
+            corrected_by=corrected_by,
+            corrected=None if corrected is None else found_time(corrected),
         )
-        for image_id, round_id, corrected_by, corrected in rows
+        for image_id, round_id, created, corrected_by, corrected in rows
     }
+
+
+def _is_corrected(connection: sqlite3.Connection, image_id: int) -> bool:
+    found = connection.execute(
+        "SELECT 1 FROM masks WHERE image_id = ? AND corrected IS NOT NULL", (image_id,)
+    )
+    return found.fetchone() is not None
 
 
 def _protecting(stored: StoredMask | None, entry: MaskArrays) -> MaskArrays:
@@ -178,7 +193,9 @@ def load_mask(
         raise ProjectError(
             "the mask is damaged",
             where=f"image {image_id}",
-            remedy="Restore the project folder from a copy, or predict again.",
+            remedy="Restore the project folder from a copy."
+            if _is_corrected(connection, image_id)
+            else "Restore the project folder from a copy, or predict again.",
         )
     return StoredMask(
         image_id=image_id,

@@ -158,11 +158,14 @@ class MaskSummary:
     ----------
     round_id
         Training that it came from; None where none was needed.
+    created
+        When a model, or else a person, has made it.
     corrected_by, corrected
         Who has set pixels, by hand or by an import, and when last; None where nobody has.
     """
 
     round_id: int | None
+    created: datetime
     corrected_by: str | None
     corrected: datetime | None
 

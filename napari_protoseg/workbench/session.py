@@ -27,17 +27,11 @@ class Settings:
 
     Parameters
     ----------
-    person
-        Name of who works here: the origin of corrected pixels.
     device
         ``cpu``, ``cuda``, ``mps``, or ``auto``.
-    cache_gigabytes
-        What the cache of a project may grow to.
     """
 
-    person: str = ""
     device: str = "auto"
-    cache_gigabytes: float = 4.0
 
 
 class Session:

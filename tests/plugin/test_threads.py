@@ -144,3 +144,14 @@ def test_a_job_that_had_no_thread_yet_never_begins_after_closing(runner: ThreadR
     assert not any(t is counting.thread and t.is_alive() for t in threading.enumerate()) or (
         counting.left == "closed"
     )
+
+
+def test_a_listener_that_nobody_else_keeps_is_told(runner: ThreadRunner, qtbot: Any):
+    told: list[Any] = []
+
+    class Listening(Heard):
+        def ended(self, result: Any) -> None:
+            told.append(result)
+
+    runner.start("Count", Counting(3).job(), Listening())
+    qtbot.waitUntil(lambda: told == [3])

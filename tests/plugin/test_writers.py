@@ -10,7 +10,9 @@ import pytest
 from npe2 import PluginManifest
 from PIL import Image
 
-layers = pytest.importorskip("napari.layers")
+pytest.importorskip("napari")
+
+from napari.layers import Labels, Layer
 
 from napari_protoseg.errors import ExportError
 from napari_protoseg.exports.indexed_png import decode
@@ -25,7 +27,7 @@ def written(layer: object, path: Path) -> list[str]:
 
 
 def test_values_colours_and_classes_survive(tmp_path: Path):
-    mask = layers.Layer.create(*sample_tissue()[1])
+    mask = Layer.create(*sample_tissue()[1])
     path = tmp_path / "mask.png"
     assert written(mask, path) == [str(path)]
     read = decode(path)
@@ -40,7 +42,7 @@ def test_values_colours_and_classes_survive(tmp_path: Path):
 def test_a_layer_without_classes_keeps_napari_s_colours(tmp_path: Path):
     values = np.zeros((4, 5), np.int32)
     values[1:3, 2] = 3
-    layer = layers.Labels(values)
+    layer = Labels(values)
     written(layer, tmp_path / "mask.png")
     image = Image.open(tmp_path / "mask.png")
     assert np.array_equal(np.array(image), values)
@@ -50,7 +52,7 @@ def test_a_layer_without_classes_keeps_napari_s_colours(tmp_path: Path):
 
 def test_napari_saves_labels_with_this_writer(tmp_path: Path, npe2pm: Any):
     npe2pm.register(PluginManifest.from_distribution("napari-protoseg"))
-    layer = layers.Layer.create(*sample_tissue()[1])
+    layer = Layer.create(*sample_tissue()[1])
     saved = layer.save(str(tmp_path / "mask.png"), plugin="napari-protoseg")
     assert saved == [str(tmp_path / "mask.png")]
     assert decode(tmp_path / "mask.png").fingerprint == TISSUE_SCHEMA.fingerprint

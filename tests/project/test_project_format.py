@@ -4,10 +4,17 @@ import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from napari_protoseg.errors import ProjectError
-from napari_protoseg.project import ImageRecord, Project
+from napari_protoseg.project import (
+    ImageRecord,
+    MaskSource,
+    PredictedMask,
+    Project,
+    ReviewStatus,
+)
 from napari_protoseg.project.database import Database, prefer_write_ahead_log
 from napari_protoseg.project.migrations import MIGRATIONS
 from napari_protoseg.schema import ClassSchema
@@ -46,6 +53,42 @@ def test_an_older_project_is_brought_up_to_date_with_its_records(folder: Path) -
         )
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     database.close()
+
+
+def test_a_project_of_format_1_opens_with_its_records_and_can_be_corrected(folder: Path) -> None:
+    mask = PredictedMask(1, np.ones((9, 9), np.uint8), np.ones((9, 9), np.float16))
+    source = MaskSource(round_id=None, label_condition="given", recipe_json="{}", created=NOW)
+    with Project.open(folder) as project:
+        project.write_mask(mask, source)
+        images = project.images()
+    as_format_1(folder / "project.db")
+    with Project.open(folder) as project:
+        assert project.images() == images
+        assert (project.review_states(), project.muted_prototypes(1)) == ({}, frozenset())
+        stored = project.read_mask(1)
+        assert stored is not None
+        assert np.array_equal(stored.mask, mask.mask)
+        project.correct_mask(1, 2 * mask.mask, base=stored, person="Ada", now=NOW)
+        project.set_review_status(1, ReviewStatus.ACCEPTED)
+        assert project.mask_summaries()[1].corrected_by == "Ada"
+
+
+def as_format_1(database: Path) -> None:
+    """Take away what format 2 has added; every table of it is empty."""
+    connection = sqlite3.connect(database)
+    connection.executescript(
+        "DROP TABLE muted_prototypes; DROP TABLE reviews; ALTER TABLE masks DROP COLUMN corrected;"
+        "ALTER TABLE masks DROP COLUMN corrected_by; PRAGMA user_version = 1"
+    )
+    fresh = sqlite3.connect(":memory:")
+    for statement in MIGRATIONS[0]:
+        fresh.execute(statement)
+    tables = "SELECT name FROM pragma_table_list WHERE schema = 'main' ORDER BY name"
+    columns = "SELECT m.name, c.name FROM sqlite_schema m, pragma_table_info(m.name) c ORDER BY 1,2"
+    for query in (tables, columns):
+        assert connection.execute(query).fetchall() == fresh.execute(query).fetchall()
+    connection.close()
+    fresh.close()
 
 
 def test_a_newer_project_is_refused_untouched(folder: Path) -> None:

@@ -197,6 +197,21 @@ def test_damaged_arrays_are_reported_and_never_read_as_a_mask(project: Project, 
         read(project, record)
 
 
+def test_a_damaged_mask_is_predicted_again_unless_a_person_has_set_pixels_of_it(
+    project: Project,
+) -> None:
+    record, corrected = project.images()[:2]
+    assert corrected.id is not None
+    project.write_masks([predicted(record, 0), predicted(corrected, 0)], SOURCE)
+    base = read(project, corrected)
+    project.correct_mask(corrected.id, 3 - base.mask, base=base, person="Ada", now=NOW)
+    (project.folder / "arrays.zarr" / "masks" / "40x30" / "c" / "0" / "0" / "0").unlink()
+    with pytest.raises(ProjectError, match=r"damaged.*Restore the project folder from a copy\.$"):
+        project.write_mask(predicted(corrected, 1), SOURCE)
+    project.write_mask(predicted(record, 1), SOURCE)
+    assert_same(read(project, record), predicted(record, 1))
+
+
 def test_reading_a_mask_waits_until_another_program_has_written(project: Project) -> None:
     # Else the row of the mask being read might be reused meanwhile.
     record = project.images()[0]

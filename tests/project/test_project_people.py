@@ -64,6 +64,20 @@ def test_true_masks_make_images_to_validate_on(project: Project, tmp_path: Path)
     assert [image.id for image in project.images(Split.VALIDATION)] == [2]
 
 
+def test_a_true_mask_is_taken_away_and_the_split_is_a_persons_to_set(
+    project: Project, tmp_path: Path
+):
+    project.set_truth({2: tmp_path / "truth.png"})
+    project.set_truth({2: None})
+    assert (project.image(2).mask_path, project.image(2).split) == (None, Split.VALIDATION)
+    project.set_split({2}, Split.TRAIN)
+    project.set_split({1, 3}, Split.VALIDATION)
+    assert [image.id for image in project.images(Split.TRAIN)] == [2]
+    with pytest.raises(ProjectError, match="no such image"):
+        project.set_split({2, 9}, Split.VALIDATION)
+    assert project.image(2).split is Split.TRAIN
+
+
 def test_a_prediction_leaves_the_pixels_of_a_person(project: Project):
     project.write_mask(predicted(1, 1), SOURCE)
     base = project.read_mask(1)
@@ -79,7 +93,7 @@ def test_a_prediction_leaves_the_pixels_of_a_person(project: Project):
     assert stored.confidence[0, 0] == 1
     assert stored.is_protected.sum() == 2
     summary = project.mask_summaries()[1]
-    assert (summary.corrected_by, summary.corrected) == ("Ada", NOW)
+    assert (summary.corrected_by, summary.corrected, summary.created) == ("Ada", NOW, NOW)
     assert project.mask_summaries()[2].corrected is None
 
 
@@ -89,7 +103,8 @@ def test_a_pixel_that_is_put_back_is_the_models_again(project: Project):
     assert base is not None
     edited = base.mask.copy()
     edited[0, 0] = 2
-    project.correct_mask(1, edited, base=base, person="Ada", now=NOW)
+    corrected = project.correct_mask(1, edited, base=base, person="Ada", now=NOW)
+    assert corrected.is_protected.sum() == 1
     project.correct_mask(1, base.mask, base=base, person="Ada", now=NOW)
     stored = project.read_mask(1)
     assert stored is not None

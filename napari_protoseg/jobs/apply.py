@@ -1,0 +1,207 @@
+"""The job that lets a model of this project, or of another, make masks of new images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from napari_protoseg.errors import SchemaError
+from napari_protoseg.events import Job, Notice, Progress, Request, Severity
+from napari_protoseg.jobs.add import AddImages, add_images, read_addition
+from napari_protoseg.jobs.models import TrainedModel, trained_model
+from napari_protoseg.jobs.predict import (
+    compare_pixel_sizes,
+    in_model_order,
+    store_predictions,
+    with_margin,
+)
+from napari_protoseg.masks.prediction import Predictor
+from napari_protoseg.masks.recipe import LabelCondition, Recipe
+from napari_protoseg.network.record import ModelKind
+from napari_protoseg.project.folder import Project
+from napari_protoseg.project.paths import real_path
+from napari_protoseg.project.records import ImageRecord, MaskSource, Split
+from napari_protoseg.schema import ClassSchema
+
+
+class ApplyModel(BaseModel):
+    """Which model makes masks of which images.
+
+    Parameters
+    ----------
+    images
+        Folder of the images, which are added to the project.
+    model_project
+        Folder of the project whose model it is; None for the project itself.
+    labels
+        Table of image-level labels; None to take them from names or folders, if they are there.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    images: Path
+    model_project: Path | None = None
+    labels: Path | None = None
+
+
+@dataclass(frozen=True)
+class AppliedModel:
+    """What a model was applied to.
+
+    Parameters
+    ----------
+    added
+        Number of images that are new in the project.
+    predicted
+        Number of images with a new mask: all of the folder.
+    """
+
+    added: int
+    predicted: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Applied:
+    """A model, and what of its own project it needs."""
+
+    trained: TrainedModel
+    training: list[ImageRecord]
+    recipe: Recipe
+    round_id: int | None
+
+
+def apply_model(
+    project: Project, request: ApplyModel, recipe: Recipe, *, device: torch.device, now: datetime
+) -> Job[AppliedModel | None]:
+    """Add the images of a folder to the project, and store the masks that a model makes of them.
+
+    Images that the project has already keep their labels, and get a mask too; pixels that a
+    person has set, or that were imported, stay as they are. Classes of the model are those of
+    the project with the same name, in any case.
+
+    Parameters
+    ----------
+    project
+        That the images are added to.
+    request
+        Images and model.
+    recipe
+        From prototype maps to masks. A model of another project has the prototypes muted that
+        are muted there. Where labels are to be given and an image has none, the classes that
+        the model finds in it take their place.
+    device, now
+        Where it computes; date of the masks.
+
+    Returns
+    -------
+    AppliedModel or None
+        None after a stop while masks are made: the images are in the project then, and the
+        masks until then are stored.
+
+    Raises
+    ------
+    SchemaError
+        The model has a class that the project has not; nothing was added.
+    LabelError
+        Labels are malformed, or it was stopped while images are read; nothing was added.
+    ProjectError, CheckpointError, ImageError, StorageError, TrainingError
+    """
+    applied = _model_of(project, request.model_project, recipe)
+    trained = applied.trained
+    classes = trained.record.classes
+    positions = _positions_by_name(project, classes)
+    ids = [project.schema.ids[position] for position in positions]
+    predictor = Predictor(trained.model, ids, applied.recipe, device)
+    yield from trained.notices()
+    yield from _unknown_to_model(project.schema, positions)
+
+    addition = AddImages(images=request.images, labels=request.labels)
+    reading = yield from read_addition(project, addition)
+    for line in reading.report.problems():
+        yield Notice(line, Severity.WARNING)
+    added = yield from add_images(project, addition, reading)
+
+    recorded = {image.content_hash: image for image in project.images()}
+    # Read where they lie now, which need not be where the project first found them.
+    found = [replace(recorded[i.info.content_hash], path=i.path) for i in reading.images]
+    images = in_model_order(found, positions)
+    yield from compare_pixel_sizes(trained.record, images)
+    predictor = yield from with_margin(predictor, applied.training)
+    unlabelled = [image for image in images if set(image.label) <= {-1}]
+    if recipe.labels is not LabelCondition.GIVEN:
+        unlabelled = []
+    elif unlabelled:
+        yield Notice(
+            f"{len(unlabelled)} of {len(images)} images have no image-level labels: there the "
+            "model may use the classes that it finds itself."
+        )
+    free = {image.id for image in unlabelled}
+    predicted = LabelCondition.PREDICTED
+    parts = (
+        (predictor, recipe.labels, [image for image in images if image.id not in free]),
+        (_with_labels(predictor, predicted), predicted, unlabelled),
+    )
+    done = 0
+    for part, condition, of_part in parts:
+        source = MaskSource(
+            round_id=applied.round_id,
+            label_condition=condition.value,
+            # As it was asked for, so that an export does not take these masks for outdated.
+            recipe_json=predictor.recipe.model_dump_json(),
+            created=now,
+        )
+        for stored in store_predictions(project, part, of_part, source):
+            done += stored
+            if (yield Progress("Making masks", done, len(images))) is Request.STOP:
+                return None
+    return AppliedModel(added=added.added, predicted=done)
+
+
+def _model_of(project: Project, folder: Path | None, recipe: Recipe) -> _Applied:
+    """Return the model of the project in `folder`, or of `project` itself."""
+    if folder is None or real_path(folder) == project.folder:
+        trained = trained_model(project)
+        return _Applied(trained, _training(project, trained), recipe, trained.round.id)
+    with Project.open(folder) as other:
+        trained = trained_model(other)
+        muted: tuple[int, ...] = ()
+        if trained.record.kind is not ModelKind.PLAIN_CAM:
+            muted = tuple(sorted(other.muted_prototypes(trained.round.bank_version)))
+        own_recipe = recipe.model_copy(update={"muted": muted})
+        return _Applied(trained, _training(other, trained), own_recipe, None)
+
+
+def _training(project: Project, trained: TrainedModel) -> list[ImageRecord]:
+    positions = project.schema.positions_of(trained.record.classes)
+    return in_model_order(project.images(Split.TRAIN), positions)
+
+
+def _positions_by_name(project: Project, classes: ClassSchema) -> list[int]:
+    """Return where in the schema of the project each class of a model stands."""
+    position_of = {name.casefold(): k for k, name in enumerate(project.schema.names)}
+    missing = [name for name in classes.names if name.casefold() not in position_of]
+    if missing:
+        raise SchemaError(
+            f"the model knows classes that the project does not have: {', '.join(missing)}",
+            where=project.folder,
+            remedy="Add them on the Labels page, then apply the model again.",
+        )
+    return [position_of[name.casefold()] for name in classes.names]
+
+
+def _unknown_to_model(schema: ClassSchema, positions: Sequence[int]) -> Iterator[Notice]:
+    unknown = [name for k, name in enumerate(schema.names) if k not in positions]
+    if unknown:
+        yield Notice(
+            f"The model does not know {', '.join(unknown)}: it labels no pixel so.",
+            Severity.WARNING,
+        )
+
+
+def _with_labels(predictor: Predictor, condition: LabelCondition) -> Predictor:
+    return predictor.with_recipe(predictor.recipe.model_copy(update={"labels": condition}))

@@ -1,0 +1,72 @@
+"""One workbench for each viewer, however many docks show a part of it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from napari_protoseg.plugin.settings import read_settings
+from napari_protoseg.plugin.threads import ThreadRunner
+from napari_protoseg.workbench.session import Session
+from napari_protoseg.workbench.workbench import Workbench
+
+
+class _Bench:
+    """A workbench, and how many docks hold it."""
+
+    def __init__(self) -> None:
+        self.workbench = Workbench(Session(ThreadRunner(), read_settings))
+        self.holders = 0
+
+
+_benches: dict[int, _Bench] = {}
+
+
+def join(viewer: Any) -> Workbench:
+    """Return the workbench of `viewer`, for a dock that will `leave` it again."""
+    bench = _benches.setdefault(_key(viewer), _Bench())
+    bench.holders += 1
+    return bench.workbench
+
+
+def leave(viewer: Any) -> None:
+    """Let go of the workbench; the last one to leave closes it.
+
+    A task that is under way is not ended by that: the workbench stays until the task is over,
+    so that a training goes on behind a closed dock, and is there again in a new one.
+    """
+    bench = _benches.get(_key(viewer))
+    if bench is not None:
+        bench.holders -= 1
+        _close_if_unused(_key(viewer))
+
+
+def workbench_of(viewer: Any) -> Workbench | None:
+    """Return the workbench of `viewer` if a dock shows it."""
+    bench = _benches.get(_key(viewer))
+    return bench.workbench if bench is not None and bench.holders else None
+
+
+def close(viewer: Any) -> None:
+    """Close the workbench of a viewer that goes: what runs is stopped, saved and waited for."""
+    bench = _benches.pop(_key(viewer), None)
+    if bench is not None:
+        bench.workbench.close()
+
+
+def _close_if_unused(key: int) -> None:
+    bench = _benches.get(key)
+    if bench is None or bench.holders > 0:
+        return
+    task = bench.workbench.session.task
+    if task is not None and not task.is_over:
+        # Each change of the task looks again; only its end closes.
+        task.changed.connect(partial(_close_if_unused, key))
+        return
+    del _benches[key]
+    bench.workbench.close()
+
+
+def _key(viewer: Any) -> int:
+    """Identify a viewer; docks are given a proxy of it, menu commands may have it plain."""
+    return id(getattr(viewer, "__wrapped__", viewer))

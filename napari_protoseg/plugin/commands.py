@@ -1,0 +1,62 @@
+"""Verbs for the command palette: what the pages do, without looking for the button."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import napari
+from qtpy.QtWidgets import QFileDialog
+
+from napari_protoseg.plugin import benches
+from napari_protoseg.plugin.settings import PLUGIN
+from napari_protoseg.workbench.workbench import Workbench
+
+WORKBENCH = "Workbench"
+"""Name of the dock with all pages, in the manifest."""
+
+
+def open_workbench(viewer: napari.Viewer) -> Workbench:
+    """Return the workbench of a viewer, shown if it is not yet."""
+    bench = benches.workbench_of(viewer)
+    if bench is None:
+        viewer.window.add_plugin_dock_widget(PLUGIN, WORKBENCH)
+        bench = benches.workbench_of(viewer)
+        assert bench is not None
+    return bench
+
+
+def open_project(viewer: napari.Viewer) -> None:
+    """Ask for a project folder, and open it."""
+    session = open_workbench(viewer).session
+    folder = QFileDialog.getExistingDirectory(None, "Open a ProtoSeg project")
+    if folder:
+        session.attempt(lambda: session.open(Path(folder)))
+
+
+def open_sample(viewer: napari.Viewer) -> None:
+    """Open the project of synthetic tissue."""
+    open_workbench(viewer).session.open_sample()
+
+
+def build_bank(viewer: napari.Viewer) -> None:
+    """Build the prototype bank, as the page's options say."""
+    _do(viewer, lambda bench: bench.bank.build())
+
+
+def train(viewer: napari.Viewer) -> None:
+    """Train, as the page's options say."""
+    _do(viewer, lambda bench: bench.training.train())
+
+
+def stop(viewer: napari.Viewer) -> None:
+    """Stop what is under way, keeping what is worth keeping."""
+    task = open_workbench(viewer).session.task
+    if task is not None:
+        task.stop()
+
+
+def _do(viewer: napari.Viewer, verb: Callable[[Workbench], object]) -> None:
+    """Do something on the workbench; it says itself why where it cannot."""
+    bench = open_workbench(viewer)
+    bench.session.attempt(lambda: (verb(bench), None)[1])

@@ -1,0 +1,14 @@
+"""What a person has set in napari's Preferences, under ProtoSeg."""
+
+from __future__ import annotations
+
+from napari.settings import get_plugin_settings
+
+from napari_protoseg.workbench.session import Settings
+
+PLUGIN = "napari-protoseg"
+
+
+def read_settings() -> Settings:
+    """Return the settings as they stand now."""
+    return Settings(device=get_plugin_settings(PLUGIN).workbench.device)

@@ -1,0 +1,131 @@
+"""The docks in napari's menu: the workbench with its pages, and each page alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import napari
+from qtpy.QtCore import QEvent, QObject
+from qtpy.QtWidgets import QTabWidget, QVBoxLayout, QWidget
+
+from napari_protoseg.plugin import benches
+from napari_protoseg.widgets.bank_page import BankPage
+from napari_protoseg.widgets.page import Page
+from napari_protoseg.widgets.project_header import ProjectHeader
+from napari_protoseg.widgets.task_bar import TaskBar
+from napari_protoseg.widgets.training_page import TrainingPage
+from napari_protoseg.workbench.workbench import Workbench
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A page, and how it is made."""
+
+    title: str
+    make: Callable[[Workbench], Page]
+
+
+BANK = Entry("Prototype bank", lambda bench: BankPage(bench.bank))
+TRAINING = Entry("Training", lambda bench: TrainingPage(bench.training))
+
+
+class Dock(QWidget):
+    """Some pages of the workbench, between the open project and the long task.
+
+    Parameters
+    ----------
+    napari_viewer
+        Whose window it is docked in; napari gives it to widgets by this name.
+    """
+
+    entries: ClassVar[tuple[Entry, ...]] = ()
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__()
+        self._viewer = napari_viewer
+        self._window: QWidget | None = None
+        self._docked = self._closing = self._left = False
+        bench = benches.join(napari_viewer)
+        session = bench.session
+        self.workbench: Workbench | None = bench
+        self.pages = {entry.title: entry.make(bench) for entry in self.entries}
+        self._header = ProjectHeader(session)
+        self._task_bar = TaskBar(session)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._header)
+        if len(self.entries) == 1:
+            layout.addWidget(self.pages[self.entries[0].title], 1)
+        else:
+            self.tabs = QTabWidget()
+            self.tabs.setObjectName("pages")
+            for title, page in self.pages.items():
+                self.tabs.addTab(page, title)
+            layout.addWidget(self.tabs, 1)
+        layout.addWidget(self._task_bar)
+        for page in self.pages.values():
+            page.refresh()
+
+    def event(self, event: QEvent) -> bool:
+        """Leave the workbench when the dock is closed: napari then takes this widget out of it."""
+        if event.type() == QEvent.Type.ParentChange:
+            if self._docked and self.parent() is None:
+                self._leave()
+                benches.leave(self._viewer)
+                self.deleteLater()
+            self._docked = self.parent() is not None
+        if event.type() == QEvent.Type.Show and self._window is None and self._docked:
+            self._window = _topmost(self)
+            self._window.installEventFilter(self)
+        return bool(super().event(event))
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 (Qt's name)
+        """Close the workbench with its window, once whoever was asked has agreed."""
+        if event.type() == QEvent.Type.Close:
+            self._closing = True
+        elif event.type() == QEvent.Type.WindowActivate:
+            self._closing = False  # it was asked to close, and stayed
+        elif event.type() == QEvent.Type.Hide and self._closing and not event.spontaneous():
+            self._leave()
+            benches.close(self._viewer)
+        return False
+
+    def _leave(self) -> None:
+        """Let go of all that outlives this dock; a second time is nothing."""
+        if self._left:
+            return
+        self._left = True
+        if self._window is not None:
+            self._window.removeEventFilter(self)
+        for page in self.pages.values():
+            page.close_page()
+        self._header.close_header()
+        self._task_bar.close_bar()
+        self.workbench = None
+
+
+def _topmost(widget: QWidget) -> QWidget:
+    """Return the window of a widget; not the dock, where that floats."""
+    while widget.parentWidget() is not None:
+        widget = widget.parentWidget()
+    return widget
+
+
+class WorkbenchDock(Dock):
+    """All pages, in the order of the work."""
+
+    entries = (BANK, TRAINING)
+
+
+class BankDock(Dock):
+    """The page of the prototype bank alone."""
+
+    entries = (BANK,)
+
+
+class TrainingDock(Dock):
+    """The page of training alone."""
+
+    entries = (TRAINING,)

@@ -1,0 +1,55 @@
+"""What the widgets of all pages have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from psygnal import SignalInstance
+from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
+
+from napari_protoseg.workbench.page import PageState
+
+
+class Page(QWidget):
+    """Draws the state of one page; redraws when it changes.
+
+    Subclasses fill `body`, and override `refresh`.
+
+    Parameters
+    ----------
+    state
+        What it draws.
+    """
+
+    title = ""
+
+    def __init__(self, state: PageState) -> None:
+        super().__init__()
+        self.state = state
+        self._connections: list[tuple[SignalInstance, Callable[..., Any]]] = []
+        self.needs = QLabel()
+        self.needs.setObjectName("needs")
+        self.needs.setWordWrap(True)
+        layout = QVBoxLayout(self)
+        layout.addWidget(self.needs)
+        self.body = QVBoxLayout()
+        layout.addLayout(self.body)
+        self.listen(state.changed, self.refresh)
+
+    def listen(self, signal: SignalInstance, slot: Callable[..., Any]) -> None:
+        """Connect a signal of something that may outlive this page."""
+        signal.connect(slot)
+        self._connections.append((signal, slot))
+
+    def refresh(self) -> None:
+        """Draw the state as it is now; subclasses call this first."""
+        reason = self.state.needs()
+        self.needs.setText(reason or "")
+        self.needs.setVisible(reason is not None)
+
+    def close_page(self) -> None:
+        """Let go of everything that outlives this page; called once, before it goes."""
+        for signal, slot in self._connections:
+            signal.disconnect(slot, missing_ok=True)
+        self._connections.clear()

@@ -1,0 +1,130 @@
+"""State of the page of the prototype bank."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from napari_protoseg.bank.bank import Prototype
+from napari_protoseg.errors import BankError
+from napari_protoseg.jobs.bank import BankRequest, BuiltBank, build_project_bank, latest_bank
+from napari_protoseg.project.records import ImageRecord, Split
+from napari_protoseg.schema import TissueClass
+from napari_protoseg.workbench.page import PageState
+from napari_protoseg.workbench.session import Session
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the page shows of a prototype.
+
+    Parameters
+    ----------
+    index
+        Its row in the bank.
+    title
+        Name of its class, and its number within it from 1.
+    tissue_class
+        Its class.
+    prototype
+        What the bank knows of it.
+    crops
+        Its members that are images of the project, the most similar first.
+    """
+
+    index: int
+    title: str
+    tissue_class: TissueClass
+    prototype: Prototype
+    crops: tuple[ImageRecord, ...]
+
+
+class BankState(PageState):
+    """Builds the bank, shows its prototypes, mutes them.
+
+    Parameters
+    ----------
+    session
+        What all pages share.
+    """
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self.request = BankRequest()
+        self.bank: BuiltBank | None = None
+        self.cards: tuple[Card, ...] = ()
+        self.muted: frozenset[int] = frozenset()
+        session.opened.connect(self._load)
+        session.bank_changed.connect(self._load)
+        session.images_changed.connect(self.changed.emit)
+        session.task_changed.connect(self.changed.emit)
+
+    def needs(self) -> str | None:
+        """Return why a bank cannot be built now; None where it can."""
+        if self.session.project is None:
+            return "Open a project first."
+        if self.session.is_busy:
+            return self.session.busy()
+        project = self.session.project
+        images = project.images(Split.TRAIN)
+        missing = [
+            c.name
+            for position, c in enumerate(project.schema.classes)
+            if not any(image.label[position] == 1 for image in images)
+        ]
+        if missing:
+            return f"Label images first: no training image is known to hold {', '.join(missing)}."
+        return None
+
+    def build(self) -> None:
+        """Build a bank as `request` says.
+
+        Raises
+        ------
+        BankError
+            It cannot be built now.
+        """
+        reason = self.needs()
+        if reason is not None:
+            raise BankError(reason.rstrip("."), where="prototype bank", remedy="Then build it.")
+        session = self.session
+        job = build_project_bank(
+            session.require_project(), self.request, device=session.device, now=session.now()
+        )
+        session.run("Build bank", job, self._built)
+
+    def set_muted(self, index: int, muted: bool) -> None:
+        """Mute a prototype, or let it take part again; maps and masks follow, the bank stays."""
+        if self.bank is None:
+            return
+        wanted = self.muted | {index} if muted else self.muted - {index}
+        self.session.require_project().set_muted_prototypes(self.bank.version, wanted)
+        self.muted = wanted
+        self.changed.emit()
+        self.session.muted_changed.emit()
+
+    def _built(self, bank: BuiltBank | None) -> None:
+        if bank is None:
+            self.session.say("Stopped. What was encoded is kept, so that the next try is shorter.")
+        else:
+            self.session.say(f"Bank {bank.version} has {len(bank.bank.prototypes)} prototypes.")
+            self.session.bank_changed.emit()
+
+    def _load(self) -> None:
+        self.bank, self.cards, self.muted = None, (), frozenset()
+        if self.session.project is not None and self.session.project.latest_bank() is not None:
+            self.session.attempt(self._read)
+        self.changed.emit()
+
+    def _read(self) -> None:
+        project = self.session.require_project()
+        self.bank, _ = latest_bank(project)
+        self.muted = project.muted_prototypes(self.bank.version)
+        images = {image.content_hash: image for image in project.images()}
+        classes = {c.id: c for c in self.bank.bank.schema.classes}
+        cards: list[Card] = []
+        for index, prototype in enumerate(self.bank.bank.prototypes):
+            of_class = classes[prototype.class_id]
+            number = 1 + sum(card.tissue_class == of_class for card in cards)
+            crops = tuple(images[member] for member in prototype.members if member in images)
+            cards.append(Card(index, f"{of_class.name} {number}", of_class, prototype, crops))
+        self.cards = tuple(cards)

@@ -1,0 +1,26 @@
+"""The session and the states of its pages."""
+
+from __future__ import annotations
+
+from napari_protoseg.workbench.bank_page import BankState
+from napari_protoseg.workbench.session import Session
+from napari_protoseg.workbench.training_page import TrainingState
+
+
+class Workbench:
+    """Everything that a window with this plugin holds, without Qt.
+
+    Parameters
+    ----------
+    session
+        What all pages share.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.bank = BankState(session)
+        self.training = TrainingState(session)
+
+    def close(self) -> None:
+        """Stop what runs, wait until it has saved, and close the project."""
+        self.session.close()

@@ -1,0 +1,192 @@
+"""The workbench in a real window: opened, used with real clicks, closed without a trace."""
+
+from __future__ import annotations
+
+import gc
+import shutil
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("napari")
+
+from npe2 import PluginManifest
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QTabWidget, QWidget
+from tiny_project import build, make_project, write_training_tiles
+
+from napari_protoseg.plugin import benches
+from napari_protoseg.plugin.commands import open_workbench
+from napari_protoseg.project.folder import Project
+from napari_protoseg.project.records import RoundStatus
+from napari_protoseg.widgets.docks import WorkbenchDock
+from napari_protoseg.workbench.tasks import TaskState
+from napari_protoseg.workbench.workbench import Workbench
+
+Click = Callable[[str], None]
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny") / "workspace"
+    write_training_tiles(folder / "tiles")
+    make_project(folder)
+    return folder
+
+
+@pytest.fixture
+def project(tiny: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny, tmp_path / "workspace")) / "project"
+
+
+@pytest.fixture
+def viewer(make_napari_viewer_proxy: Any, npe2pm: Any) -> Iterator[Any]:
+    npe2pm.register(PluginManifest.from_distribution("napari-protoseg"))
+    viewer = make_napari_viewer_proxy(show=True)
+    yield viewer
+    benches.close(viewer)
+
+
+def dock_of(viewer: Any) -> QWidget:
+    (dock,) = [w for w in viewer.window.dock_widgets.values() if isinstance(w, WorkbenchDock)]
+    return dock
+
+
+@pytest.fixture
+def bench(viewer: Any) -> Workbench:
+    return open_workbench(viewer)
+
+
+@pytest.fixture
+def click(viewer: Any, bench: Workbench, qtbot: Any) -> Click:
+    def on(name: str) -> None:
+        (button,) = dock_of(viewer).findChildren(QPushButton, name)
+        pages = dock_of(viewer).findChild(QTabWidget, "pages")
+        for index in range(pages.count()):
+            if pages.widget(index).isAncestorOf(button):
+                pages.setCurrentIndex(index)
+        qtbot.waitUntil(lambda: not button.visibleRegion().isEmpty())
+        assert button.isEnabled(), f"{name} is not enabled"
+        qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+    return on
+
+
+def text(viewer: Any, name: str) -> str:
+    return str(dock_of(viewer).findChild(QLabel, name).text())
+
+
+def test_from_a_project_to_a_trained_round(
+    viewer: Any, bench: Workbench, click: Click, qtbot: Any, project: Path, tmp_path: Path
+):
+    session = bench.session
+    assert text(viewer, "needs") == "Open a project first."
+    session.open(project)
+    assert text(viewer, "project-name") == "project"
+    click("build-bank")
+    assert session.is_busy
+    qtbot.waitUntil(lambda: not session.is_busy, timeout=60_000)
+    assert len(bench.bank.cards) >= 4
+    click("mute-0")
+    assert bench.bank.muted == {0}
+    assert session.require_project().muted_prototypes(1) == {0}
+    click("mute-0")
+    assert bench.bank.muted == frozenset()
+    click("train")
+    qtbot.waitUntil(lambda: not session.is_busy, timeout=60_000)
+    ended = session.require_project().latest_round()
+    assert ended is not None
+    assert ended.status is RoundStatus.FINISHED
+    assert text(viewer, "message") == "Round 1 is trained."
+
+
+def test_training_is_paused_stopped_and_resumed(
+    viewer: Any, bench: Workbench, click: Click, qtbot: Any, project: Path
+):
+    build(project.parent)
+    session = bench.session
+    session.open(project)
+    preset = dock_of(viewer).findChild(QComboBox, "preset")
+    preset.setCurrentIndex(preset.findData("standard"))
+    click("train")
+    qtbot.waitUntil(lambda: bool(bench.training.steps), timeout=60_000)
+    click("pause-task")
+    assert session.task is not None
+    assert session.task.state is TaskState.PAUSED
+    qtbot.wait(1500)
+    seen = len(bench.training.steps)
+    qtbot.wait(1500)
+    assert len(bench.training.steps) == seen
+    click("pause-task")
+    click("stop-task")
+    qtbot.waitUntil(lambda: not session.is_busy, timeout=60_000)
+    stopped = session.require_project().latest_round()
+    assert stopped is not None
+    assert stopped.status is RoundStatus.STOPPED
+    click("resume")
+    qtbot.waitUntil(lambda: not session.is_busy, timeout=120_000)
+    ended = session.require_project().latest_round()
+    assert ended is not None
+    assert (ended.id, ended.status) == (stopped.id, RoundStatus.FINISHED)
+
+
+def test_what_cannot_run_says_why(viewer: Any, bench: Workbench, project: Path):
+    bench.session.open(project)
+    button = dock_of(viewer).findChild(QPushButton, "train")
+    assert not button.isEnabled()
+    assert bench.training.needs() == "Build a prototype bank first."
+    assert not bench.session.attempt(bench.training.train)
+    assert "Build a prototype bank first" in text(viewer, "message")
+
+
+def test_closing_the_window_while_it_trains_keeps_what_was_trained(
+    viewer: Any, bench: Workbench, click: Click, qtbot: Any, project: Path
+):
+    build(project.parent)
+    bench.session.open(project)
+    preset = dock_of(viewer).findChild(QComboBox, "preset")
+    preset.setCurrentIndex(preset.findData("standard"))
+    click("train")
+    qtbot.waitUntil(lambda: bool(bench.training.steps), timeout=60_000)
+    viewer.close()
+    with Project.open(project) as opened:
+        stopped = opened.latest_round()
+    assert stopped is not None
+    assert stopped.status is RoundStatus.STOPPED
+    assert (stopped.folder / "last.safetensors").is_file()
+
+
+def test_a_training_goes_on_behind_a_closed_dock(
+    viewer: Any, bench: Workbench, click: Click, qtbot: Any, project: Path
+):
+    build(project.parent)
+    bench.session.open(project)
+    click("train")
+    viewer.window.remove_dock_widget(dock_of(viewer))
+    assert open_workbench(viewer) is bench
+    qtbot.waitUntil(lambda: not bench.session.is_busy, timeout=60_000)
+    assert text(viewer, "message") == "Round 1 is trained."
+
+
+def test_twenty_openings_leave_nothing_behind(viewer: Any, qtbot: Any, project: Path):
+    left: list[weakref.ref[Any]] = []
+    threads = threading.active_count()
+    for _ in range(20):
+        bench = open_workbench(viewer)
+        bench.session.open(project)
+        dock = dock_of(viewer)
+        left += [weakref.ref(dock), weakref.ref(bench), weakref.ref(bench.session)]
+        left += [weakref.ref(page) for page in dock.pages.values()]
+        viewer.window.remove_dock_widget(dock)
+        del bench, dock
+        qtbot.wait(10)
+    gc.collect()
+    qtbot.wait(50)
+    gc.collect()
+    assert benches.workbench_of(viewer) is None
+    assert [ref() for ref in left if ref() is not None] == []
+    assert threading.active_count() <= threads + 1
