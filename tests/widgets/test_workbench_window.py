@@ -21,8 +21,9 @@ from tiny_project import build, make_project, write_training_tiles
 
 from napari_protoseg.plugin import benches
 from napari_protoseg.plugin.commands import open_workbench
+from napari_protoseg.plugin.readers import project_reader
 from napari_protoseg.project.folder import Project
-from napari_protoseg.project.records import RoundStatus
+from napari_protoseg.project.records import RoundStatus, Split
 from napari_protoseg.widgets.docks import WorkbenchDock
 from napari_protoseg.workbench.tasks import TaskState
 from napari_protoseg.workbench.workbench import Workbench
@@ -190,3 +191,35 @@ def test_twenty_openings_leave_nothing_behind(viewer: Any, qtbot: Any, project: 
     assert benches.workbench_of(viewer) is None
     assert [ref() for ref in left if ref() is not None] == []
     assert threading.active_count() <= threads + 1
+
+
+def test_a_project_folder_opened_in_napari_opens_in_the_workbench(viewer: Any, project: Path):
+    dropped = project.rename(project.with_name("cases-protoseg"))
+    viewer.open(str(dropped), plugin="napari-protoseg")
+    bench = benches.workbench_of(viewer)
+    assert bench is not None
+    assert bench.session.require_project().folder == dropped
+    assert text(viewer, "project-name") == "cases-protoseg"
+    assert len(viewer.layers) == 0
+
+
+def test_a_folder_that_is_no_project_is_left_to_other_readers(tmp_path: Path):
+    assert project_reader(str(tmp_path)) is None
+    assert project_reader([str(tmp_path), str(tmp_path)]) is None
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_sample_of_the_file_menu_is_a_project_with_true_masks(viewer: Any, qtbot: Any):
+    viewer.open_sample("napari-protoseg", "sample_project")
+    bench = benches.workbench_of(viewer)
+    assert bench is not None
+    session = bench.session
+    qtbot.waitUntil(lambda: not session.is_busy and session.project is not None, timeout=300_000)
+    made = session.require_project()
+    assert made.folder == Path.home() / "protoseg-sample" / "project"
+    assert len(made.images(Split.TRAIN)) == 120
+    assert all(image.mask_path for image in made.images(Split.VALIDATION))
+    session.close_project()
+    session.open_sample()
+    assert session.require_project().folder == made.folder
