@@ -57,8 +57,3 @@ def fuse_attention(module: nn.Module) -> None:
             setattr(module, name, FusedAttention(child))
         else:
             fuse_attention(child)
-
-
-def has_attention(module: nn.Module) -> bool:
-    """Tell whether attention lets every output of `module` depend on the whole image."""
-    return any(isinstance(m, FusedAttention) for m in module.modules())

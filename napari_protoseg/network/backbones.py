@@ -10,6 +10,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from napari_protoseg.encoders.context import sees_whole_image
 from napari_protoseg.encoders.registry import DEFAULT_ENCODER, licence_of
 from napari_protoseg.encoders.weights import (
     Weights,
@@ -17,7 +18,7 @@ from napari_protoseg.encoders.weights import (
     packaged_efficientnet_lite0,
 )
 from napari_protoseg.errors import WeightsError
-from napari_protoseg.network.attention import fuse_attention, has_attention
+from napari_protoseg.network.attention import fuse_attention
 from napari_protoseg.network.dilation import interleave_dilated
 
 DEFAULT_BACKBONE = DEFAULT_ENCODER
@@ -61,7 +62,7 @@ class Backbone(nn.Module):
     @property
     def sees_whole_image(self) -> bool:
         """Whether each pixel of its maps depends on all of the image."""
-        return has_attention(self.features)
+        return sees_whole_image(self.features)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return the maps of the four stages for RGB images ``(B, 3, H, W)`` in 0..1."""

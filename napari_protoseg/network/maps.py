@@ -23,7 +23,8 @@ class MapModel(nn.Module, ABC):
     strides
         Pixels of the image for each pixel of the maps, stage by stage.
     sees_whole_image
-        Whether each pixel of the maps depends on all of the image, as with attention.
+        Whether each pixel of the maps depends on all of the image: see
+        `napari_protoseg.encoders.context`.
     """
 
     class_positions: Tensor
