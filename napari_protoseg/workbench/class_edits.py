@@ -1,0 +1,86 @@
+"""Changing the class schema of a project: colours and keys of its classes, and new classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pydantic import ValidationError
+
+from napari_protoseg.errors import SchemaError
+from napari_protoseg.schema import IGNORE, PALETTE, ClassSchema, TissueClass
+
+
+def with_color(schema: ClassSchema, class_id: int, color: str) -> ClassSchema:
+    """Give a class another colour, ``#RRGGBB``.
+
+    Raises
+    ------
+    SchemaError
+        It is no colour.
+    """
+    return _changed(schema, class_id, color=color)
+
+
+def with_shortcut(schema: ClassSchema, class_id: int, shortcut: str | None) -> ClassSchema:
+    """Give a class another key, or none.
+
+    Raises
+    ------
+    SchemaError
+        Another class has the key, or it is more than one character.
+    """
+    return _changed(schema, class_id, shortcut=shortcut)
+
+
+def with_class(schema: ClassSchema, name: str) -> ClassSchema:
+    """Add a class with an id, a colour and a digit that no class has.
+
+    Raises
+    ------
+    SchemaError
+        The name is empty or taken, or there are no more ids.
+    """
+    class_id = max((*schema.ids, *schema.retired)) + 1
+    if class_id >= IGNORE:
+        raise SchemaError(
+            "every class id up to 254 was given",
+            where=name,
+            remedy="Use the classes that are there.",
+        )
+    colors = {known.color for known in schema.classes}
+    keys = {known.shortcut for known in schema.classes}
+    color = next((c for c in PALETTE if c not in colors), PALETTE[class_id % len(PALETTE)])
+    key = next((digit for digit in "123456789" if digit not in keys), None)
+
+    def extended() -> ClassSchema:
+        new = TissueClass(id=class_id, name=name, color=color, shortcut=key)
+        return ClassSchema(classes=(*schema.classes, new), retired=schema.retired)
+
+    return _checked(extended, name)
+
+
+def _changed(schema: ClassSchema, class_id: int, **changes: str | None) -> ClassSchema:
+    name = next(known.name for known in schema.classes if known.id == class_id)
+
+    def changed() -> ClassSchema:
+        classes = tuple(
+            TissueClass.model_validate(known.model_dump() | changes)
+            if known.id == class_id
+            else known
+            for known in schema.classes
+        )
+        return ClassSchema(classes=classes, retired=schema.retired)
+
+    return _checked(changed, name)
+
+
+def _checked(make: Callable[[], ClassSchema], where: str) -> ClassSchema:
+    try:
+        return make()
+    except ValidationError as error:
+        reason = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+        raise SchemaError(
+            reason,
+            where=where.strip() or "class",
+            remedy="Give each class a name and a key of its own.",
+        ) from error
