@@ -90,6 +90,7 @@ class ClassTable(QWidget):
         color.setObjectName(f"color-{known.id}")
         color.setStyleSheet(
             f"background: {known.color}; color: {_readable_on(QColor(known.color))};"
+            " border: 1px solid palette(mid); padding: 2px 6px;"
         )
         color.setToolTip(f"Choose another colour for {known.name}")
         color.clicked.connect(partial(self._choose_color, known))

@@ -144,6 +144,7 @@ class IntakeForm(QWidget):
     def _add_text(self, form: QFormLayout, name: str, title: str, tip: str) -> None:
         line = QLineEdit()
         line.setObjectName(name.replace("_", "-"))
+        line.setAcceptDrops(False)  # what is dropped is the page's, which tells what it is
         self._add(form, name, title, line, line, tip)
 
     def _add(

@@ -6,14 +6,15 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from qtpy.QtCore import Qt
-from qtpy.QtGui import QDragEnterEvent, QDropEvent, QKeySequence, QShortcut
+from qtpy.QtCore import QEvent, QObject, QSize
+from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import (
     QComboBox,
     QHBoxLayout,
     QLabel,
     QPushButton,
     QScrollArea,
+    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
@@ -25,10 +26,44 @@ from napari_protoseg.widgets.page import Page
 from napari_protoseg.widgets.thumbnails import ThumbnailModel, ThumbnailView
 from napari_protoseg.workbench.labels_page import LabelsState
 
+_PANEL_HEIGHT = 420
+_ANY_HEIGHT = 16_777_215  # Qt's largest size of a widget
 _HELP = (
     "The key of a class, or a click on it: present or absent. Shift+click: unknown. Enter: what "
     "is unknown is absent, go on. Double-click: open."
 )
+
+
+class _FittingArea(QScrollArea):
+    """Scrolls what does not fit, and leaves the rest of the page what it does not need."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setWidgetResizable(True)
+        self.setFrameShape(QScrollArea.Shape.NoFrame)
+        self._fitting = False
+
+    def set_fitting(self, fitting: bool) -> None:
+        """Be no higher than what it shows; or as high as there is room."""
+        self._fitting = fitting
+        self._fit()
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 (Qt's name)
+        """Follow the height of what it shows, of which Qt tells it."""
+        if event.type() == QEvent.Type.LayoutRequest:
+            self._fit()
+        return bool(super().eventFilter(watched, event))
+
+    def sizeHint(self) -> QSize:  # noqa: N802 (Qt's name)
+        """Ask for what it shows, up to a limit."""
+        return QSize(super().sizeHint().width(), min(self._needed(), _PANEL_HEIGHT))
+
+    def _needed(self) -> int:
+        return int(self.widget().sizeHint().height()) + 2
+
+    def _fit(self) -> None:
+        self.setMaximumHeight(self._needed() if self._fitting else _ANY_HEIGHT)
+        self.updateGeometry()
 
 
 class LabelsPage(Page):
@@ -47,6 +82,8 @@ class LabelsPage(Page):
         self._labels = state
         self._project = state.session.project
         self.setAcceptDrops(True)
+        # So that napari gives it the height of its dock, where it stands alone in one.
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         self._intake = IntakeForm(state)
         self._classes = ClassTable(state)
         self._masks = MaskForm(state)
@@ -65,9 +102,7 @@ class LabelsPage(Page):
             button.clicked.connect(partial(self._show_panel, button))
             tools.addWidget(button)
             self._panels[button] = panel
-        self._panel_area = QScrollArea()
-        self._panel_area.setWidgetResizable(True)
-        self._panel_area.setFrameShape(QScrollArea.Shape.NoFrame)
+        self._panel_area = _FittingArea()
         inner = QWidget()
         panels = QVBoxLayout(inner)
         panels.setContentsMargins(0, 0, 0, 0)
@@ -77,8 +112,8 @@ class LabelsPage(Page):
         panels.addStretch(1)
         self._panel_area.setWidget(inner)
         self.body.addWidget(self._tools)
-        self.body.addWidget(self._panel_area, 2)
-        self.body.addWidget(self._make_grid(), 3)
+        self.body.addWidget(self._panel_area)
+        self.body.addWidget(self._make_grid(), 1)
         self.listen(state.intake.changed, self._refresh_intake)
         self.listen(state.listed, self._relist)
         self.listen(state.relabelled, self._model.redraw)
@@ -102,6 +137,7 @@ class LabelsPage(Page):
         self._redo.setEnabled(state.can_redo)
         for button, panel in self._panels.items():
             panel.setVisible(button.isChecked() or (not has_project and panel is self._intake))
+        self._panel_area.set_fitting(not self._grid.isHidden())
         self._panel_area.setVisible(
             not has_project or any(button.isChecked() for button in self._panels)
         )
@@ -145,13 +181,8 @@ class LabelsPage(Page):
         self.thumbnails.forgotten.connect(self._forget)
         self.thumbnails.completed.connect(self._complete)
         self.thumbnails.opened.connect(self._open)
-        for keys, slot in (
-            (QKeySequence("Ctrl+Z"), self._undo_edit),
-            (QKeySequence("Ctrl+Shift+Z"), self._redo_edit),
-        ):
-            shortcut = QShortcut(keys, self.thumbnails)
-            shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
-            shortcut.activated.connect(slot)
+        self.thumbnails.undone.connect(self._undo_edit)
+        self.thumbnails.redone.connect(self._redo_edit)
         help_line = QLabel(_HELP)
         help_line.setWordWrap(True)
         self._next = QLabel()

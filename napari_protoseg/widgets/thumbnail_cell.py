@@ -74,11 +74,13 @@ class ThumbnailDelegate(QStyledItemDelegate):
         """Draw one cell."""
         image, cell = index.data(IMAGE_ROLE), option.rect
         painter.save()
-        if option.state & QStyle.StateFlag.State_Selected:
+        is_selected = bool(option.state & QStyle.StateFlag.State_Selected)
+        if is_selected:
             painter.fillRect(cell, option.palette.color(QPalette.ColorRole.Highlight))
         self._paint_thumbnail(painter, cell, index)
         schema = self._state.schema
-        text = option.palette.color(QPalette.ColorRole.Text)
+        role = QPalette.ColorRole.HighlightedText if is_selected else QPalette.ColorRole.Text
+        text = option.palette.color(role)
         if schema is not None and len(image.label) == len(schema.classes):
             chips = chip_rectangles(cell, schema)
             for known, presence in zip(schema.classes, image.label, strict=True):

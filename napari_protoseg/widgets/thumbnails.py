@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from qtpy.QtCore import QAbstractListModel, QEvent, QModelIndex, Qt, Signal
@@ -179,6 +181,11 @@ class ThumbnailView(QListView):
     opened = Signal(int)
     """An image is to be opened: image id."""
 
+    undone = Signal()
+    """The last edit is to be taken back."""
+    redone = Signal()
+    """It is to be done again."""
+
     def __init__(self, model: ThumbnailModel, state: LabelsState) -> None:
         super().__init__()
         self._state = state
@@ -230,38 +237,43 @@ class ThumbnailView(QListView):
             self.opened.emit(index.data(IMAGE_ROLE).id)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802 (Qt's name)
-        """Switch the class of a key; go on with Enter; the arrows are the list's."""
-        image_id = self.current_image()
-        plain = event.modifiers() & ~(
-            Qt.KeyboardModifier.KeypadModifier | Qt.KeyboardModifier.ShiftModifier
-        )
-        if image_id is not None and plain == Qt.KeyboardModifier.NoModifier:
-            if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
-                self.completed.emit(image_id)
-                return
-            class_id = self._class_of_key(event.text())
-            if class_id is not None:
-                self.toggled.emit(image_id, class_id)
-                return
-        super().keyPressEvent(event)
+        """Do what a key is for; the arrows are the list's."""
+        act = self._act_of(event)
+        if act is None:
+            super().keyPressEvent(event)
+        elif not event.isAutoRepeat():
+            act()  # a class held down would flicker, and Enter would run through the list
 
     def keyboardSearch(self, search: str) -> None:  # noqa: N802 (Qt's name)
         """Do nothing: letters are keys of classes, and must not jump to a file."""
 
     def event(self, event: QEvent) -> bool:
-        """Take the keys of classes and Enter before any shortcut of the window does."""
-        if event.type() == QEvent.Type.ShortcutOverride and self._is_ours(event):
+        """Take the keys of the list before any shortcut of the window does."""
+        if event.type() == QEvent.Type.ShortcutOverride and self._act_of(event) is not None:
             event.accept()
             return True
         return bool(super().event(event))
 
-    def _is_ours(self, event: QKeyEvent) -> bool:
-        if event.modifiers() & ~(
-            Qt.KeyboardModifier.KeypadModifier | Qt.KeyboardModifier.ShiftModifier
+    def _act_of(self, event: QKeyEvent) -> Callable[[], None] | None:
+        """Return what a key does, or None where it is not ours."""
+        shift = Qt.KeyboardModifier.ShiftModifier
+        control = Qt.KeyboardModifier.ControlModifier
+        held = event.modifiers() & ~Qt.KeyboardModifier.KeypadModifier
+        for key, modifiers, signal in (
+            (Qt.Key.Key_Z, control, self.undone),
+            (Qt.Key.Key_Z, control | shift, self.redone),
+            (Qt.Key.Key_Y, control, self.redone),
         ):
-            return False
-        is_enter = event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter)
-        return is_enter or self._class_of_key(event.text()) is not None
+            if event.key() == key and held == modifiers:
+                return partial(signal.emit)
+        image_id = self.current_image()
+        # With Shift too: digits stand above it on some keyboards.
+        if image_id is None or held not in (Qt.KeyboardModifier.NoModifier, shift):
+            return None
+        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
+            return partial(self.completed.emit, image_id)
+        class_id = self._class_of_key(event.text())
+        return None if class_id is None else partial(self.toggled.emit, image_id, class_id)
 
     def _class_of_key(self, text: str) -> int | None:
         schema = self._state.schema
