@@ -24,7 +24,7 @@ from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import ImageRecord, Split
 
 CACHE_BYTES = 4 * 2**30
-"""Size that the cache of a project may grow to."""
+"""Size that the cache of a project may grow to, where no other is asked for."""
 
 BATCH_SIZE = 16
 
@@ -79,9 +79,23 @@ class BuiltBank:
 
 
 def build_project_bank(
-    project: Project, request: BankRequest, *, device: torch.device, now: datetime
+    project: Project,
+    request: BankRequest,
+    *,
+    device: torch.device,
+    now: datetime,
+    cache_bytes: int = CACHE_BYTES,
 ) -> Job[BuiltBank | None]:
     """Cluster the training images of each class, and record the bank as a new version.
+
+    Parameters
+    ----------
+    project, request
+        Where, and how.
+    device, now
+        Where it computes; date of the bank.
+    cache_bytes
+        Size that the cache of features may grow to.
 
     Returns
     -------
@@ -107,7 +121,7 @@ def build_project_bank(
     severity = Severity.INFO if licence.commercial else Severity.WARNING
     yield Notice(f"Encoder {request.encoder}. {licence.notice}", severity)
     encoder = create_encoder(request.encoder, request.encoder_weights, device=device)
-    cache = FeatureCache(project.cache / "features", CACHE_BYTES)
+    cache = FeatureCache(project.cache / "features", cache_bytes)
     embeddings = yield from embed_images(
         encoder, encode_items(images), cache, batch_size=BATCH_SIZE, read=reader_of(images)
     )

@@ -67,7 +67,7 @@ def find_labels(
         raise LabelError(
             "no labels in file names or class folders, no label table, and no classes",
             where=shown(images),
-            remedy="Give --labels, or --classes to label the images later.",
+            remedy="Name a table of labels, or the classes, to label the images later.",
         )
     return FoundLabels(LabelSource.NONE, schema)
 
@@ -79,7 +79,7 @@ def _from_brackets(images: Path, paths: Sequence[Path], schema: ClassSchema | No
         raise LabelError(
             f"the labels in the file names have {len(label)} digits, but not the classes' names",
             where=shown(images),
-            remedy=f"Give --classes with {len(label)} names in the order of the digits.",
+            remedy=f"Name the {len(label)} classes, in the order of the digits.",
         )
     if len(label) != len(schema.classes):
         raise LabelError(
@@ -118,5 +118,5 @@ def _refuse_contradiction(path: Path, row: TableRow, table: LabelTable) -> None:
             f"its name says {list(in_name)}, and row {row.number} of {shown(table.path)} says "
             f"{list(row.label)} for {', '.join(table.schema.names)}",
             where=shown(path),
-            remedy="Correct one of them, or give --classes in the order of the digits.",
+            remedy="Correct one of them, or name the classes in the order of the digits.",
         )

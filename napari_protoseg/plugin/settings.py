@@ -11,4 +11,7 @@ PLUGIN = "napari-protoseg"
 
 def read_settings() -> Settings:
     """Return the settings as they stand now."""
-    return Settings(device=get_plugin_settings(PLUGIN).workbench.device)
+    chosen = get_plugin_settings(PLUGIN).workbench
+    return Settings(
+        device=chosen.device, person=chosen.person, cache_gigabytes=chosen.cache_gigabytes
+    )

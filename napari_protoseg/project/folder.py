@@ -20,6 +20,7 @@ from napari_protoseg.project.image_rows import (
     insert_images,
     require_image,
     select_images,
+    select_present,
     update_labels,
     update_split,
     update_truth,
@@ -238,6 +239,11 @@ class Project:
         """Return the images of `split`, or all, in the order of their recorded paths."""
         with self._database.reading() as connection:
             return select_images(connection, folder=self._folder, schema=self._schema, split=split)
+
+    def present_classes(self, split: Split) -> set[int]:
+        """Return the ids of the classes that some image of `split` is known to hold."""
+        with self._database.reading() as connection:
+            return select_present(connection, self._schema, split)
 
     def new_bank(self) -> tuple[int, Path]:
         """Return version and path for the next bank; it counts once `record_bank` is told."""

@@ -59,6 +59,19 @@ def insert_images(
         )
 
 
+def select_present(connection: sqlite3.Connection, schema: ClassSchema, split: Split) -> set[int]:
+    """Return the classes of `schema` that at least one image of `split` is known to hold."""
+    query = (
+        "SELECT 1 FROM labels JOIN images ON images.id = labels.image_id"
+        " WHERE class_id = ? AND presence = ? AND split = ? LIMIT 1"
+    )
+    return {
+        class_id
+        for class_id in schema.ids
+        if connection.execute(query, (class_id, _PRESENT, split.value)).fetchone() is not None
+    }
+
+
 def select_images(
     connection: sqlite3.Connection,
     *,

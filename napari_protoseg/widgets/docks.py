@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QTabWidget, QVBoxLayout, QWidget
 
 from napari_protoseg.plugin import benches
 from napari_protoseg.widgets.bank_page import BankPage
+from napari_protoseg.widgets.labels_page import LabelsPage
 from napari_protoseg.widgets.page import Page
 from napari_protoseg.widgets.project_header import ProjectHeader
 from napari_protoseg.widgets.task_bar import TaskBar
@@ -27,6 +28,7 @@ class Entry:
     make: Callable[[Workbench], Page]
 
 
+LABELS = Entry("Labels", lambda bench: LabelsPage(bench.labels))
 BANK = Entry("Prototype bank", lambda bench: BankPage(bench.bank))
 TRAINING = Entry("Training", lambda bench: TrainingPage(bench.training))
 
@@ -116,7 +118,13 @@ def _topmost(widget: QWidget) -> QWidget:
 class WorkbenchDock(Dock):
     """All pages, in the order of the work."""
 
-    entries = (BANK, TRAINING)
+    entries = (LABELS, BANK, TRAINING)
+
+
+class LabelsDock(Dock):
+    """The page of labels alone."""
+
+    entries = (LABELS,)
 
 
 class BankDock(Dock):

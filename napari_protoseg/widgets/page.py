@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from psygnal import SignalInstance
+from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from napari_protoseg.workbench.page import PageState
 
 
 class Page(QWidget):
-    """Draws the state of one page; redraws when it changes.
+    """Draws the state of one page; redraws when it changes, but only where it is seen.
 
     Subclasses fill `body`, and override `refresh`.
 
@@ -35,12 +36,25 @@ class Page(QWidget):
         layout.addWidget(self.needs)
         self.body = QVBoxLayout()
         layout.addLayout(self.body)
-        self.listen(state.changed, self.refresh)
+        self._is_outdated = True
+        self.listen(state.changed, self._redraw)
 
     def listen(self, signal: SignalInstance, slot: Callable[..., Any]) -> None:
         """Connect a signal of something that may outlive this page."""
         signal.connect(slot)
         self._connections.append((signal, slot))
+
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 (Qt's name)
+        """Draw what has changed while this page was hidden."""
+        super().showEvent(event)
+        if self._is_outdated:
+            self._redraw()
+
+    def _redraw(self) -> None:
+        """Draw the state now if it is seen, else as soon as it is."""
+        self._is_outdated = not self.isVisible()
+        if not self._is_outdated:
+            self.refresh()
 
     def refresh(self) -> None:
         """Draw the state as it is now; subclasses call this first."""

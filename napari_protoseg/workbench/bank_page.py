@@ -56,6 +56,7 @@ class BankState(PageState):
         session.opened.connect(self._load)
         session.bank_changed.connect(self._load)
         session.images_changed.connect(self.changed.emit)
+        session.schema_changed.connect(self._load)
         session.task_changed.connect(self.changed.emit)
 
     def needs(self) -> str | None:
@@ -65,12 +66,8 @@ class BankState(PageState):
         if self.session.is_busy:
             return self.session.busy()
         project = self.session.project
-        images = project.images(Split.TRAIN)
-        missing = [
-            c.name
-            for position, c in enumerate(project.schema.classes)
-            if not any(image.label[position] == 1 for image in images)
-        ]
+        present = project.present_classes(Split.TRAIN)
+        missing = [known.name for known in project.schema.classes if known.id not in present]
         if missing:
             return f"Label images first: no training image is known to hold {', '.join(missing)}."
         return None
@@ -88,7 +85,11 @@ class BankState(PageState):
             raise BankError(reason.rstrip("."), where="prototype bank", remedy="Then build it.")
         session = self.session
         job = build_project_bank(
-            session.require_project(), self.request, device=session.device, now=session.now()
+            session.require_project(),
+            self.request,
+            device=session.device,
+            now=session.now(),
+            cache_bytes=session.settings().cache_bytes,
         )
         session.run("Build bank", job, self._built)
 

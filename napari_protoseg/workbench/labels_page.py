@@ -23,10 +23,6 @@ from napari_protoseg.workbench.session import Session
 _NAMED_FILES = 3
 
 
-def _nobody() -> str:
-    return ""
-
-
 class LabelsState(PageState):
     """Lists images, changes their labels, and takes images and masks in.
 
@@ -36,8 +32,6 @@ class LabelsState(PageState):
     ----------
     session
         What all pages share.
-    person
-        Returns the name of who is at work; empty: not known.
     """
 
     listed = Signal()
@@ -45,11 +39,10 @@ class LabelsState(PageState):
     relabelled = Signal(int)
     """The label of the image at this row has changed."""
 
-    def __init__(self, session: Session, person: Callable[[], str] = _nobody) -> None:
+    def __init__(self, session: Session) -> None:
         super().__init__(session)
         self.intake = Intake(session)
         self.images = ImageList()
-        self._person = person
         self._history = LabelHistory()
         self._is_writing = False
         session.opened.connect(self._start)
@@ -204,7 +197,7 @@ class LabelsState(PageState):
             folder,
             codes,
             purpose,
-            person=self._person() or "person",
+            person=session.person,
             now=session.now(),
         )
         session.run("Import masks", job, self._imported)
@@ -238,8 +231,8 @@ class LabelsState(PageState):
             known = self.images.of(change.image_id).label
             label = labels.setdefault(change.image_id, list(known))
             label[project.schema.ids.index(change.class_id)] = change.after
-        person = self._person()
-        project.set_labels(labels, source=f"person: {person}" if person else "person")
+        name = self.session.settings().person.strip()
+        project.set_labels(labels, source=f"person: {name}" if name else "person")
         written()
         for image_id, label in labels.items():
             self.images.relabel(image_id, tuple(label))

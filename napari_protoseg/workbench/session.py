@@ -13,6 +13,7 @@ from psygnal import Signal
 
 from napari_protoseg.errors import ProjectError, ProtosegError
 from napari_protoseg.events import Event, Job, Notice, Severity
+from napari_protoseg.jobs.bank import CACHE_BYTES
 from napari_protoseg.jobs.sample import make_sample_project
 from napari_protoseg.project.creation import DATABASE
 from napari_protoseg.project.folder import Project
@@ -29,9 +30,20 @@ class Settings:
     ----------
     device
         ``cpu``, ``cuda``, ``mps``, or ``auto``.
+    person
+        Name of who is at work, kept with what they set; empty: not known.
+    cache_gigabytes
+        How much of the disk the features of images may take in each project.
     """
 
     device: str = "auto"
+    person: str = ""
+    cache_gigabytes: float = CACHE_BYTES / 2**30
+
+    @property
+    def cache_bytes(self) -> int:
+        """The cache budget in bytes."""
+        return round(self.cache_gigabytes * 2**30)
 
 
 class Session:
@@ -86,6 +98,11 @@ class Session:
         """The device of the settings, or the best one that is here."""
         name = self.settings().device
         return choose_device(None if name == "auto" else name)
+
+    @property
+    def person(self) -> str:
+        """The name of who is at work, or a word for it."""
+        return self.settings().person.strip() or "person"
 
     def require_project(self) -> Project:
         """Return the open project.

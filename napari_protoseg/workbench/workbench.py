@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from napari_protoseg.workbench.bank_page import BankState
+from napari_protoseg.workbench.labels_page import LabelsState
 from napari_protoseg.workbench.session import Session
 from napari_protoseg.workbench.training_page import TrainingState
 
@@ -18,6 +19,7 @@ class Workbench:
 
     def __init__(self, session: Session) -> None:
         self.session = session
+        self.labels = LabelsState(session)
         self.bank = BankState(session)
         self.training = TrainingState(session)
 

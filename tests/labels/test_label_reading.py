@@ -68,7 +68,7 @@ def test_an_image_without_bracket_among_others_is_unlabelled_and_reported(tmp_pa
 
 
 def test_labels_in_names_without_classes_ask_for_as_many(tmp_path: Path) -> None:
-    with pytest.raises(LabelError, match=r"have 3 digits.*--classes with 3 names"):
+    with pytest.raises(LabelError, match=r"have 3 digits.*Name the 3 classes"):
         read(tiles(tmp_path, "a[101].png"))
 
 

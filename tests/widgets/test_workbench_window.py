@@ -85,7 +85,7 @@ def test_from_a_project_to_a_trained_round(
     viewer: Any, bench: Workbench, click: Click, qtbot: Any, project: Path, tmp_path: Path
 ):
     session = bench.session
-    assert text(viewer, "needs") == "Open a project first."
+    assert dock_of(viewer).pages["Prototype bank"].needs.text() == "Open a project first."
     session.open(project)
     assert text(viewer, "project-name") == "project"
     click("build-bank")

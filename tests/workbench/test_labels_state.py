@@ -16,7 +16,7 @@ from napari_protoseg.project.records import ImageRecord
 from napari_protoseg.schema import ClassSchema
 from napari_protoseg.workbench.image_list import LabelFilter
 from napari_protoseg.workbench.labels_page import LabelsState
-from napari_protoseg.workbench.session import Session
+from napari_protoseg.workbench.session import Session, Settings
 
 NAMES = ("tumour", "stroma", "necrosis")
 TUMOUR, STROMA, NECROSIS = 1, 2, 3
@@ -167,8 +167,8 @@ def test_two_projects_after_each_other_share_nothing(state: LabelsState, tmp_pat
 
 
 def test_who_has_labelled_is_recorded(tmp_path: Path):
-    session = Session(InlineRunner())
-    state = LabelsState(session, person=lambda: "Ada")
+    session = Session(InlineRunner(), lambda: Settings(person=" Ada "))
+    state = LabelsState(session)
     session.open(made(tmp_path / "project"))
     state.toggle(first(state), TUMOUR)
     connection = sqlite3.connect(tmp_path / "project" / "project.db")
