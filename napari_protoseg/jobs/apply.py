@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from napari_protoseg.errors import SchemaError
 from napari_protoseg.events import Job, Notice, Progress, Request, Severity
 from napari_protoseg.jobs.add import AddImages, add_images, read_addition
-from napari_protoseg.jobs.models import TrainedModel, trained_model
+from napari_protoseg.jobs.models import TrainedModel, trained_model, with_muted
 from napari_protoseg.jobs.predict import (
     compare_pixel_sizes,
     in_model_order,
@@ -22,7 +22,6 @@ from napari_protoseg.jobs.predict import (
 )
 from napari_protoseg.masks.prediction import Predictor
 from napari_protoseg.masks.recipe import LabelCondition, Recipe
-from napari_protoseg.network.record import ModelKind
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.paths import real_path
 from napari_protoseg.project.records import ImageRecord, MaskSource, Split
@@ -91,8 +90,8 @@ def apply_model(
     request
         Images and model.
     recipe
-        From prototype maps to masks. A model of another project has the prototypes muted that
-        are muted there. Where labels are to be given and an image has none, the classes that
+        From prototype maps to masks, with the prototypes muted that are muted in the project
+        whose model it is. Where labels are to be given and an image has none, the classes that
         the model finds in it take their place.
     device, now
         Where it computes; date of the masks.
@@ -166,13 +165,13 @@ def _model_of(project: Project, folder: Path | None, recipe: Recipe) -> _Applied
     """Return the model of the project in `folder`, or of `project` itself."""
     if folder is None or real_path(folder) == project.folder:
         trained = trained_model(project)
-        return _Applied(trained, _training(project, trained), recipe, trained.round.id)
+        version = trained.round.bank_version
+        own_recipe = with_muted(project, recipe, trained.record.kind, version)
+        return _Applied(trained, _training(project, trained), own_recipe, trained.round.id)
     with Project.open(folder) as other:
         trained = trained_model(other)
-        muted: tuple[int, ...] = ()
-        if trained.record.kind is not ModelKind.PLAIN_CAM:
-            muted = tuple(sorted(other.muted_prototypes(trained.round.bank_version)))
-        own_recipe = recipe.model_copy(update={"muted": muted})
+        version = trained.round.bank_version
+        own_recipe = with_muted(other, recipe, trained.record.kind, version)
         return _Applied(trained, _training(other, trained), own_recipe, None)
 
 

@@ -16,7 +16,7 @@ from napari_protoseg.errors import ProjectError
 from napari_protoseg.images.tissue import glass_mask
 from napari_protoseg.masks.class_maps import fuse, stage_class_maps
 from napari_protoseg.masks.recipe import Background, LabelCondition, Recipe
-from napari_protoseg.masks.windows import Windows, pad_to_stride, prototype_maps
+from napari_protoseg.masks.windows import Windows, pad_to_stride, padded_size, prototype_maps
 from napari_protoseg.network.baselines import PlainCam
 from napari_protoseg.network.maps import MapModel
 from napari_protoseg.schema import UNLABELLED
@@ -163,8 +163,7 @@ class Predictor:
     ) -> Prediction:
         """Turn what `look` saw into class maps and masks; parameters as `predict`."""
         height, width = images.shape[1:3]
-        stride = max(self.model.strides)
-        padded = (height + -height % stride, width + -width % stride)
+        padded = padded_size(height, width, max(self.model.strides))
         logits = self.model.class_logits(self.model.prototype_logits(views[0].maps[-1]))
         gate = self._gate(logits, labels)
         seen = [self._class_maps(view, gate, padded) for view in views if view.counts]

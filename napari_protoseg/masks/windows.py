@@ -48,7 +48,16 @@ def windows_of(model: MapModel) -> Windows:
 def pad_to_stride(images: Tensor, stride: int) -> Tensor:
     """Pad ``(B, C, H, W)`` at the bottom and the right, repeating the edge, to whole strides."""
     height, width = images.shape[2:]
-    return F.pad(images, (0, -width % stride, 0, -height % stride), mode="replicate")
+    bottom, right = (
+        padded - side
+        for padded, side in zip(padded_size(height, width, stride), (height, width), strict=True)
+    )
+    return F.pad(images, (0, right, 0, bottom), mode="replicate")
+
+
+def padded_size(height: int, width: int, stride: int) -> tuple[int, int]:
+    """Return height and width, each made the next multiple of a stride."""
+    return height + -height % stride, width + -width % stride
 
 
 def prototype_maps(

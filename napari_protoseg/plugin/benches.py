@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from napari_protoseg.plugin.canvas import Canvas
+from napari_protoseg.plugin.keys import bind_keys, unbind_keys
 from napari_protoseg.plugin.settings import read_settings
 from napari_protoseg.plugin.threads import ThreadRunner
 from napari_protoseg.workbench.session import Session
@@ -12,21 +14,31 @@ from napari_protoseg.workbench.workbench import Workbench
 
 
 class _Bench:
-    """A workbench, and how many docks hold it."""
+    """A workbench, its image on the canvas, and how many docks hold it."""
 
-    def __init__(self) -> None:
+    def __init__(self, viewer: Any) -> None:
         self.workbench = Workbench(Session(ThreadRunner(), read_settings))
+        self.canvas = Canvas(viewer, self.workbench)
         self.holders = 0
+        self._viewer = viewer
+        bind_keys(viewer, self.canvas)
+
+    def close(self, *, with_viewer: bool) -> None:
+        self.workbench.close()
+        self.canvas.close(with_layers=not with_viewer)
+        unbind_keys(self._viewer)
 
 
 _benches: dict[int, _Bench] = {}
 
 
-def join(viewer: Any) -> Workbench:
-    """Return the workbench of `viewer`, for a dock that will `leave` it again."""
-    bench = _benches.setdefault(_key(viewer), _Bench())
+def join(viewer: Any) -> tuple[Workbench, Canvas]:
+    """Return the workbench of `viewer` and its canvas, for a dock that will `leave` it again."""
+    if _key(viewer) not in _benches:
+        _benches[_key(viewer)] = _Bench(viewer)
+    bench = _benches[_key(viewer)]
     bench.holders += 1
-    return bench.workbench
+    return bench.workbench, bench.canvas
 
 
 def leave(viewer: Any) -> None:
@@ -51,7 +63,7 @@ def close(viewer: Any) -> None:
     """Close the workbench of a viewer that goes: what runs is stopped, saved and waited for."""
     bench = _benches.pop(_key(viewer), None)
     if bench is not None:
-        bench.workbench.close()
+        bench.close(with_viewer=True)
 
 
 def _close_if_unused(key: int) -> None:
@@ -64,7 +76,7 @@ def _close_if_unused(key: int) -> None:
         task.changed.connect(partial(_close_if_unused, key))
         return
     del _benches[key]
-    bench.workbench.close()
+    bench.close(with_viewer=False)
 
 
 def _key(viewer: Any) -> int:

@@ -49,6 +49,21 @@ def train(viewer: napari.Viewer) -> None:
     _do(viewer, lambda bench: bench.training.train())
 
 
+def next_image(viewer: napari.Viewer) -> None:
+    """Save the open image, and open the next one of the list of review."""
+    _do(viewer, lambda bench: bench.review.step(1))
+
+
+def previous_image(viewer: napari.Viewer) -> None:
+    """Save the open image, and open the one before."""
+    _do(viewer, lambda bench: bench.review.step(-1))
+
+
+def make_masks(viewer: napari.Viewer) -> None:
+    """Make the masks of all images that were not accepted."""
+    _do(viewer, lambda bench: bench.review.make_masks())
+
+
 def stop(viewer: napari.Viewer) -> None:
     """Stop what is under way, keeping what is worth keeping."""
     task = open_workbench(viewer).session.task

@@ -47,8 +47,10 @@ from napari_protoseg.project.records import (
 )
 from napari_protoseg.project.review_rows import (
     replace_muted,
+    replace_recipe,
     replace_review,
     select_muted,
+    select_recipe,
     select_reviews,
 )
 from napari_protoseg.project.round_rows import begin_round, change_round, select_latest_round
@@ -318,6 +320,16 @@ class Project:
         """
         with self._database.writing() as connection:
             replace_muted(connection, bank_version, muted)
+
+    def recipe_json(self) -> str | None:
+        """Return the recipe that a person has chosen for masks, or None where none was."""
+        with self._database.reading() as connection:
+            return select_recipe(connection)
+
+    def set_recipe_json(self, recipe_json: str) -> None:
+        """Make a recipe the one for the masks of this project."""
+        with self._database.writing() as connection:
+            replace_recipe(connection, recipe_json)
 
     def new_round(self, bank_version: int, config_json: str, *, created: datetime) -> Round:
         """Begin a round of training: make its folder, then record it as running.

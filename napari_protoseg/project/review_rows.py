@@ -1,4 +1,4 @@
-"""The rows of what a person decides: muted prototypes, and how masks were found in review."""
+"""The rows of what a person decides: muted prototypes, the recipe, how masks were found."""
 
 from __future__ import annotations
 
@@ -25,6 +25,21 @@ def replace_muted(
     connection.executemany(
         "INSERT INTO muted_prototypes (bank_version, prototype) VALUES (?, ?)",
         [(bank_version, int(prototype)) for prototype in sorted(muted)],
+    )
+
+
+def select_recipe(connection: sqlite3.Connection) -> str | None:
+    """Return the mask recipe of the project, or None where none was chosen."""
+    row = connection.execute("SELECT value FROM meta WHERE key = 'recipe'").fetchone()
+    return None if row is None else str(row[0])
+
+
+def replace_recipe(connection: sqlite3.Connection, recipe_json: str) -> None:
+    """Make a recipe that of the project, within the caller's transaction."""
+    connection.execute(
+        "INSERT INTO meta (key, value) VALUES ('recipe', ?)"
+        " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        (recipe_json,),
     )
 
 

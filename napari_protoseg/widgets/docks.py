@@ -11,10 +11,12 @@ from qtpy.QtCore import QEvent, QObject
 from qtpy.QtWidgets import QTabWidget, QVBoxLayout, QWidget
 
 from napari_protoseg.plugin import benches
+from napari_protoseg.plugin.canvas import Canvas
 from napari_protoseg.widgets.bank_page import BankPage
 from napari_protoseg.widgets.labels_page import LabelsPage
 from napari_protoseg.widgets.page import Page
 from napari_protoseg.widgets.project_header import ProjectHeader
+from napari_protoseg.widgets.review_page import ReviewPage
 from napari_protoseg.widgets.task_bar import TaskBar
 from napari_protoseg.widgets.training_page import TrainingPage
 from napari_protoseg.workbench.workbench import Workbench
@@ -25,12 +27,13 @@ class Entry:
     """A page, and how it is made."""
 
     title: str
-    make: Callable[[Workbench], Page]
+    make: Callable[[Workbench, Canvas], Page]
 
 
-LABELS = Entry("Labels", lambda bench: LabelsPage(bench.labels))
-BANK = Entry("Prototype bank", lambda bench: BankPage(bench.bank))
-TRAINING = Entry("Training", lambda bench: TrainingPage(bench.training))
+LABELS = Entry("Labels", lambda bench, _: LabelsPage(bench.labels))
+BANK = Entry("Prototype bank", lambda bench, _: BankPage(bench.bank))
+TRAINING = Entry("Training", lambda bench, _: TrainingPage(bench.training))
+REVIEW = Entry("Review", lambda bench, canvas: ReviewPage(bench.review, canvas))
 
 
 class Dock(QWidget):
@@ -49,10 +52,10 @@ class Dock(QWidget):
         self._viewer = napari_viewer
         self._window: QWidget | None = None
         self._docked = self._closing = self._left = False
-        bench = benches.join(napari_viewer)
+        bench, canvas = benches.join(napari_viewer)
         session = bench.session
         self.workbench: Workbench | None = bench
-        self.pages = {entry.title: entry.make(bench) for entry in self.entries}
+        self.pages = {entry.title: entry.make(bench, canvas) for entry in self.entries}
         self._header = ProjectHeader(session)
         self._task_bar = TaskBar(session)
         layout = QVBoxLayout(self)
@@ -118,7 +121,7 @@ def _topmost(widget: QWidget) -> QWidget:
 class WorkbenchDock(Dock):
     """All pages, in the order of the work."""
 
-    entries = (LABELS, BANK, TRAINING)
+    entries = (LABELS, BANK, TRAINING, REVIEW)
 
 
 class LabelsDock(Dock):
@@ -137,3 +140,9 @@ class TrainingDock(Dock):
     """The page of training alone."""
 
     entries = (TRAINING,)
+
+
+class ReviewDock(Dock):
+    """The page of review alone."""
+
+    entries = (REVIEW,)

@@ -9,6 +9,7 @@ from napari_protoseg.errors import BankError
 from napari_protoseg.jobs.bank import BankRequest, BuiltBank, build_project_bank, latest_bank
 from napari_protoseg.project.records import ImageRecord, Split
 from napari_protoseg.schema import TissueClass
+from napari_protoseg.workbench.image_maps import ImageMaps
 from napari_protoseg.workbench.page import PageState
 from napari_protoseg.workbench.session import Session
 
@@ -45,10 +46,13 @@ class BankState(PageState):
     ----------
     session
         What all pages share.
+    maps
+        What the model at hand sees in the open image.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, maps: ImageMaps) -> None:
         super().__init__(session)
+        self._maps = maps
         self.request = BankRequest()
         self.bank: BuiltBank | None = None
         self.cards: tuple[Card, ...] = ()
@@ -58,6 +62,8 @@ class BankState(PageState):
         session.images_changed.connect(self.changed.emit)
         session.schema_changed.connect(self._load)
         session.task_changed.connect(self.changed.emit)
+        session.current_changed.connect(self.changed.emit)
+        maps.changed.connect(self.changed.emit)
 
     def needs(self) -> str | None:
         """Return why a bank cannot be built now; None where it can."""
@@ -102,6 +108,41 @@ class BankState(PageState):
         self.muted = wanted
         self.changed.emit()
         self.session.muted_changed.emit()
+
+    def title_of(self, index: int | None) -> str:
+        """Return the title of a prototype; its number where the bank has no such card."""
+        return next((card.title for card in self.cards if card.index == index), f"{index}")
+
+    def open_crop(self, image: ImageRecord) -> None:
+        """Open the image that a crop was taken from; errors as `Session.show`."""
+        assert image.id is not None
+        self.session.show(self.session.require_project().image(image.id))
+
+    @property
+    def mapped(self) -> int | None:
+        """The prototype whose map is shown on the open image, or None."""
+        return self._maps.prototype
+
+    def maps_need(self) -> str | None:
+        """Return why no prototype can be shown on an image now; None where one can."""
+        if self.session.current is None:
+            return "Open an image first: click a crop."
+        if self.bank is not None and self._maps.bank_version not in (None, self.bank.version):
+            return f"The maps of the open image are of bank {self._maps.bank_version}."
+        return None
+
+    def show_map(self, index: int | None) -> None:
+        """Show where a prototype is in the open image, or none.
+
+        Raises
+        ------
+        BankError
+            There is nothing to show it on.
+        """
+        reason = self.maps_need()
+        if reason is not None:
+            raise BankError(reason.rstrip("."), where="prototype map", remedy="Then show it.")
+        self._maps.choose(index)
 
     def _built(self, bank: BuiltBank | None) -> None:
         if bank is None:

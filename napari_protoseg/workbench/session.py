@@ -10,11 +10,13 @@ from typing import Any
 
 import torch
 from psygnal import Signal
+from pydantic import ValidationError
 
 from napari_protoseg.errors import ProjectError, ProtosegError
 from napari_protoseg.events import Event, Job, Notice, Severity
 from napari_protoseg.jobs.bank import CACHE_BYTES
 from napari_protoseg.jobs.sample import make_sample_project
+from napari_protoseg.masks.recipe import Recipe
 from napari_protoseg.project.creation import DATABASE
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import ImageRecord
@@ -72,6 +74,8 @@ class Session:
     """Stored masks, or what was said of them in review."""
     current_changed = Signal()
     """Another image is open, or none."""
+    recipe_changed = Signal()
+    """Another recipe makes the masks of the project."""
     task_changed = Signal()
     """The long task has begun, paused, gone on or ended."""
     progressed = Signal(object)
@@ -86,6 +90,8 @@ class Session:
         self.settings = settings
         self.project: Project | None = None
         self.current: ImageRecord | None = None
+        self.before_leaving: list[Callable[[], None]] = []
+        self.recipe = Recipe()
         self.task: Task | None = None
 
     @staticmethod
@@ -129,8 +135,13 @@ class Session:
         """
         self._refuse_while_busy(folder)
         project = Project.open(folder)
-        self._put_away()
-        self.project = project
+        try:
+            recipe = _recipe_of(project)
+            self._put_away()
+        except BaseException:
+            project.close()
+            raise
+        self.project, self.recipe = project, recipe
         self.opened.emit()
 
     def open_sample(self) -> None:
@@ -156,10 +167,34 @@ class Session:
             self.opened.emit()
 
     def show(self, image: ImageRecord | None) -> None:
-        """Make `image` the open one."""
+        """Make `image` the open one.
+
+        Raises
+        ------
+        ProjectError, StorageError
+            What a person has set in the open image cannot be saved; it stays open.
+        """
         if image != self.current:
+            self.save()
             self.current = image
             self.current_changed.emit()
+
+    def save(self) -> None:
+        """Save what a person has set in the open image.
+
+        Raises
+        ------
+        ProjectError, StorageError
+            It cannot be saved.
+        """
+        for save in self.before_leaving:
+            save()
+
+    def set_recipe(self, recipe: Recipe) -> None:
+        """Make `recipe` the one for the masks of the open project."""
+        self.require_project().set_recipe_json(recipe.model_dump_json())
+        self.recipe = recipe
+        self.recipe_changed.emit()
 
     def refresh_current(self) -> None:
         """Read the record of the open image anew, after its labels or the like have changed."""
@@ -193,10 +228,13 @@ class Session:
         ------
         ProjectError
             Another is under way.
+        StorageError
+            What a person has set in the open image cannot be saved.
         """
         reason = self.busy()
         if reason is not None:
             raise ProjectError(reason.rstrip("."), where=title, remedy="Then try again.")
+        self.save()  # so that the job reads what is seen
         task = Task(title, done)
         self.task = task
         task.changed.connect(self.task_changed.emit)
@@ -205,6 +243,21 @@ class Session:
         listener.begun(self.runner.start(title, job, listener))
         self.task_changed.emit()
         return task
+
+    def run_aside(self, title: str, job: Job[Any], done: Callable[[Any], None]) -> None:
+        """Start short work that goes on beside the long task and shows no progress.
+
+        Parameters
+        ----------
+        title
+            What is being done.
+        job
+            Not started yet.
+        done
+            Called on the main thread, with the job's result; with None where it fails, which
+            is then shown.
+        """
+        self.runner.start(title, job, _Aside(self, done))
 
     def say(self, text: str, severity: Severity = Severity.INFO) -> None:
         """Show a sentence."""
@@ -226,7 +279,8 @@ class Session:
         return True
 
     def close(self) -> None:
-        """Stop what runs, wait for it, and close the project."""
+        """Save the open image, stop what runs, wait for it, and close the project."""
+        self.attempt(self.save)
         self.runner.close()
         if self.project is not None:
             self.project.close()
@@ -250,11 +304,47 @@ class Session:
             raise ProjectError(reason.rstrip("."), where=folder, remedy="Then open it.")
 
     def _put_away(self) -> None:
+        """Let go of the open project, once what a person has set in it is saved."""
         self.show(None)
         if self.project is not None:
             self.project.close()
         self.project = None
         self.task = None
+
+
+class _Aside:
+    """Brings the result of short work, or shows why there is none."""
+
+    def __init__(self, session: Session, done: Callable[[Any], None]) -> None:
+        self._session, self._done = session, done
+        self._project = session.project
+
+    def happened(self, event: Event) -> None:
+        if isinstance(event, Notice):
+            self._session.said.emit(event)
+
+    def ended(self, result: Any) -> None:
+        self._done(result)
+
+    def failed(self, error: BaseException) -> None:
+        if self._project is self._session.project:  # else it was closed under the work
+            self._session.went_wrong.emit(Problem.of(error))
+        self._done(None)
+
+
+def _recipe_of(project: Project) -> Recipe:
+    """Return the recipe that was chosen for a project, or the default one."""
+    chosen = project.recipe_json()
+    if chosen is None:
+        return Recipe()
+    try:
+        return Recipe.model_validate_json(chosen)
+    except ValidationError as error:
+        raise ProjectError(
+            "its mask recipe is not one that this version knows",
+            where=project.folder,
+            remedy="Open it with the version that it was made with, or a newer one.",
+        ) from error
 
 
 def _sample_folders() -> Iterator[Path]:

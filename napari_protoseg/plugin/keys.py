@@ -1,0 +1,75 @@
+"""The keys of the plugin on napari's canvas: one table, bound while a workbench is open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from napari_protoseg.plugin.canvas import Canvas
+from napari_protoseg.project.records import ReviewStatus
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key, what it is for, and what it does.
+
+    Parameters
+    ----------
+    chord
+        As napari spells it ("Alt-A").
+    words
+        What happens, for a person.
+    do
+        Called with the canvas; its errors are shown.
+    """
+
+    chord: str
+    words: str
+    do: Callable[[Canvas], object]
+
+
+def _pick(digit: int, canvas: Canvas) -> None:
+    """Draw with the class that has a digit as its key."""
+    project = canvas.bench.session.project
+    classes = () if project is None else project.schema.classes
+    for known in classes:
+        if known.shortcut == str(digit):
+            canvas.pick_class(known.id)
+
+
+KEYS = (
+    Key("PageDown", "Save, and open the next image", lambda c: c.bench.review.step(1)),
+    Key("PageUp", "Save, and open the image before", lambda c: c.bench.review.step(-1)),
+    Key("Alt-A", "Accept the mask, and go on", lambda c: c.bench.review.mark(ReviewStatus.ACCEPTED)),
+    Key("Alt-K", "Skip the image, and go on", lambda c: c.bench.review.mark(ReviewStatus.SKIPPED)),
+    Key("Alt-G", "Flag the image, and go on", lambda c: c.bench.review.mark(ReviewStatus.FLAGGED)),
+    Key("Alt-S", "Save the mask", lambda c: c.bench.review.save()),
+    *(
+        Key(f"Alt-{digit}", f"Draw with the class of key {digit}", partial(_pick, digit))
+        for digit in range(1, 10)
+    ),
+)
+"""None of them is one of napari's own, whatever the kind of layer."""
+
+
+def bind_keys(viewer: Any, canvas: Canvas) -> None:
+    """Let the keys work while the canvas of `viewer` has the focus."""
+    for key in KEYS:
+        viewer.bind_key(key.chord, partial(_press, key, canvas), overwrite=True)
+
+
+def unbind_keys(viewer: Any) -> None:
+    """Take the keys away again."""
+    for key in KEYS:
+        viewer.bind_key(key.chord, None)
+
+
+def press(key: Key, canvas: Canvas) -> None:
+    """Do what a key is for, and show what goes wrong."""
+    canvas.bench.session.attempt(lambda: (key.do(canvas), None)[1])
+
+
+def _press(key: Key, canvas: Canvas, viewer: Any) -> None:
+    press(key, canvas)

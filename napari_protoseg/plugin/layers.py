@@ -1,0 +1,119 @@
+"""The layers of the open image in napari: found by what they say of themselves, not by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from napari.layers import Image, Labels, Layer
+from napari.utils.colormaps import Colormap, DirectLabelColormap
+from numpy.typing import NDArray
+
+from napari_protoseg.schema import UNLABELLED, ClassSchema, TissueClass
+
+KEY = "protoseg"
+"""Under which the metadata of a layer says what it is."""
+
+_UNKNOWN_COLOR = "magenta"  # a value that is no class must not go unseen
+
+
+class Role(Enum):
+    """What a layer shows of the open image."""
+
+    IMAGE = "image"
+    CLASS_MAP = "class map"
+    PROTOTYPE_MAP = "prototype map"
+    MASK = "mask"
+
+
+def role_of(layer: Layer) -> Role | None:
+    """Return what a layer is for this plugin, or None where it is a person's own."""
+    said = layer.metadata.get(KEY)
+    return said["role"] if isinstance(said, Mapping) else None
+
+
+def class_of(layer: Layer) -> int | None:
+    """Return the class id of a layer with a class map."""
+    said = layer.metadata.get(KEY)
+    return said.get("class_id") if isinstance(said, Mapping) else None
+
+
+def own_layers(layers: Any) -> Iterator[Layer]:
+    """Return those layers of a viewer that this plugin has made."""
+    return (layer for layer in list(layers) if role_of(layer) is not None)
+
+
+def image_layer(pixels: NDArray[np.uint8], name: str) -> Image:
+    """Return a layer of the image itself, ``(H, W, 3)``, RGB."""
+    return Image(pixels, rgb=True, name=name, metadata={KEY: {"role": Role.IMAGE}})
+
+
+def class_map_layer(values: NDArray[np.float32], of_class: TissueClass) -> Image:
+    """Return a layer of a class map, ``(H, W)`` in 0..1, from clear to the class's colour."""
+    return Image(
+        values,
+        name=f"Map of {of_class.name}",
+        colormap=class_colormap(of_class),
+        contrast_limits=(0.0, 1.0),
+        blending="translucent",
+        opacity=0.7,
+        visible=False,
+        metadata={KEY: {"role": Role.CLASS_MAP, "class_id": of_class.id}},
+    )
+
+
+def prototype_map_layer(values: NDArray[np.float32], name: str) -> Image:
+    """Return a layer of where a prototype is, ``(H, W)``, unbounded."""
+    return Image(
+        values,
+        name=name,
+        colormap="viridis",
+        contrast_limits=limits_of(values),
+        blending="translucent",
+        opacity=0.7,
+        metadata={KEY: {"role": Role.PROTOTYPE_MAP}},
+    )
+
+
+def mask_layer(mask: NDArray[np.uint8], schema: ClassSchema) -> Labels:
+    """Return an editable layer of a mask, ``(H, W)``, in the colours of the classes."""
+    layer = Labels(
+        mask,
+        name="Mask",
+        colormap=label_colormap(schema),
+        features=class_features(schema),
+        opacity=0.5,
+        metadata={KEY: {"role": Role.MASK}},
+    )
+    layer.selected_label = schema.ids[0]
+    return layer
+
+
+def class_colormap(of_class: TissueClass) -> Colormap:
+    """Return a colormap from clear to the colour of a class."""
+    red, green, blue = (int(of_class.color[k : k + 2], 16) / 255 for k in (1, 3, 5))
+    return Colormap([[red, green, blue, 0.0], [red, green, blue, 1.0]], name=of_class.name)
+
+
+def label_colormap(schema: ClassSchema) -> DirectLabelColormap:
+    """Return the colours of the classes; clear where there is none."""
+    colors = {known.id: known.color for known in schema.classes}
+    return DirectLabelColormap(
+        color_dict={None: _UNKNOWN_COLOR, UNLABELLED: "transparent"} | colors
+    )
+
+
+def class_features(schema: ClassSchema) -> dict[str, list[Any]]:
+    """Return what napari's status bar says of each value."""
+    return {
+        "index": [UNLABELLED, *schema.ids],
+        "class": ["unlabelled", *schema.names],
+    }
+
+
+def limits_of(values: NDArray[np.float32]) -> tuple[float, float]:
+    """Return contrast limits over all values; napari wants the upper one above the lower."""
+    low, high = float(values.min()), float(values.max())
+    return low, max(high, low + 1e-6)

@@ -1,0 +1,64 @@
+"""The form that applies a model to a folder of new images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qtpy.QtWidgets import QFormLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+
+from napari_protoseg.widgets.path_field import PathField, ask_folder, ask_table
+from napari_protoseg.workbench.review_page import ReviewState
+
+
+class ApplyForm(QWidget):
+    """Chooses images and a model for them.
+
+    Parameters
+    ----------
+    state
+        What applies the model.
+    """
+
+    def __init__(self, state: ReviewState) -> None:
+        super().__init__()
+        self._state = state
+        self._images = PathField("apply-images", "Folder of new images", ask_folder)
+        self._project = PathField("apply-project", "Project whose model it is", ask_folder)
+        self._project.line.setPlaceholderText("this project's own model")
+        self._labels = PathField("apply-labels", "Table of image-level labels", ask_table)
+        self._labels.line.setPlaceholderText("from names or folders, if they are there")
+        self._apply = QPushButton("Apply model")
+        self._apply.setObjectName("apply-model")
+        self._apply.clicked.connect(self._ask)
+        self._reason = QLabel()
+        self._reason.setWordWrap(True)
+        form = QFormLayout()
+        form.addRow("New images", self._images)
+        form.addRow("Model of", self._project)
+        form.addRow("Labels", self._labels)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(form)
+        layout.addWidget(self._reason)
+        layout.addWidget(self._apply)
+        for field in (self._images, self._project):
+            field.changed.connect(self.refresh)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Say what is missing."""
+        reason = self._state.apply_needs(self._path(self._images), self._path(self._project))
+        self._reason.setText(reason or "")
+        self._reason.setVisible(reason is not None)
+        self._apply.setEnabled(reason is None)
+
+    def _ask(self) -> None:
+        images = self._path(self._images)
+        if images is not None:
+            project, labels = self._path(self._project), self._path(self._labels)
+            self._state.session.attempt(lambda: self._state.apply(images, project, labels))
+
+    @staticmethod
+    def _path(field: PathField) -> Path | None:
+        text = field.line.text().strip()
+        return Path(text).expanduser() if text else None

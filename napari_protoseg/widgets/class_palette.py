@@ -1,0 +1,54 @@
+"""The classes to draw with: a button each, in its colour, with its key."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from qtpy.QtCore import QSize, Signal
+from qtpy.QtGui import QColor, QIcon, QPixmap
+from qtpy.QtWidgets import QGridLayout, QPushButton, QWidget
+
+from napari_protoseg.schema import UNLABELLED, ClassSchema
+
+_COLUMNS = 2
+_SWATCH = 14
+
+
+class ClassPalette(QWidget):
+    """Lets a person choose what to draw with; `picked` has the class id, 0 to erase."""
+
+    picked = Signal(int)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._grid = QGridLayout(self)
+        self._grid.setContentsMargins(0, 0, 0, 0)
+        self._schema: ClassSchema | None = None
+
+    def show_schema(self, schema: ClassSchema | None) -> None:
+        """Offer the classes of a schema."""
+        if schema == self._schema:
+            return
+        self._schema = schema
+        while (item := self._grid.takeAt(0)) is not None:
+            item.widget().deleteLater()
+        if schema is None:
+            return
+        entries = [(c.id, c.name, c.color, c.shortcut) for c in schema.classes]
+        for place, (class_id, name, color, key) in enumerate(
+            [*entries, (UNLABELLED, "unlabelled", None, None)]
+        ):
+            button = QPushButton(name)
+            button.setObjectName(f"pick-{class_id}")
+            if color is not None:
+                swatch = QPixmap(_SWATCH, _SWATCH)
+                swatch.fill(QColor(color))
+                button.setIcon(QIcon(swatch))
+                button.setIconSize(QSize(_SWATCH, _SWATCH))
+            if key is not None and key.isdigit():
+                button.setToolTip(f"Draw with {name}: Alt+{key}")
+            button.clicked.connect(partial(self._pick, class_id))
+            self._grid.addWidget(button, place // _COLUMNS, place % _COLUMNS)
+
+    def _pick(self, class_id: int, _checked: bool = False) -> None:
+        self.picked.emit(class_id)

@@ -1,0 +1,239 @@
+"""The page of review: step through images, correct their masks, make and apply masks."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QKeySequence
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QShortcut,
+    QSlider,
+)
+
+from napari_protoseg.masks.recipe import Background
+from napari_protoseg.plugin.canvas import Canvas
+from napari_protoseg.plugin.keys import KEYS, press
+from napari_protoseg.project.records import ReviewStatus
+from napari_protoseg.widgets.apply_form import ApplyForm
+from napari_protoseg.widgets.class_palette import ClassPalette
+from napari_protoseg.widgets.page import Page
+from napari_protoseg.widgets.review_list import ReviewListView
+from napari_protoseg.workbench.review_list import ReviewFilter
+from napari_protoseg.workbench.review_page import ReviewState
+
+_BACKGROUNDS = {
+    Background.OFF: "none",
+    Background.WHITE: "glass (near-white)",
+    Background.MARGIN: "where no class is clear",
+}
+_STATUSES = (
+    (ReviewStatus.ACCEPTED, "Accept", "accept", "Alt+A"),
+    (ReviewStatus.SKIPPED, "Skip", "skip", "Alt+K"),
+    (ReviewStatus.FLAGGED, "Flag", "flag", "Alt+G"),
+)
+
+
+class ReviewPage(Page):
+    """Draws a `ReviewState`.
+
+    Parameters
+    ----------
+    state
+        What it draws.
+    canvas
+        Where the open image is drawn.
+    """
+
+    title = "Review"
+
+    def __init__(self, state: ReviewState, canvas: Canvas) -> None:
+        super().__init__(state)
+        self._review = state
+        self._canvas = canvas
+        self._buttons: dict[str, QPushButton] = {}
+        self._listing = QComboBox()
+        self._listing.setObjectName("review-filter")
+        for kind in ReviewFilter:
+            self._listing.addItem(kind.value, kind)
+        self._listing.activated.connect(self._list)
+        self._list_view = ReviewListView(state)
+        self._list_view.chosen.connect(self._open)
+        self._current = QLabel()
+        self._current.setObjectName("review-current")
+        self._current.setWordWrap(True)
+        self._palette = ClassPalette()
+        self._palette.picked.connect(canvas.pick_class)
+        self._more = self._button("Apply a model to new images", "show-apply", self._show_apply)
+        self._more.setCheckable(True)
+        self._apply = ApplyForm(state)
+        self._apply.hide()
+        self._lay_out()
+        self._add_shortcuts()
+        self.listen(state.listed, self._relist)
+
+    def refresh(self) -> None:
+        """Draw the state as it is now."""
+        super().refresh()
+        state, session = self._review, self._review.session
+        item = state.current
+        if item is None:
+            self._current.setText("Open an image from the list.")
+        else:
+            maps = f"Maps of {state.maps.source}." if state.maps.source else "No model yet."
+            self._current.setText(f"<b>{item.image.path.name}</b><br>{item.state()}. {maps}")
+        is_open = state.opened.image is not None
+        for name in ("accept", "skip", "flag", "save-mask", "restore-layers"):
+            self._buttons[name].setEnabled(is_open)
+        self._buttons["unmark"].setEnabled(item is not None and item.status is not None)
+        project = session.project
+        self._palette.show_schema(None if project is None else project.schema)
+        reason = state.masks_need()
+        self._buttons["make-masks"].setEnabled(reason is None)
+        self._buttons["make-masks"].setToolTip(reason or "Accepted masks are left as they are.")
+        self._show_recipe()
+        self._show_prototypes()
+        self._apply.refresh()
+
+    def _lay_out(self) -> None:
+        row = QHBoxLayout()
+        row.addWidget(self._listing, 1)
+        row.addWidget(self._button("Previous", "previous-image", partial(self._step, -1)))
+        row.addWidget(self._button("Next", "next-image", partial(self._step, 1)))
+        verdict = QHBoxLayout()
+        for status, text, name, key in _STATUSES:
+            button = self._button(text, name, partial(self._mark, status))
+            button.setToolTip(f"{text} the mask, and go on: {key}")
+            verdict.addWidget(button)
+        verdict.addWidget(self._button("Unmark", "unmark", self._unmark))
+        verdict.addWidget(self._button("Save", "save-mask", self._save))
+        self._opacity = _slider("mask-opacity", 50)
+        self._opacity.valueChanged.connect(lambda v: self._canvas.set_mask_opacity(v / 100))
+        self._background = QComboBox()
+        self._background.setObjectName("background")
+        for background, words in _BACKGROUNDS.items():
+            self._background.addItem(words, background)
+        self._background.activated.connect(self._set_background)
+        self._margin = _slider("margin", 0)
+        self._margin.valueChanged.connect(self._set_margin)
+        self._prototype = QComboBox()
+        self._prototype.setObjectName("prototype-map")
+        self._prototype.activated.connect(self._set_prototype)
+        self._form = QFormLayout()
+        self._form.addRow("Mask opacity", self._opacity)
+        self._form.addRow("Background", self._background)
+        self._form.addRow("Margin", self._margin)
+        self._form.addRow("Prototype map", self._prototype)
+        verbs = QHBoxLayout()
+        verbs.addWidget(self._button("Make all masks", "make-masks", self._make_masks))
+        verbs.addWidget(self._button("Bring layers back", "restore-layers", self._canvas.restore))
+        self.body.addLayout(row)
+        self.body.addWidget(self._list_view, 1)
+        self.body.addWidget(self._current)
+        self.body.addLayout(verdict)
+        self.body.addWidget(self._palette)
+        self.body.addLayout(self._form)
+        self.body.addLayout(verbs)
+        self.body.addWidget(self._more)
+        self.body.addWidget(self._apply)
+        keys = QLabel("Keys: Page Down and Page Up step, Alt+digit picks a class, Alt+S saves.")
+        keys.setWordWrap(True)
+        keys.setToolTip("\n".join(f"{key.chord}: {key.words}" for key in KEYS))
+        self.body.addWidget(keys)
+
+    def _button(self, text: str, name: str, slot: object) -> QPushButton:
+        button = QPushButton(text)
+        button.setObjectName(name)
+        button.clicked.connect(slot)
+        self._buttons[name] = button
+        return button
+
+    def _add_shortcuts(self) -> None:
+        """Let the keys of the canvas work while this page has the focus, too."""
+        for key in KEYS:
+            shortcut = QShortcut(QKeySequence(key.chord.replace("-", "+")), self)
+            shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
+            shortcut.activated.connect(partial(press, key, self._canvas))
+
+    def _show_recipe(self) -> None:
+        recipe = self._review.session.recipe
+        self._background.setCurrentIndex(self._background.findData(recipe.background))
+        has_margin = recipe.background is Background.MARGIN
+        self._margin.blockSignals(True)
+        self._margin.setValue(round(100 * (recipe.margin or 0)))
+        self._margin.blockSignals(False)
+        self._margin.setVisible(has_margin)
+        self._form.labelForField(self._margin).setVisible(has_margin)
+
+    def _show_prototypes(self) -> None:
+        bank = self._review.bank
+        titles = ["none", *(card.title for card in bank.cards)]
+        if titles != [self._prototype.itemText(k) for k in range(self._prototype.count())]:
+            self._prototype.clear()
+            self._prototype.addItem("none", None)
+            for card in bank.cards:
+                self._prototype.addItem(card.title, card.index)
+        reason = bank.maps_need()
+        self._prototype.setEnabled(reason is None)
+        self._prototype.setToolTip(reason or "Where a prototype is in the open image.")
+        self._prototype.setCurrentIndex(max(self._prototype.findData(bank.mapped), 0))
+
+    def _relist(self) -> None:
+        if self.isVisible():
+            self._list_view.reread()
+
+    def _redraw(self) -> None:
+        if self._is_outdated and self.isVisible():
+            self._list_view.reread()
+        super()._redraw()
+        if self.isVisible():
+            self._list_view.follow()
+
+    def _list(self) -> None:
+        self._review.show_listing(self._listing.currentData())
+
+    def _open(self, row: int) -> None:
+        if not self._review.session.attempt(lambda: self._review.open_row(row)):
+            self._list_view.follow()
+
+    def _step(self, by: int) -> None:
+        self._review.session.attempt(lambda: self._review.step(by))
+
+    def _mark(self, status: ReviewStatus) -> None:
+        self._review.session.attempt(lambda: self._review.mark(status))
+
+    def _unmark(self) -> None:
+        self._review.session.attempt(self._review.unmark)
+
+    def _save(self) -> None:
+        self._review.session.attempt(self._review.save)
+
+    def _make_masks(self) -> None:
+        self._review.session.attempt(self._review.make_masks)
+
+    def _set_background(self) -> None:
+        chosen = self._background.currentData()
+        self._review.session.attempt(lambda: self._review.set_background(chosen))
+
+    def _set_margin(self, hundredths: int) -> None:
+        self._review.session.attempt(lambda: self._review.set_margin(hundredths / 100))
+
+    def _set_prototype(self) -> None:
+        chosen = self._prototype.currentData()
+        self._review.session.attempt(lambda: self._review.bank.show_map(chosen))
+
+    def _show_apply(self) -> None:
+        self._apply.setVisible(self._more.isChecked())
+
+
+def _slider(name: str, value: int) -> QSlider:
+    slider = QSlider(Qt.Orientation.Horizontal)
+    slider.setObjectName(name)
+    slider.setRange(0, 100)
+    slider.setValue(value)
+    return slider

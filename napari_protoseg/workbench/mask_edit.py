@@ -1,0 +1,175 @@
+"""The mask of the open image between model and person: who has set what, and saving it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from napari_protoseg.jobs.look import Sight
+from napari_protoseg.masks.recipe import Recipe
+from napari_protoseg.project.folder import Project
+from napari_protoseg.project.records import (
+    Correction,
+    ImageRecord,
+    MaskSource,
+    PredictedMask,
+    ReviewStatus,
+    StoredMask,
+)
+from napari_protoseg.schema import UNLABELLED
+
+Mask = NDArray[np.uint8]
+"""``(height, width)``: 0 unlabelled, k class id k."""
+
+
+class MaskEdit:
+    """The mask of one image: as stored, as the model at hand would have it, as it is drawn.
+
+    What is drawn and differs from `base` was set by a person and is not saved yet.
+
+    Parameters
+    ----------
+    project, image
+        Whose mask it is.
+    person, now
+        Return who is at work, and when.
+
+    Raises
+    ------
+    ProjectError
+        The stored mask is damaged.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        image: ImageRecord,
+        person: Callable[[], str],
+        now: Callable[[], datetime],
+    ) -> None:
+        assert image.id is not None
+        self._project = project
+        self._image_id = image.id
+        self._person = person
+        self._now = now
+        self._proposed: tuple[PredictedMask, MaskSource] | None = None
+        self.stored = project.read_mask(self._image_id)
+        empty = np.full((image.height, image.width), UNLABELLED, dtype=np.uint8)
+        self.base: Mask = empty if self.stored is None else self.stored.mask.copy()
+
+    def is_edited(self, drawn: Mask) -> bool:
+        """Tell whether something is drawn that is not saved."""
+        return not np.array_equal(drawn, self.base)
+
+    def propose(self, sight: Sight, drawn: Mask) -> Mask:
+        """Return the mask to show now that a model has seen the image.
+
+        The model's mask takes the place of one that an earlier round or another recipe has made,
+        where no person has set pixels. It is stored with the next correction, or not at all.
+
+        Raises
+        ------
+        ProjectError, StorageError
+            What was drawn cannot be saved; nothing has changed.
+        """
+        if not self._is_superseded(sight):
+            return drawn
+        self.save(drawn)
+        mask, source = sight.mask(self._now())
+        self._proposed = (mask, source)
+        self.base = self._protected(mask.mask)
+        return self.base.copy()
+
+    def reread(self, drawn: Mask) -> Mask:
+        """Return the mask to show after others have stored one; what is drawn stays and is saved.
+
+        Raises
+        ------
+        ProjectError, StorageError
+        """
+        edited = drawn != self.base
+        stored = self._project.read_mask(self._image_id)
+        found = np.zeros_like(self.base) if stored is None else stored.mask
+        if edited.any():
+            self._correct(np.where(edited, drawn, found), edited, stored)
+        else:
+            self._take(stored)
+        return self.base.copy()
+
+    def save(self, drawn: Mask, *, whole: bool = False) -> bool:
+        """Store what a person has set.
+
+        Parameters
+        ----------
+        drawn
+            As it is seen.
+        whole
+            Store the model's proposal too where nothing was set by hand.
+
+        Returns
+        -------
+        bool
+            Whether anything was stored.
+
+        Raises
+        ------
+        ProjectError, StorageError
+            It cannot be stored; what was drawn is still unsaved.
+        """
+        edited = drawn != self.base
+        if not edited.any() and not (whole and self._proposed is not None):
+            return False
+        if self._proposed is not None:
+            self._project.write_mask(*self._proposed)
+            self._take(self._project.read_mask(self._image_id))
+        if edited.any():
+            self._correct(drawn, edited, self.stored)
+        return True
+
+    def _correct(self, mask: Mask, edited: NDArray[np.bool_], base: StoredMask | None) -> None:
+        correction = Correction(image_id=self._image_id, mask=mask, is_set=edited, base=base)
+        self._project.store_corrections((correction,), person=self._person(), now=self._now())
+        self._take(self._project.read_mask(self._image_id))
+
+    def _take(self, stored: StoredMask | None) -> None:
+        self.stored, self._proposed = stored, None
+        self.base = np.zeros_like(self.base) if stored is None else stored.mask.copy()
+
+    def _protected(self, mask: Mask) -> Mask:
+        """Return a model's mask under the pixels that a person has set, or that were imported."""
+        if self.stored is None:
+            return mask.copy()
+        return np.where(self.stored.is_protected, self.stored.mask, mask)
+
+    def _is_superseded(self, sight: Sight) -> bool:
+        """Tell whether what a model sees is to take the place of the mask there is."""
+        if self._project.review_states().get(self._image_id) is ReviewStatus.ACCEPTED:
+            return False
+        if self.stored is None:
+            return True
+        source = self.stored.source
+        if source.round_id is None:  # painted or imported, or a model of another project's
+            return self._proposed is not None
+        if sight.key.round_id is None or sight.key.round_id < source.round_id:
+            return False
+        newer = sight.key.finished is not None and source.created < sight.key.finished
+        return (
+            source.round_id != sight.key.round_id
+            or newer
+            or not _alike(source, sight.predictor.recipe)
+        )
+
+
+def _alike(source: MaskSource, recipe: Recipe) -> bool:
+    """Tell whether a mask was made by a recipe; a margin that it learned does not count."""
+    try:
+        made_by = Recipe.model_validate_json(source.recipe_json)
+    except ValidationError:  # of another version
+        return False
+    if recipe.margin is None:
+        made_by = made_by.model_copy(update={"margin": None})
+    return made_by == recipe

@@ -1,0 +1,118 @@
+"""The open image: its pixels, its mask, and what a person draws on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from psygnal import Signal
+
+from napari_protoseg.events import Job, Progress
+from napari_protoseg.jobs.look import Sight
+from napari_protoseg.jobs.records import read_recorded
+from napari_protoseg.project.records import ImageRecord
+from napari_protoseg.workbench.mask_edit import Mask, MaskEdit
+from napari_protoseg.workbench.session import Session
+
+
+class OpenImage:
+    """Reads the image that the session opens, and saves its mask before it is left.
+
+    Whoever shows the mask draws `mask`, sets `drawn`, and draws anew when it hears of it.
+
+    Parameters
+    ----------
+    session
+        What all pages share.
+    """
+
+    loaded = Signal()
+    """Another image and its mask were read, or none is open."""
+    mask_changed = Signal()
+    """The mask was changed by others than the person who draws."""
+    saved = Signal()
+    """What was drawn is stored."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.image: ImageRecord | None = None
+        self.pixels: NDArray[np.uint8] | None = None
+        self.mask: Mask | None = None
+        self.drawn: Callable[[], Mask | None] = lambda: self.mask
+        self._edit: MaskEdit | None = None
+        session.before_leaving.append(self.save)
+        session.current_changed.connect(self._open)
+        session.masks_changed.connect(self._reread)
+
+    @property
+    def is_edited(self) -> bool:
+        """Whether something is drawn that is not saved."""
+        return self._edit is not None and self._edit.is_edited(self._seen())
+
+    def save(self, *, whole: bool = False) -> None:
+        """Store what a person has drawn, and, if asked for, what the model proposes beside it.
+
+        Raises
+        ------
+        ProjectError, StorageError
+            It cannot be stored; what was drawn is still there.
+        """
+        if self._edit is None:
+            return
+        drawn = self._seen()
+        if self._edit.save(drawn, whole=whole):
+            self.mask = drawn
+            self.saved.emit()
+
+    def propose(self, sight: Sight) -> None:
+        """Show the mask that a model makes of the image, where no person has set pixels."""
+        if self._edit is None or self.image is None or sight.image.id != self.image.id:
+            return
+        edit = self._edit
+        self.session.attempt(lambda: self._show(edit.propose(sight, self._seen())))
+
+    def _seen(self) -> Mask:
+        """Return the mask as it is drawn; as it was last shown where nobody draws it."""
+        drawn = self.drawn()
+        assert self.mask is not None
+        return self.mask if drawn is None else drawn
+
+    def _show(self, mask: Mask) -> None:
+        if self.mask is None or mask is not self._seen():
+            self.mask = mask
+            self.mask_changed.emit()
+
+    def _reread(self) -> None:
+        edit = self._edit
+        if edit is not None:
+            self.session.attempt(lambda: self._show(edit.reread(self._seen())))
+
+    def _open(self) -> None:
+        """Let go of what was open, and read the image that is to be opened."""
+        image = self.session.current
+        self.image = self.pixels = self.mask = self._edit = None
+        if image is None:
+            self.loaded.emit()
+            return
+        self.session.run_aside("Open image", _read(image), partial(self._opened, image))
+
+    def _opened(self, image: ImageRecord, pixels: NDArray[np.uint8] | None) -> None:
+        current = self.session.current
+        if current is None or current.id != image.id or self.session.project is None:
+            return  # another was opened meanwhile
+        if pixels is not None:
+            self.session.attempt(partial(self._take, current, pixels))
+        self.loaded.emit()
+
+    def _take(self, image: ImageRecord, pixels: NDArray[np.uint8]) -> None:
+        session = self.session
+        edit = MaskEdit(session.require_project(), image, lambda: session.person, session.now)
+        self.image, self.pixels = image, pixels
+        self._edit, self.mask = edit, edit.base.copy()
+
+
+def _read(image: ImageRecord) -> Job[NDArray[np.uint8]]:
+    yield Progress("Reading the image", 0, 1)
+    return read_recorded(image)

@@ -1,0 +1,253 @@
+"""State of the page of review: image by image, masks are looked at, corrected, accepted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from psygnal import Signal
+
+from napari_protoseg.errors import ProjectError
+from napari_protoseg.jobs.apply import AppliedModel, ApplyModel, apply_model
+from napari_protoseg.jobs.make_masks import MadeMasks, make_masks
+from napari_protoseg.masks.prediction import learn_margin
+from napari_protoseg.masks.recipe import Background, Recipe
+from napari_protoseg.project.records import ReviewStatus, RoundStatus
+from napari_protoseg.workbench.bank_page import BankState
+from napari_protoseg.workbench.image_maps import ImageMaps
+from napari_protoseg.workbench.open_image import OpenImage
+from napari_protoseg.workbench.page import PageState
+from napari_protoseg.workbench.review_list import ReviewFilter, ReviewItem, ReviewList
+from napari_protoseg.workbench.session import Session
+
+
+class ReviewState(PageState):
+    """Lists images with the state of their masks; steps through them; makes masks.
+
+    Parameters
+    ----------
+    session
+        What all pages share.
+    opened, maps
+        The open image, and what the model at hand sees in it.
+    bank
+        The prototypes whose maps can be shown.
+    """
+
+    listed = Signal()
+    """Other images are listed, or their states have changed."""
+
+    def __init__(
+        self, session: Session, opened: OpenImage, maps: ImageMaps, bank: BankState
+    ) -> None:
+        super().__init__(session)
+        self.opened = opened
+        self.maps = maps
+        self.bank = bank
+        self._listing = ReviewFilter.ALL
+        self._images: ReviewList | None = None
+        for signal in (
+            session.opened,
+            session.images_changed,
+            session.masks_changed,
+            opened.saved,
+        ):
+            signal.connect(self._outdate)
+        for signal in (
+            opened.loaded,
+            maps.changed,
+            session.current_changed,
+            session.model_changed,
+            session.recipe_changed,
+            session.schema_changed,
+            session.task_changed,
+            bank.changed,
+        ):
+            signal.connect(self.changed.emit)
+
+    def needs(self) -> str | None:
+        """Return why there is nothing to review; None where there is."""
+        if self.session.project is None:
+            return "Open a project first."
+        if not self.images.all:
+            return "The project has no images yet: add some on Labels."
+        if self.session.project.latest_bank() is None:
+            return "Build a prototype bank to see class maps here; masks can be drawn without one."
+        return None
+
+    @property
+    def images(self) -> ReviewList:
+        """The images as they stand now; read from the project when they are asked for."""
+        if self._images is None:
+            self._images = ReviewList()
+            if self.session.project is not None:
+                self.session.attempt(self._read)
+        return self._images
+
+    @property
+    def current(self) -> ReviewItem | None:
+        """The open image, as it stands in review."""
+        current = self.session.current
+        return None if current is None else self.images.item(current.id)
+
+    def show_listing(self, listing: ReviewFilter) -> None:
+        """List the images that fit now."""
+        self._listing = listing
+        self._outdate()
+
+    def open_row(self, row: int) -> None:
+        """Open a listed image; errors as `Session.show`."""
+        self.session.show(self.images[row].image)
+
+    def step(self, by: int) -> None:
+        """Open the next listed image (1) or the one before (-1).
+
+        Raises
+        ------
+        ProjectError, StorageError
+            The open one cannot be saved; it stays open.
+        """
+        current = self.session.current
+        neighbour = self.images.neighbour(None if current is None else current.id, by)
+        if neighbour is not None:
+            self.session.show(neighbour)
+        elif self.images.all:
+            self.session.say("That was the last image." if by > 0 else "This is the first image.")
+
+    def save(self) -> None:
+        """Save the mask of the open image as it is drawn; errors as `OpenImage.save`."""
+        self._require_image("save")
+        self.opened.save(whole=True)
+        self.session.say("The mask is saved.")
+
+    def mark(self, status: ReviewStatus) -> None:
+        """Say something of the mask of the open image, save it, and open the next.
+
+        Raises
+        ------
+        ProjectError, StorageError
+            Nothing is open, or it cannot be saved; it stays open.
+        """
+        image_id = self._require_image(f"mark as {status.value}")
+        self.opened.save(whole=status is ReviewStatus.ACCEPTED)
+        self.session.require_project().set_review_status(image_id, status)
+        self._outdate()
+        self.step(1)
+
+    def unmark(self) -> None:
+        """Take back what was said of the mask of the open image."""
+        image_id = self._require_image("unmark")
+        self.session.require_project().set_review_status(image_id, None)
+        self._outdate()
+
+    def set_background(self, background: Background) -> None:
+        """Choose which pixels stay unlabelled; the margin starts where Otsu's method finds it."""
+        margin = None
+        if background is Background.MARGIN and self.maps.sight is not None:
+            margin = round(learn_margin([self.maps.sight.prediction.class_maps[0]]), 2)
+        self._change(background=background, margin=margin)
+
+    def set_margin(self, margin: float) -> None:
+        """Choose how high the highest class map must be for a pixel to get a class, 0..1."""
+        self._change(margin=margin)
+
+    def masks_need(self) -> str | None:
+        """Return why masks cannot be made now; None where they can."""
+        if self.session.project is None:
+            return "Open a project first."
+        if self.session.is_busy:
+            return self.session.busy()
+        ended = (RoundStatus.FINISHED, RoundStatus.STOPPED)
+        if self.session.project.latest_round(ended) is None:
+            return "Train first."
+        return None
+
+    def make_masks(self) -> None:
+        """Make the masks of all images that were not accepted, with the newest round.
+
+        Raises
+        ------
+        ProjectError
+            They cannot be made now.
+        """
+        reason = self.masks_need()
+        if reason is not None:
+            raise ProjectError(reason.rstrip("."), where="review", remedy="Then make masks.")
+        session = self.session
+        job = make_masks(
+            session.require_project(), session.recipe, device=session.device, now=session.now()
+        )
+        session.run("Make masks", job, self._made)
+
+    def apply_needs(self, images: Path | None, model_project: Path | None) -> str | None:
+        """Return why a model cannot be applied to `images` now; None where it can."""
+        if self.session.project is None:
+            return "Open a project first."
+        if self.session.is_busy:
+            return self.session.busy()
+        if images is None:
+            return "Choose a folder of images."
+        return self.masks_need() if model_project is None else None
+
+    def apply(
+        self, images: Path, model_project: Path | None = None, labels: Path | None = None
+    ) -> None:
+        """Add the images of a folder, and make their masks by a model of this or another project.
+
+        Parameters
+        ----------
+        images
+            Their folder.
+        model_project
+            Folder of the project whose model it is; None for this one.
+        labels
+            Table of image-level labels; None to take them from names or folders.
+
+        Raises
+        ------
+        ProjectError
+            No project is open, or a task is under way.
+        """
+        session = self.session
+        request = ApplyModel(images=images, model_project=model_project, labels=labels)
+        job = apply_model(
+            session.require_project(),
+            request,
+            session.recipe,
+            device=session.device,
+            now=session.now(),
+        )
+        session.run("Apply model", job, self._applied)
+
+    def _change(self, **changes: object) -> None:
+        self.session.set_recipe(Recipe.model_validate(self.session.recipe.model_dump() | changes))
+
+    def _require_image(self, verb: str) -> int:
+        current = self.session.current
+        if current is None or current.id is None or self.opened.image is None:
+            raise ProjectError("no image is open", where=verb, remedy="Open one from the list.")
+        return current.id
+
+    def _made(self, made: MadeMasks | None) -> None:
+        if made is None:
+            self.session.say("Stopped. The masks that were made until then are stored.")
+        else:
+            self.session.say(f"{made.made} masks are made.")
+        self.session.masks_changed.emit()
+
+    def _applied(self, applied: AppliedModel | None) -> None:
+        if applied is None:
+            self.session.say("Stopped. The images are in the project, and masks made until then.")
+        else:
+            self.session.say(f"{applied.added} images added, {applied.predicted} masks made.")
+        self.session.images_changed.emit()
+        self.session.masks_changed.emit()
+
+    def _outdate(self) -> None:
+        self._images = None
+        self.listed.emit()
+        self.changed.emit()
+
+    def _read(self) -> None:
+        project = self.session.require_project()
+        states, masks = project.review_states(), project.mask_summaries()
+        self._images = ReviewList(project.images(), states, masks, self._listing)
