@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Image, Labels, Layer
-from numpy.typing import NDArray
 from psygnal import SignalInstance
 
 from napari_protoseg.plugin.layers import (
@@ -49,7 +48,6 @@ class Canvas:
         self._mask: Labels | None = None
         self._listens: list[tuple[SignalInstance, Callable[..., Any]]] = []
         opened, session = bench.opened, bench.session
-        opened.drawn = self._drawn
         for signal, slot in (
             (opened.loaded, self._show_image),
             (opened.mask_changed, self._show_mask),
@@ -75,7 +73,7 @@ class Canvas:
         for signal, slot in self._listens:
             signal.disconnect(slot, missing_ok=True)
         self._listens.clear()
-        self._bench.opened.drawn = lambda: None
+        self._bench.opened.drawn = None
         if with_layers:
             self._clear()
         self._mask = None
@@ -103,16 +101,6 @@ class Canvas:
         """Make the mask clearer (0) or stronger (1)."""
         if self._mask is not None:
             self._mask.opacity = opacity
-
-    def _drawn(self) -> NDArray[np.uint8] | None:
-        """Return a copy of the mask as it is drawn, also where its layer was deleted."""
-        if self._mask is None or self._mask.data.shape != self._shape():
-            return None
-        return np.array(self._mask.data, dtype=np.uint8)
-
-    def _shape(self) -> tuple[int, int] | None:
-        mask = self._bench.opened.mask
-        return None if mask is None else mask.shape
 
     def _show_image(self) -> None:
         """Show another image; its mask is a layer of its own, whose undo history is empty."""
@@ -160,6 +148,8 @@ class Canvas:
         layer.name = old.name if old is not None else layer.name
         self._viewer.layers.selection.active = layer
         self._mask = layer
+        # Kept with its layer, so that what was drawn outlives a layer that a person deletes.
+        self._bench.opened.drawn = lambda: np.array(layer.data, dtype=np.uint8)
 
     def _show_mask(self) -> None:
         """Write what has changed into the layer, so that it can be undone like a stroke."""
@@ -181,8 +171,9 @@ class Canvas:
                 shown.pop(class_id).data = values
             elif class_id in classes:
                 self._below_mask(class_map_layer(values, classes[class_id]))
-        for layer in shown.values():
-            layer.data = np.zeros(self._shape() or (1, 1), dtype=np.float32)
+        mask = self._bench.opened.mask
+        for layer in shown.values():  # of another image
+            layer.data = np.zeros((1, 1) if mask is None else mask.shape, dtype=np.float32)
         self._show_prototype()
 
     def _show_prototype(self) -> None:

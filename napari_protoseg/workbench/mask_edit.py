@@ -149,11 +149,11 @@ class MaskEdit:
         """Tell whether what a model sees is to take the place of the mask there is."""
         if self._project.review_states().get(self._image_id) is ReviewStatus.ACCEPTED:
             return False
-        if self.stored is None:
+        if self._proposed is not None or self.stored is None:
             return True
         source = self.stored.source
-        if source.round_id is None:  # painted or imported, or a model of another project's
-            return self._proposed is not None
+        if source.round_id is None:  # painted or imported, or by a model of another project
+            return False
         if sight.key.round_id is None or sight.key.round_id < source.round_id:
             return False
         newer = sight.key.finished is not None and source.created < sight.key.finished

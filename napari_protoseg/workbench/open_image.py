@@ -20,7 +20,8 @@ from napari_protoseg.workbench.session import Session
 class OpenImage:
     """Reads the image that the session opens, and saves its mask before it is left.
 
-    Whoever shows the mask draws `mask`, sets `drawn`, and draws anew when it hears of it.
+    Whoever shows an image that was `loaded` sets `drawn`, to return a copy of its mask as it is
+    then, and shows `mask` anew where it has changed.
 
     Parameters
     ----------
@@ -40,7 +41,7 @@ class OpenImage:
         self.image: ImageRecord | None = None
         self.pixels: NDArray[np.uint8] | None = None
         self.mask: Mask | None = None
-        self.drawn: Callable[[], Mask | None] = lambda: self.mask
+        self.drawn: Callable[[], Mask] | None = None
         self._edit: MaskEdit | None = None
         session.before_leaving.append(self.save)
         session.current_changed.connect(self._open)
@@ -75,9 +76,8 @@ class OpenImage:
 
     def _seen(self) -> Mask:
         """Return the mask as it is drawn; as it was last shown where nobody draws it."""
-        drawn = self.drawn()
         assert self.mask is not None
-        return self.mask if drawn is None else drawn
+        return self.mask if self.drawn is None else self.drawn()
 
     def _show(self, mask: Mask) -> None:
         if self.mask is None or mask is not self._seen():
@@ -92,7 +92,7 @@ class OpenImage:
     def _open(self) -> None:
         """Let go of what was open, and read the image that is to be opened."""
         image = self.session.current
-        self.image = self.pixels = self.mask = self._edit = None
+        self.image = self.pixels = self.mask = self._edit = self.drawn = None
         if image is None:
             self.loaded.emit()
             return

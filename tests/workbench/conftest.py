@@ -1,0 +1,15 @@
+"""Lets the tests of the workbench use the tiny projects that those of the jobs use."""
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parent.parent / "jobs"))
+
+from tiny_project import (  # noqa: F401 (fixtures)
+    banked,
+    banked_workspace,
+    made,
+    made_workspace,
+    trained,
+    trained_workspace,
+)

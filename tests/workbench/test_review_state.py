@@ -1,0 +1,362 @@
+"""Review without a window: what is seen of an image, what a person sets, and what is kept of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from inline_runner import InlineRunner, StepRunner
+from numpy.typing import NDArray
+
+from napari_protoseg.masks.recipe import Background, Recipe
+from napari_protoseg.project.folder import Project
+from napari_protoseg.project.records import Origin, ReviewStatus, StoredMask
+from napari_protoseg.workbench.review_list import ReviewFilter
+from napari_protoseg.workbench.session import Session, Settings
+from napari_protoseg.workbench.workbench import Workbench
+
+STROMA = 2
+
+
+class Painter:
+    """A person with a brush: holds the mask as it is drawn, and follows the workbench."""
+
+    def __init__(self, bench: Workbench) -> None:
+        self._opened = bench.opened
+        self.mask: NDArray[np.uint8] | None = None
+        bench.opened.loaded.connect(self.begin)
+        bench.opened.mask_changed.connect(self.follow)
+
+    def begin(self) -> None:
+        self.follow()
+        self._opened.drawn = None if self.mask is None else self.drawn
+
+    def drawn(self) -> NDArray[np.uint8]:
+        assert self.mask is not None
+        return self.mask.copy()
+
+    def follow(self) -> None:
+        mask = self._opened.mask
+        self.mask = None if mask is None else mask.copy()
+
+    def paint(self, value: int = STROMA, side: int = 8) -> None:
+        assert self.mask is not None
+        self.mask[:side, :side] = value
+
+
+class Desk:
+    """A workbench with a person at it."""
+
+    def __init__(self, runner: StepRunner) -> None:
+        self.runner = runner
+        self.session = Session(runner, lambda: Settings(device="cpu", person="Ada"))
+        self.bench = Workbench(self.session)
+        self.painter = Painter(self.bench)
+        self.problems: list[Any] = []
+        self.session.went_wrong.connect(self.problems.append)
+
+    def open(self, workspace: Path) -> None:
+        self.session.open(workspace / "project")
+
+    @property
+    def mask(self) -> NDArray[np.uint8]:
+        assert self.painter.mask is not None
+        return self.painter.mask
+
+    @property
+    def image_id(self) -> int:
+        current = self.session.current
+        assert current is not None
+        assert current.id is not None
+        return current.id
+
+    def stored(self, image_id: int | None = None) -> StoredMask | None:
+        return self.session.require_project().read_mask(image_id or self.image_id)
+
+    def step(self, by: int = 1) -> None:
+        self.bench.review.step(by)
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    desk = Desk(InlineRunner())
+    yield desk
+    assert desk.problems == []
+    desk.bench.close()
+
+
+def unset(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a class for a corner that has another there."""
+    return np.uint8(1 if mask[0, 0] != 1 else 2)
+
+
+def test_before_the_first_bank_a_mask_can_be_drawn_and_is_kept(desk: Desk, made: Path):
+    desk.open(made)
+    desk.step()
+    first = desk.image_id
+    assert desk.bench.maps.class_maps == {}
+    assert not desk.mask.any()
+    desk.painter.paint()
+    desk.step()
+    assert desk.image_id != first
+    stored = desk.stored(first)
+    assert stored is not None
+    assert np.all(stored.mask[:8, :8] == STROMA)
+    assert np.count_nonzero(stored.is_protected) == 64
+    assert stored.source.round_id is None
+    desk.step(-1)
+    assert np.all(desk.mask[:8, :8] == STROMA)
+    item = desk.bench.review.current
+    assert item is not None
+    assert item.state() == "corrected by Ada"
+
+
+def test_a_bank_alone_shows_class_maps_and_proposes_a_mask(desk: Desk, banked: Path):
+    desk.open(banked)
+    desk.step()
+    assert desk.bench.maps.source == "bank 1, not trained yet"
+    assert sorted(desk.bench.maps.class_maps) == [1, 2, 3, 4]
+    assert desk.mask.any()
+    desk.step()
+    desk.step(-1)
+    assert desk.stored() is None, "looking at an image stores nothing"
+
+
+def test_what_is_drawn_over_a_prediction_is_the_persons_and_the_rest_the_models(
+    desk: Desk, trained: Path
+):
+    desk.open(trained)
+    desk.step()
+    assert desk.bench.maps.source == "round 1"
+    proposed = desk.mask.copy()
+    value = unset(proposed)
+    desk.painter.paint(value)
+    changed = desk.mask != proposed
+    desk.bench.review.save()
+    stored = desk.stored()
+    assert stored is not None
+    assert np.array_equal(stored.mask, desk.mask)
+    assert np.array_equal(stored.origins == Origin.PERSON, changed)
+    assert np.all(stored.origins[~changed & (proposed > 0)] == Origin.MODEL)
+    assert stored.source.round_id == 1
+
+
+def test_muting_a_prototype_changes_the_class_maps_of_the_open_image(desk: Desk, trained: Path):
+    desk.open(trained)
+    desk.step()
+    (label,) = [k for k, v in enumerate(desk.session.current.label) if v == 1][:1]  # type: ignore[union-attr]
+    class_id = desk.session.require_project().schema.ids[label]
+    before = desk.bench.maps.class_maps[class_id]
+    own = [c.index for c in desk.bench.bank.cards if c.tissue_class.id == class_id]
+    for index in own:
+        desk.bench.bank.set_muted(index, True)
+    assert before.any()
+    assert not desk.bench.maps.class_maps[class_id].any()
+    for index in own:
+        desk.bench.bank.set_muted(index, False)
+    assert np.array_equal(desk.bench.maps.class_maps[class_id], before)
+
+
+def test_a_prototype_is_shown_where_it_is_in_the_image(desk: Desk, trained: Path):
+    desk.open(trained)
+    assert desk.bench.bank.maps_need() == "Open an image first: click a crop."
+    desk.bench.bank.open_crop(desk.bench.bank.cards[0].crops[0])
+    assert desk.bench.maps.prototype_map is None
+    desk.bench.bank.show_map(0)
+    shown = desk.bench.maps.prototype_map
+    assert shown is not None
+    assert shown.shape == (64, 64)
+    assert np.ptp(shown) > 0
+    desk.bench.bank.show_map(None)
+    assert desk.bench.maps.prototype_map is None
+
+
+def test_the_background_rule_is_live_and_leaves_what_a_person_has_set(desk: Desk, trained: Path):
+    desk.open(trained)
+    desk.step()
+    desk.painter.paint(unset(desk.mask))
+    corner = desk.mask[:8, :8].copy()
+    assert desk.mask.all()
+    desk.bench.review.set_background(Background.MARGIN)
+    desk.bench.review.set_margin(1.0)
+    assert np.array_equal(desk.mask[:8, :8], corner)
+    assert np.count_nonzero(desk.mask[8:, 8:] == 0) > 100
+    desk.bench.review.set_background(Background.OFF)
+    assert desk.mask.all()
+    assert np.array_equal(desk.mask[:8, :8], corner)
+
+
+def test_the_recipe_is_that_of_the_project(desk: Desk, trained: Path, banked: Path):
+    desk.open(trained)
+    desk.bench.review.set_background(Background.WHITE)
+    desk.open(banked)
+    assert desk.session.recipe == Recipe()
+    desk.open(trained)
+    assert desk.session.recipe.background is Background.WHITE
+
+
+def test_making_all_masks_leaves_accepted_ones_and_what_a_person_has_set(desk: Desk, trained: Path):
+    desk.open(trained)
+    desk.bench.review.set_background(Background.WHITE)
+    desk.step()
+    accepted = desk.image_id
+    desk.bench.review.mark(ReviewStatus.ACCEPTED)
+    kept = desk.stored(accepted)
+    painted = desk.image_id
+    assert painted != accepted
+    desk.painter.paint(unset(desk.mask))
+    corner = desk.mask[:8, :8].copy()
+    desk.bench.review.set_background(Background.OFF)
+    desk.bench.review.make_masks()
+    project = desk.session.require_project()
+    assert len(project.mask_summaries()) == len(project.images())
+    now = desk.stored(accepted)
+    assert kept is not None
+    assert now is not None
+    assert now.source == kept.source
+    corrected = desk.stored(painted)
+    assert corrected is not None
+    assert np.array_equal(corrected.mask[:8, :8], corner)
+    assert np.array_equal(desk.mask, corrected.mask)
+
+
+def test_what_is_drawn_while_masks_are_made_stays(trained: Path):
+    runner = StepRunner()
+    desk = Desk(runner)
+    desk.open(trained)
+    desk.step()
+    runner.finish()
+    desk.bench.review.make_masks()
+    desk.painter.paint(unset(desk.mask))
+    drawn = desk.mask.copy()
+    runner.finish()
+    stored = desk.stored()
+    assert stored is not None
+    assert np.array_equal(stored.mask[:8, :8], drawn[:8, :8])
+    assert stored.is_protected[:8, :8].all()
+    assert np.array_equal(desk.mask, stored.mask)
+    assert desk.problems == []
+    desk.bench.close()
+
+
+def test_what_was_seen_in_an_image_that_is_not_open_any_more_is_not_shown(trained: Path):
+    runner = StepRunner()
+    desk = Desk(runner)
+    desk.open(trained)
+    desk.step()
+    first = desk.image_id
+    runner.finish()
+    desk.step()
+    runner.jobs[-1].finish()
+    late = runner.jobs[-1]
+    late.step()
+    desk.step()
+    third = desk.image_id
+    assert first != third
+    assert desk.bench.maps.class_maps == {}
+    runner.finish()
+    assert desk.bench.maps.sight is not None
+    assert desk.bench.maps.sight.image.id == third
+    desk.bench.close()
+
+
+def test_an_image_that_has_vanished_is_said_and_the_next_one_opens(trained: Path):
+    desk = Desk(InlineRunner())
+    desk.open(trained)
+    images = desk.session.require_project().images()
+    images[0].path.unlink()
+    desk.step()
+    assert images[0].path.name in desk.problems[0].sentence
+    assert desk.bench.opened.image is None
+    assert desk.bench.review.needs() is None
+    with pytest.raises(Exception, match="no image is open"):
+        desk.bench.review.save()
+    desk.step()
+    assert desk.bench.opened.image == images[1]
+    desk.bench.close()
+
+
+def test_review_goes_through_the_listed_images(desk: Desk, made: Path):
+    desk.open(made)
+    review = desk.bench.review
+    for status in (ReviewStatus.ACCEPTED, ReviewStatus.FLAGGED, ReviewStatus.SKIPPED):
+        if desk.session.current is None:
+            desk.step()
+        review.mark(status)
+    names = [item.image.path.name for item in review.images.all]
+    for listing, expected in (
+        (ReviewFilter.ACCEPTED, names[:1]),
+        (ReviewFilter.FLAGGED, names[1:2]),
+        (ReviewFilter.SKIPPED, names[2:3]),
+        (ReviewFilter.OPEN, names[3:]),
+        (ReviewFilter.CORRECTED, []),
+    ):
+        review.show_listing(listing)
+        listed = [review.images[row].image.path.name for row in range(len(review.images))]
+        assert listed == expected
+    review.show_listing(ReviewFilter.OPEN)
+    assert desk.session.current is not None
+    assert desk.session.current.path.name == names[3]
+    desk.step(-1)
+    assert desk.session.current.path.name == names[3], "none before it is listed"
+    review.show_listing(ReviewFilter.ALL)
+    desk.step(-1)
+    review.unmark()
+    assert desk.session.require_project().review_states().get(desk.image_id) is None
+
+
+def test_masks_need_a_trained_round(desk: Desk, banked: Path):
+    assert desk.bench.review.masks_need() == "Open a project first."
+    desk.open(banked)
+    assert desk.bench.review.masks_need() == "Train first."
+    with pytest.raises(Exception, match="Train first"):
+        desk.bench.review.make_masks()
+
+
+def test_a_model_is_applied_to_a_new_folder(desk: Desk, trained: Path):
+    desk.open(trained)
+    before = len(desk.session.require_project().images())
+    assert desk.bench.review.apply_needs(None, None) == "Choose a folder of images."
+    desk.bench.review.apply(trained / "validation" / "images")
+    project = desk.session.require_project()
+    assert len(project.images()) == before + 4
+    assert len(project.mask_summaries()) == 4
+    assert len(desk.bench.review.images.all) == before + 4
+
+
+def test_a_stroke_is_saved_when_the_workbench_is_closed(trained: Path):
+    desk = Desk(InlineRunner())
+    desk.open(trained)
+    desk.step()
+    image_id = desk.image_id
+    value = unset(desk.mask)
+    desk.painter.paint(value)
+    desk.bench.close()
+    with Project.open(trained / "project") as project:
+        stored = project.read_mask(image_id)
+    assert stored is not None
+    assert np.all(stored.mask[:8, :8] == value)
+
+
+def test_an_image_stays_open_where_its_strokes_cannot_be_saved(trained: Path):
+    desk = Desk(InlineRunner())
+    desk.open(trained)
+    desk.step()
+    first = desk.image_id
+    desk.painter.paint(unset(desk.mask))
+    arrays = trained / "project" / "arrays.zarr"
+    arrays.parent.joinpath("arrays.zarr").mkdir(exist_ok=True)
+    for path in sorted(arrays.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    arrays.rmdir()
+    arrays.write_text("a file where the arrays should be")
+    assert not desk.session.attempt(desk.step)
+    assert desk.image_id == first
+    assert len(desk.problems) == 1
+    arrays.unlink()
+    assert desk.session.attempt(desk.step)
+    assert desk.stored(first) is not None
+    desk.bench.close()
