@@ -29,6 +29,7 @@ from napari_protoseg.jobs.preparation import (
     prepare,
     require_preset,
 )
+from napari_protoseg.jobs.previews import ChooseImage, epoch_previews
 from napari_protoseg.jobs.records import reader_of
 from napari_protoseg.jobs.split import case_of
 from napari_protoseg.masks.prediction import Predictor
@@ -80,9 +81,26 @@ class TrainedRound:
 
 
 def train_project(
-    project: Project, request: TrainRequest, *, device: torch.device, now: Callable[[], datetime]
+    project: Project,
+    request: TrainRequest,
+    *,
+    device: torch.device,
+    now: Callable[[], datetime],
+    preview: ChooseImage | None = None,
 ) -> Job[TrainedRound | None]:
     """Train a new round.
+
+    Parameters
+    ----------
+    project, request
+        What is trained on, and how.
+    device
+        Where it computes.
+    now
+        Returns the date and time for the records.
+    preview
+        Called in the job's thread after each epoch; of the image that it returns, the job yields
+        an `EpochPreview`. The quick preset has no epochs.
 
     Returns
     -------
@@ -108,15 +126,22 @@ def train_project(
     if request.preset is Preset.QUICK:
         return (yield from _fit_quick(project, prepared, bank.version, now))
     begun = project.new_round(bank.version, request.model_dump_json(), created=now())
-    return (yield from _train_round(project, prepared, begun, resume=False, now=now))
+    return (
+        yield from _train_round(project, prepared, begun, resume=False, now=now, preview=preview)
+    )
 
 
 def resume_training(
-    project: Project, *, device: torch.device, now: Callable[[], datetime]
+    project: Project,
+    *,
+    device: torch.device,
+    now: Callable[[], datetime],
+    preview: ChooseImage | None = None,
 ) -> Job[TrainedRound | None]:
     """Go on with the newest round, where it was stopped, killed or failed, on its own bank.
 
-    A round that was killed before its first checkpoint begins at its first step.
+    A round that was killed before its first checkpoint begins at its first step. Parameters are
+    those of `train_project`.
 
     Raises
     ------
@@ -145,7 +170,11 @@ def resume_training(
     prepared = prepare(project, request, bank, device)
     if request.preset is Preset.QUICK:
         return (yield from _fit_quick(project, prepared, bank.version, now))
-    return (yield from _train_round(project, prepared, unfinished, resume=True, now=now))
+    return (
+        yield from _train_round(
+            project, prepared, unfinished, resume=True, now=now, preview=preview
+        )
+    )
 
 
 def _fit_quick(
@@ -181,10 +210,11 @@ def _train_round(
     *,
     resume: bool,
     now: Callable[[], datetime],
+    preview: ChooseImage | None,
 ) -> Job[TrainedRound]:
     """Train the network of a round, and record how that ended."""
     try:
-        result = yield from _train_network(project, prepared, begun, resume=resume)
+        result = yield from _train_network(prepared, begun, resume=resume, preview=preview)
     except ProtosegError:
         # One that was only taken up again has what it had: a best state, or a training to resume.
         if not resume:
@@ -203,7 +233,7 @@ def _train_round(
 
 
 def _train_network(
-    project: Project, prepared: Prepared, begun: Round, *, resume: bool
+    prepared: Prepared, begun: Round, *, resume: bool, preview: ChooseImage | None
 ) -> Job[TrainingResult]:
     config = prepared.request.config
     licence = licence_of(config.backbone)
@@ -213,6 +243,9 @@ def _train_network(
     matcher = None
     if prepared.encoder is not None:
         matcher = Matcher(prepared.encoder.dense, prepared.prototypes.to(prepared.device))
+    after_epoch = None
+    if preview is not None:
+        after_epoch = epoch_previews(preview, prepared.record.classes, prepared.device)
     inputs = TrainingInputs(
         model=prepared.model,
         record=prepared.record,
@@ -221,6 +254,7 @@ def _train_network(
         held_out=_training_images(prepared.held_out),
         read=reader_of([*prepared.training, *prepared.held_out]),
         score=_scorer(prepared) if prepared.masked else None,
+        after_epoch=after_epoch,
         device=prepared.device,
         folder=begun.folder,
     )
