@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +14,13 @@ from napari_protoseg.encoders.encoder import FrozenEncoder, create_encoder
 from napari_protoseg.encoders.registry import licence_of
 from napari_protoseg.encoders.weights import read_weights
 from napari_protoseg.errors import TrainingError
+from napari_protoseg.events import Event
 from napari_protoseg.jobs.bank import BuiltBank, latest_bank
+from napari_protoseg.jobs.measure import measure
+from napari_protoseg.jobs.records import reader_of
 from napari_protoseg.jobs.split import hold_out_cases
+from napari_protoseg.masks.prediction import Predictor
+from napari_protoseg.masks.recipe import Recipe
 from napari_protoseg.network.backbones import pretrained_weights
 from napari_protoseg.network.build import create_model
 from napari_protoseg.network.evidence import EvidenceModel
@@ -24,6 +29,9 @@ from napari_protoseg.network.record import ModelKind, ModelRecord
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import ImageRecord, Split
 from napari_protoseg.training.config import PAPER_ENCODER, Matching, Preset, TrainingConfig
+from napari_protoseg.training.images import TrainingImage
+from napari_protoseg.training.loop import TrainingInputs
+from napari_protoseg.training.step import Matcher
 
 
 class TrainRequest(BaseModel):
@@ -150,6 +158,67 @@ def prepare(
     )
 
 
+def prepare_new(
+    project: Project, request: TrainRequest, device: torch.device
+) -> tuple[Prepared, int]:
+    """Check that a new round can begin on the newest bank, and make its model.
+
+    Returns
+    -------
+    Prepared, int
+        Its request has whole paths, since the training may be resumed from another folder; and
+        the version of the bank.
+
+    Raises
+    ------
+    TrainingError
+        Nothing to train on, or the preset needs what is not there.
+    BankError, WeightsError
+    """
+    bank, summary = latest_bank(project)
+    require_preset(request, bank)
+    encoder, backbone = request.encoder_weights, request.backbone_weights
+    weights = {
+        "encoder_weights": summary.encoder_weights if encoder is None else encoder.resolve(),
+        "backbone_weights": None if backbone is None else backbone.resolve(),
+    }
+    request = request.model_copy(update=weights)
+    return prepare(project, request, bank, device), bank.version
+
+
+def training_inputs(
+    prepared: Prepared,
+    folder: Path,
+    after_epoch: Callable[[MapModel, int], Sequence[Event]] | None = None,
+) -> TrainingInputs:
+    """Return what the training of a network works on.
+
+    Parameters
+    ----------
+    prepared
+        Of any preset but quick.
+    folder
+        Where the checkpoints go.
+    after_epoch
+        As in `TrainingInputs`.
+    """
+    matcher = None
+    if prepared.encoder is not None:
+        matcher = Matcher(prepared.encoder.dense, prepared.prototypes.to(prepared.device))
+    return TrainingInputs(
+        model=prepared.model,
+        record=prepared.record,
+        matcher=matcher,
+        images=_training_images(prepared.training),
+        held_out=_training_images(prepared.held_out),
+        read=reader_of([*prepared.training, *prepared.held_out]),
+        score=_scorer(prepared) if prepared.masked else None,
+        after_epoch=after_epoch,
+        device=prepared.device,
+        folder=folder,
+    )
+
+
 def require_preset(request: TrainRequest, bank: BuiltBank) -> None:
     """Make sure that a preset has what it needs.
 
@@ -192,6 +261,21 @@ def frozen_evidence(project: Project, *, device: torch.device) -> MapModel:
     positions = bank.bank.positions_in(project.schema).tolist()
     centres = torch.from_numpy(bank.bank.centres)
     return EvidenceModel(encoder, centres, positions, len(project.schema.ids))
+
+
+def _scorer(prepared: Prepared) -> Callable[[MapModel], float]:
+    """Return what measures a model's mIoU on the project's own masks, with given labels."""
+    schema = prepared.record.classes
+
+    def score(model: MapModel) -> float:
+        predictor = Predictor(model, schema.ids, Recipe(flip=False), prepared.device)
+        return measure(predictor, prepared.masked, schema).scores.mean_iou or 0.0
+
+    return score
+
+
+def _training_images(images: Sequence[ImageRecord]) -> list[TrainingImage]:
+    return [TrainingImage(image.path, image.label) for image in images]
 
 
 def _median_pixel_size(images: Sequence[ImageRecord]) -> float | None:

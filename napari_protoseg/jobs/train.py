@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,30 +20,25 @@ from napari_protoseg.jobs.bank import (
     CACHE_BYTES,
     bank_of_version,
     encode_items,
-    latest_bank,
 )
-from napari_protoseg.jobs.measure import measure
 from napari_protoseg.jobs.preparation import (
     Prepared,
     TrainRequest,
     prepare,
-    require_preset,
+    prepare_new,
+    training_inputs,
 )
+from napari_protoseg.jobs.previews import ChooseImage, epoch_previews
 from napari_protoseg.jobs.records import reader_of
 from napari_protoseg.jobs.split import case_of
-from napari_protoseg.masks.prediction import Predictor
-from napari_protoseg.masks.recipe import Recipe
 from napari_protoseg.network.evidence import EvidenceModel
-from napari_protoseg.network.maps import MapModel
 from napari_protoseg.project.folder import Project
-from napari_protoseg.project.records import ImageRecord, Round, RoundStatus
+from napari_protoseg.project.records import Round, RoundStatus
 from napari_protoseg.training.checkpoint import write_checkpoint
 from napari_protoseg.training.config import Preset
 from napari_protoseg.training.events import EpochFinished
-from napari_protoseg.training.images import TrainingImage
-from napari_protoseg.training.loop import BEST, LAST, TrainingInputs, TrainingResult, train_network
+from napari_protoseg.training.loop import BEST, LAST, TrainingResult, train_network
 from napari_protoseg.training.quick import fit_evidence
-from napari_protoseg.training.step import Matcher
 
 
 class RoundMetrics(BaseModel):
@@ -80,9 +75,26 @@ class TrainedRound:
 
 
 def train_project(
-    project: Project, request: TrainRequest, *, device: torch.device, now: Callable[[], datetime]
+    project: Project,
+    request: TrainRequest,
+    *,
+    device: torch.device,
+    now: Callable[[], datetime],
+    preview: ChooseImage | None = None,
 ) -> Job[TrainedRound | None]:
     """Train a new round.
+
+    Parameters
+    ----------
+    project, request
+        What is trained on, and how.
+    device
+        Where it computes.
+    now
+        Returns the date and time for the records.
+    preview
+        Called in the job's thread after each epoch; of the image that it returns, the job yields
+        an `EpochPreview`. The quick preset has no epochs.
 
     Returns
     -------
@@ -95,28 +107,27 @@ def train_project(
         Nothing to train on, or the preset needs what is not there.
     BankError, WeightsError, CheckpointError, ImageError, StorageError
     """
-    bank, summary = latest_bank(project)
-    require_preset(request, bank)
-    # Whole paths, since the training may be resumed from another folder.
-    encoder, backbone = request.encoder_weights, request.backbone_weights
-    weights = {
-        "encoder_weights": summary.encoder_weights if encoder is None else encoder.resolve(),
-        "backbone_weights": None if backbone is None else backbone.resolve(),
-    }
-    request = request.model_copy(update=weights)
-    prepared = prepare(project, request, bank, device)
+    prepared, bank_version = prepare_new(project, request, device)
+    request = prepared.request
     if request.preset is Preset.QUICK:
-        return (yield from _fit_quick(project, prepared, bank.version, now))
-    begun = project.new_round(bank.version, request.model_dump_json(), created=now())
-    return (yield from _train_round(project, prepared, begun, resume=False, now=now))
+        return (yield from _fit_quick(project, prepared, bank_version, now))
+    begun = project.new_round(bank_version, request.model_dump_json(), created=now())
+    return (
+        yield from _train_round(project, prepared, begun, resume=False, now=now, preview=preview)
+    )
 
 
 def resume_training(
-    project: Project, *, device: torch.device, now: Callable[[], datetime]
+    project: Project,
+    *,
+    device: torch.device,
+    now: Callable[[], datetime],
+    preview: ChooseImage | None = None,
 ) -> Job[TrainedRound | None]:
     """Go on with the newest round, where it was stopped, killed or failed, on its own bank.
 
-    A round that was killed before its first checkpoint begins at its first step.
+    A round that was killed before its first checkpoint begins at its first step. Parameters are
+    those of `train_project`.
 
     Raises
     ------
@@ -145,7 +156,11 @@ def resume_training(
     prepared = prepare(project, request, bank, device)
     if request.preset is Preset.QUICK:
         return (yield from _fit_quick(project, prepared, bank.version, now))
-    return (yield from _train_round(project, prepared, unfinished, resume=True, now=now))
+    return (
+        yield from _train_round(
+            project, prepared, unfinished, resume=True, now=now, preview=preview
+        )
+    )
 
 
 def _fit_quick(
@@ -181,10 +196,11 @@ def _train_round(
     *,
     resume: bool,
     now: Callable[[], datetime],
+    preview: ChooseImage | None,
 ) -> Job[TrainedRound]:
     """Train the network of a round, and record how that ended."""
     try:
-        result = yield from _train_network(project, prepared, begun, resume=resume)
+        result = yield from _train_network(prepared, begun, resume=resume, preview=preview)
     except ProtosegError:
         # One that was only taken up again has what it had: a best state, or a training to resume.
         if not resume:
@@ -203,44 +219,19 @@ def _train_round(
 
 
 def _train_network(
-    project: Project, prepared: Prepared, begun: Round, *, resume: bool
+    prepared: Prepared, begun: Round, *, resume: bool, preview: ChooseImage | None
 ) -> Job[TrainingResult]:
     config = prepared.request.config
     licence = licence_of(config.backbone)
     severity = Severity.INFO if licence.commercial else Severity.WARNING
     yield Notice(f"Backbone {config.backbone}. {licence.notice}", severity)
     yield from _describe_split(prepared)
-    matcher = None
-    if prepared.encoder is not None:
-        matcher = Matcher(prepared.encoder.dense, prepared.prototypes.to(prepared.device))
-    inputs = TrainingInputs(
-        model=prepared.model,
-        record=prepared.record,
-        matcher=matcher,
-        images=_training_images(prepared.training),
-        held_out=_training_images(prepared.held_out),
-        read=reader_of([*prepared.training, *prepared.held_out]),
-        score=_scorer(prepared) if prepared.masked else None,
-        device=prepared.device,
-        folder=begun.folder,
-    )
+    after_epoch = None
+    if preview is not None:
+        after_epoch = epoch_previews(preview, prepared.record.classes, prepared.device)
+    inputs = training_inputs(prepared, begun.folder, after_epoch)
     has_begun = (begun.folder / LAST).exists()
     return (yield from train_network(inputs, config, resume=resume and has_begun))
-
-
-def _scorer(prepared: Prepared) -> Callable[[MapModel], float]:
-    """Return what measures a model's mIoU on the project's own masks, with given labels."""
-    schema = prepared.record.classes
-
-    def score(model: MapModel) -> float:
-        predictor = Predictor(model, schema.ids, Recipe(flip=False), prepared.device)
-        return measure(predictor, prepared.masked, schema).scores.mean_iou or 0.0
-
-    return score
-
-
-def _training_images(images: Sequence[ImageRecord]) -> list[TrainingImage]:
-    return [TrainingImage(image.path, image.label) for image in images]
 
 
 def _describe_split(prepared: Prepared) -> Generator[Event, Request | None, None]:

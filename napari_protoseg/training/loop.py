@@ -13,7 +13,7 @@ from torch import Tensor
 
 from napari_protoseg.encoders.encoding import ReadImage
 from napari_protoseg.errors import CheckpointError, ProtosegError, StorageError, TrainingError
-from napari_protoseg.events import Job, Notice, Request, Severity
+from napari_protoseg.events import Event, Job, Notice, Request, Severity
 from napari_protoseg.network.maps import MapModel
 from napari_protoseg.network.record import ModelRecord
 from napari_protoseg.training.checkpoint import Checkpoint, TrainingState, write_checkpoint
@@ -45,6 +45,9 @@ class TrainingInputs:
         Reads an image; called from threads.
     score
         mIoU of a model on masks, to choose the best epoch by; None for the held-out loss.
+    after_epoch
+        Looks at the model after each epoch, of which it gets the number from 0, and returns what
+        there is to say of it; the training is the same with and without.
     device
         Where it computes.
     folder
@@ -64,6 +67,7 @@ class TrainingInputs:
     device: torch.device
     folder: Path
     score: Callable[[MapModel], float] | None = None
+    after_epoch: Callable[[MapModel, int], Sequence[Event]] | None = None
     clock: Callable[[], float] = field(default=time.monotonic)
     checkpoint_seconds: float = 60.0
 
@@ -228,7 +232,22 @@ class _Loop:
             if self.inputs.clock() - self.saved_at > self.inputs.checkpoint_seconds:
                 self._save()
         finished = self._finish_epoch()
-        return (yield finished)
+        if (yield finished) is Request.STOP:
+            return Request.STOP
+        for said in self._look_back(finished.epoch):
+            if (yield said) is Request.STOP:
+                return Request.STOP
+        return None
+
+    def _look_back(self, epoch: int) -> Sequence[Event]:
+        """Let whoever wants to look at the model, without a trace in what follows."""
+        if self.inputs.after_epoch is None:
+            return ()
+        devices = [self.inputs.device] if self.inputs.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            said = self.inputs.after_epoch(self.model, epoch)
+        self.model.train()
+        return said
 
     def _optimise(self, batch: Batch) -> Job[StepLosses | None]:
         """Take one step, in smaller pieces where memory is short; None after a stop before it."""
