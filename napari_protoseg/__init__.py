@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from napari_protoseg.events import Request, finish
     from napari_protoseg.jobs.bank import BankRequest, build_project_bank
     from napari_protoseg.jobs.evaluate import evaluate_masks
-    from napari_protoseg.jobs.export import ExportFormat, export_project
+    from napari_protoseg.jobs.export import export_project
+    from napari_protoseg.jobs.export_plan import ExportFormat
     from napari_protoseg.jobs.new import NewProject, new_project
     from napari_protoseg.jobs.predict import predict_images
     from napari_protoseg.jobs.preparation import TrainRequest
@@ -30,7 +31,7 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "BankRequest": "napari_protoseg.jobs.bank",
     "ClassSchema": "napari_protoseg.schema",
-    "ExportFormat": "napari_protoseg.jobs.export",
+    "ExportFormat": "napari_protoseg.jobs.export_plan",
     "NewProject": "napari_protoseg.jobs.new",
     "Project": "napari_protoseg.project.folder",
     "ProtosegError": "napari_protoseg.errors",

@@ -30,9 +30,11 @@ from napari_protoseg.evaluation.table import table
 from napari_protoseg.jobs.bank import BankRequest, build_project_bank
 from napari_protoseg.jobs.demo import DemoRequest, run_demo
 from napari_protoseg.jobs.evaluate import evaluate_masks
-from napari_protoseg.jobs.export import ExportFormat, export_project
+from napari_protoseg.jobs.export import export_project
+from napari_protoseg.jobs.export_plan import ExportFormat
 from napari_protoseg.jobs.info import describe_program, describe_project
 from napari_protoseg.jobs.new import NewProject, new_project
+from napari_protoseg.jobs.outdated import with_muted
 from napari_protoseg.jobs.predict import predict_images
 from napari_protoseg.jobs.preparation import TrainRequest
 from napari_protoseg.jobs.train import resume_training, train_project
@@ -303,6 +305,9 @@ def export(
     out: Out,
     format: Annotated[ExportFormat, typer.Option(help="png or training.")],  # noqa: A002
     recipe: Annotated[Path | None, typer.Option(help="Mask recipe, a JSON file.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier export in --out.")
+    ] = False,
     device: DeviceName = None,
     quiet: Quiet = False,
     json: AsJson = False,
@@ -310,14 +315,22 @@ def export(
     """Write the masks of the project's images."""
     terminal = Terminal(quiet=quiet, as_json=json)
     with terminal.errors(), Project.open(project) as opened:
-        used = Recipe() if recipe is None else Recipe.read(recipe)
+        used = with_muted(opened, Recipe()) if recipe is None else Recipe.read(recipe)
         written = terminal.run(
-            export_project(opened, format, out, used, device=choose_device(device), now=_now())
+            export_project(
+                opened,
+                format,
+                out,
+                used,
+                overwrite=overwrite,
+                device=choose_device(device),
+                now=_now(),
+            )
         )
     if written is None:
         terminal.leave(
             f"The masks made so far are kept; go on with: protoseg export {project} "
-            f"--format {format.value} --out {out}"
+            f"--format {format.value} --out {out}{' --overwrite' if overwrite else ''}"
         )
     terminal.result(
         f"{written.images} masks in {written.folder}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_protoseg.errors import ExportError
+from napari_protoseg.exports.earlier import earlier_export
 from napari_protoseg.schema import ClassSchema
 from napari_protoseg.storage import storage_errors, write_atomically
 
@@ -42,17 +44,17 @@ class Exported:
 
 
 @contextmanager
-def staging(out: Path) -> Iterator[Path]:
+def staging(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield an empty folder beside `out`, gone afterwards unless `publish` has moved it there.
 
     Raises
     ------
     ExportError
-        `out` is a file, or holds something.
+        `out` is a file, or holds something; to overwrite: something else than an export.
     StorageError
     """
     with storage_errors(out):
-        place = vacant(out)
+        place = _place(out, overwrite=overwrite)
         place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".export.", dir=place.parent) as temporary:
             folder = Path(temporary) / place.name
@@ -60,13 +62,55 @@ def staging(out: Path) -> Iterator[Path]:
             yield folder
 
 
-def publish(staged: Path, out: Path) -> None:
-    """Give a folder of `staging` its place; errors as there."""
+def publish(staged: Path, out: Path, *, overwrite: bool = False) -> None:
+    """Give a folder of `staging` its place; errors as there.
+
+    An earlier export is first renamed to ``<name>.earlier``, and removed once the new one has
+    its place: whenever the program or the machine dies, one of them is there as a whole.
+    """
     with storage_errors(out):
-        place = vacant(out)
-        if place.exists():
+        place = _place(out, overwrite=overwrite)
+        if not place.exists():
+            staged.rename(place)
+        elif not any(place.iterdir()):
             place.rmdir()
-        staged.rename(place)
+            staged.rename(place)
+        else:
+            earlier = _free_name(place)
+            place.rename(earlier)
+            try:
+                staged.rename(place)
+            except OSError:
+                earlier.rename(place)
+                raise
+            _remove(earlier, place)
+
+
+def _place(out: Path, *, overwrite: bool) -> Path:
+    """Return `out` with links followed, once it is known that an export may go there."""
+    with storage_errors(out):
+        place = out.resolve()
+        if not overwrite or not place.is_dir() or not any(place.iterdir()):
+            return vacant(out)
+        earlier_export(place)
+        return place
+
+
+def _free_name(place: Path) -> Path:
+    """Return where an earlier export waits beside `place`."""
+    names = (f"{place.name}.earlier{number}" for number in ("", *range(2, 1000)))
+    return next(path for name in names if not (path := place.with_name(name)).exists())
+
+
+def _remove(earlier: Path, place: Path) -> None:
+    try:
+        shutil.rmtree(earlier)
+    except OSError as error:
+        raise ExportError(
+            f"the export is complete, but what was in {place} before could not be removed",
+            where=earlier,
+            remedy="Remove this folder by hand.",
+        ) from error
 
 
 def take_name(name: str, taken: set[str]) -> None:

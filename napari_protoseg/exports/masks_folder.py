@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from napari_protoseg.events import Job, Progress, Request
+from napari_protoseg.exports.earlier import CLASSES
 from napari_protoseg.exports.folder import (
     Exported,
     NamedMask,
@@ -26,6 +27,8 @@ def export_png(
     out: Path,
     schema: ClassSchema,
     documents: Mapping[str, str] = MappingProxyType({}),
+    *,
+    overwrite: bool = False,
 ) -> Job[Exported | None]:
     """Write ``<name>.png`` for each mask, values being class ids, and ``classes.json``.
 
@@ -41,6 +44,8 @@ def export_png(
         What the values mean.
     documents
         Text files to write beside the masks, by name.
+    overwrite
+        Put it in the place of an earlier export in `out`, which goes once the new one is whole.
 
     Returns
     -------
@@ -49,19 +54,20 @@ def export_png(
     Raises
     ------
     ExportError
-        `out` holds something, two masks have one name, or a name is no file name.
+        `out` holds something (to overwrite: what no export writes), two masks have one name, or
+        a name is no file name.
     StorageError
     """
     taken: set[str] = set()
-    with staging(out) as folder:
+    with staging(out, overwrite=overwrite) as folder:
         for done, item in enumerate(masks):
             if (yield Progress("Writing masks", done, total)) is Request.STOP:
                 return None
             take_name(item.name, taken)
             write_indexed_png(folder / f"{item.name}.png", item.mask, schema)
-        write_classes(folder / "classes.json", schema, list(schema.ids), UNLABELLED)
+        write_classes(folder / CLASSES, schema, list(schema.ids), UNLABELLED)
         for name, text in documents.items():
             write_atomically(folder / name, text)
-        publish(folder, out)
+        publish(folder, out, overwrite=overwrite)
     yield Progress("Writing masks", len(taken), len(taken))
     return Exported(out, len(taken))

@@ -26,6 +26,7 @@ from PIL import Image
 
 from napari_protoseg.errors import ExportError
 from napari_protoseg.events import Job, Progress, Request
+from napari_protoseg.exports.earlier import CLASSES
 from napari_protoseg.exports.folder import (
     Exported,
     NamedMask,
@@ -71,7 +72,12 @@ class MaskedImage(NamedMask):
 
 
 def export_training_folder(
-    images: Iterable[MaskedImage], total: int, out: Path, schema: ClassSchema
+    images: Iterable[MaskedImage],
+    total: int,
+    out: Path,
+    schema: ClassSchema,
+    *,
+    overwrite: bool = False,
 ) -> Job[Exported | None]:
     """Write images and masks in the layout that this module describes.
 
@@ -87,6 +93,8 @@ def export_training_folder(
         Their number, for the progress.
     out
         A new or empty folder; it appears complete or not at all.
+    overwrite
+        Put it in the place of an earlier export in `out`, which goes once the new one is whole.
 
     Returns
     -------
@@ -95,8 +103,9 @@ def export_training_folder(
     Raises
     ------
     ExportError
-        `out` holds something, two images would get one name, a label is unknown or of
-        another length, or a mask holds a value without a class or is of another size.
+        `out` holds something (to overwrite: what no export writes), two images would get one
+        name, a label is unknown or of another length, or a mask holds a value without a class or
+        is of another size.
     ImageError, StorageError
     """
     taken: set[str] = set()
@@ -108,7 +117,7 @@ def export_training_folder(
             **{k: color_of(c.color) for k, c in enumerate(schema.classes)},
         }
     )
-    with staging(out) as folder:
+    with staging(out, overwrite=overwrite) as folder:
         for pair in _FOLDERS.values():
             for below in pair:
                 (folder / below).mkdir(parents=True)
@@ -121,8 +130,8 @@ def export_training_folder(
             values = _zero_based(item, schema)
             _write_image(item, folder / image_folder / f"{name}.png")
             write_values(folder / mask_folder / f"{name}.png", values, colors, schema)
-        write_classes(folder / "classes.json", schema, positions, unlabelled)
-        publish(folder, out)
+        write_classes(folder / CLASSES, schema, positions, unlabelled)
+        publish(folder, out, overwrite=overwrite)
     yield Progress("Writing the training folder", len(taken), len(taken))
     return Exported(out, len(taken))
 

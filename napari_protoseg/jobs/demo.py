@@ -20,7 +20,8 @@ from napari_protoseg.exports.contact_sheet import SheetRow, write_contact_sheet
 from napari_protoseg.exports.folder import vacant
 from napari_protoseg.images.reading import read_image, read_mask
 from napari_protoseg.jobs.bank import BankRequest, build_project_bank
-from napari_protoseg.jobs.export import ExportFormat, export_project
+from napari_protoseg.jobs.export import export_project
+from napari_protoseg.jobs.export_plan import ExportFormat
 from napari_protoseg.jobs.measure import Measured, measure, measure_trivial
 from napari_protoseg.jobs.models import trained_model
 from napari_protoseg.jobs.new import NewProject, new_project

@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from datetime import datetime
-from enum import StrEnum
 from pathlib import Path
 
 import torch
 
 from napari_protoseg.errors import ProjectError
-from napari_protoseg.events import Job, Notice, Severity
-from napari_protoseg.exports.folder import Exported, NamedMask, vacant
+from napari_protoseg.events import Event, Job, Notice, Request, Severity
+from napari_protoseg.exports.folder import Exported, NamedMask
 from napari_protoseg.exports.masks_folder import export_png
 from napari_protoseg.exports.training_folder import MaskedImage, export_training_folder
-from napari_protoseg.jobs.models import trained_model
+from napari_protoseg.jobs.export_plan import ExportFormat, ExportPlan, number_of, plan_export
+from napari_protoseg.jobs.models import TrainedModel, trained_model
 from napari_protoseg.jobs.names import mask_names
 from napari_protoseg.jobs.predict import PredictionRecord, predict_project
 from napari_protoseg.masks.recipe import Recipe
 from napari_protoseg.project.folder import Project
-from napari_protoseg.project.records import ImageRecord, Round, StoredMask
-
-
-class ExportFormat(StrEnum):
-    """How masks are written."""
-
-    PNG = "png"
-    """Indexed PNGs whose values are class ids."""
-    TRAINING = "training"
-    """A training folder in the layout of BCSS-WSSS."""
+from napari_protoseg.project.records import ImageRecord, StoredMask
 
 
 def export_project(
@@ -37,21 +28,24 @@ def export_project(
     out: Path,
     recipe: Recipe,
     *,
+    overwrite: bool = False,
     device: torch.device,
     now: datetime,
 ) -> Job[Exported | None]:
-    """Bring the masks up to the newest round where they are not, then write them.
+    """Make the masks that are missing or outdated, then write all of them, as `plan_export` says.
 
     Parameters
     ----------
     project
-        With a trained round.
+        With a trained round, or with masks that need none.
     form, out
         What is written where: a new or empty folder, which appears complete or not at all.
     recipe
-        For masks that have to be made.
+        For masks that have to be made; one that was made by another recipe is made anew.
+    overwrite
+        Replace an earlier export in `out`, once the new one is whole.
     device
-        Where these are computed.
+        Where masks are computed.
     now
         Their date.
 
@@ -62,67 +56,76 @@ def export_project(
 
     Raises
     ------
-    ProjectError, CheckpointError, ExportError, ImageError, StorageError
+    ExportError
+        There is nothing to export; or `out` holds something, or to overwrite, something else
+        than an earlier export.
+    ProjectError, CheckpointError, ImageError, StorageError
     """
-    vacant(out)  # before the long work, not after it
-    trained = trained_model(project)
-    yield from trained.notices()
-    images = project.images()
-    stale = [i for i in images if _is_stale(project.read_mask(_id(i)), trained.round, recipe)]
-    if stale:
+    plan = plan_export(project, form, out, recipe)
+    obstacle = plan.obstacle(overwrite=overwrite)
+    if obstacle is not None:
+        raise obstacle
+    for line in plan.left_out():
+        yield Notice(line, Severity.WARNING)
+    wanted = set(plan.exported)
+    images = [image for image in project.images() if image.id in wanted]
+    trained = yield from _model(project, plan)
+    if trained is not None and plan.stale:
+        stale = set(plan.stale)
+        outdated = [image for image in images if image.id in stale]
         complete = yield from predict_project(
-            project, stale, trained, recipe, device=device, now=now
+            project, outdated, trained, recipe, device=device, now=now
         )
         if not complete:
             return None
     if form is ExportFormat.PNG:
         masks = (NamedMask(name, stored.mask) for name, _, stored in _stored(project, images))
-        record = PredictionRecord(
-            recipe=recipe,
-            model=trained.record,
-            model_sha256=trained.sha256,
-            images=len(images),
-            created=now.isoformat(),
-        )
-        documents = record.documents()
-        return (yield from export_png(masks, len(images), out, project.schema, documents))
-    known = [image for image in images if -1 not in image.label]
-    if len(known) < len(images):
-        yield Notice(
-            f"{len(images) - len(known)} images have classes that are neither present nor absent; "
-            "they are left out, since this layout has no sign for unknown.",
-            Severity.WARNING,
+        documents = {}
+        if trained is not None:
+            record = PredictionRecord(
+                recipe=recipe,
+                model=trained.record,
+                model_sha256=trained.sha256,
+                images=plan.predicted,
+                others=len(images) - plan.predicted,
+                created=now.isoformat(),
+            )
+            documents = record.documents()
+        return (
+            yield from export_png(
+                masks, len(images), out, project.schema, documents, overwrite=overwrite
+            )
         )
     pairs = (
         MaskedImage(name, stored.mask, image.path, image.label, image.split)
-        for name, image, stored in _stored(project, known)
+        for name, image, stored in _stored(project, images)
     )
-    return (yield from export_training_folder(pairs, len(known), out, project.schema))
+    return (
+        yield from export_training_folder(
+            pairs, len(images), out, project.schema, overwrite=overwrite
+        )
+    )
 
 
-def _is_stale(stored: StoredMask | None, trained: Round, recipe: Recipe) -> bool:
-    """Tell whether a mask is missing, or of another recipe or round, or of its earlier state."""
-    if stored is None or stored.source.round_id != trained.id:
-        return True
-    if trained.finished is None or stored.source.created < trained.finished:
-        return True
-    made_with = Recipe.model_validate_json(stored.source.recipe_json)
-    # A margin that was to be learned stands in the record of the mask.
-    return made_with.model_copy(update={"margin": recipe.margin}) != recipe
+def _model(
+    project: Project, plan: ExportPlan
+) -> Generator[Event, Request | None, TrainedModel | None]:
+    """Load the model, where it makes masks or the record beside the masks is of it."""
+    is_recorded = plan.form is ExportFormat.PNG and plan.predicted > 0
+    if not plan.stale and not is_recorded:
+        return None
+    trained = trained_model(project)
+    yield from trained.notices()
+    return trained
 
 
 def _stored(
     project: Project, images: Sequence[ImageRecord]
 ) -> Iterator[tuple[str, ImageRecord, StoredMask]]:
     for name, image in zip(mask_names(images), images, strict=True):
-        stored = project.read_mask(_id(image))
+        stored = project.read_mask(number_of(image))
         if stored is None:
             raise ProjectError(
                 "has no mask", where=image.path, remedy="Export again: masks are made as needed."
             )
         yield name, image, stored
-
-
-def _id(image: ImageRecord) -> int:
-    assert image.id is not None
-    return image.id

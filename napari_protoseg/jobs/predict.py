@@ -50,9 +50,12 @@ class PredictionRecord(BaseModel):
     model_sha256
         Hash of its checkpoint.
     images
-        Number of masks.
+        Number of masks that came about so.
     created
         ISO 8601 date and time.
+    others
+        Number of masks beside them that came about otherwise: painted, imported, accepted in
+        review before, or made by a model of another project.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -62,6 +65,7 @@ class PredictionRecord(BaseModel):
     model_sha256: str
     images: int
     created: str
+    others: int = 0
 
     def documents(self) -> dict[str, str]:
         """Return the files to write beside the masks: this record, and its recipe alone."""

@@ -108,7 +108,7 @@ def store_corrections(
 def select_summaries(connection: sqlite3.Connection) -> dict[int, MaskSummary]:
     """Return what is known of each mask without reading it, by image."""
     rows = connection.execute(
-        "SELECT image_id, round_id, created, corrected_by, corrected FROM masks"
+        "SELECT image_id, round_id, created, corrected_by, corrected, recipe FROM masks"
     )
     return {
         int(image_id): MaskSummary(
@@ -116,8 +116,9 @@ def select_summaries(connection: sqlite3.Connection) -> dict[int, MaskSummary]:
             created=found_time(created),
             corrected_by=corrected_by,
             corrected=None if corrected is None else found_time(corrected),
+            recipe_json=recipe_json,
         )
-        for image_id, round_id, created, corrected_by, corrected in rows
+        for image_id, round_id, created, corrected_by, corrected, recipe_json in rows
     }
 
 

@@ -162,12 +162,15 @@ class MaskSummary:
         When a model, or else a person, has made it.
     corrected_by, corrected
         Who has set pixels, by hand or by an import, and when last; None where nobody has.
+    recipe_json
+        Everything between prototype maps and mask; ``null`` where no model has made it.
     """
 
     round_id: int | None
     created: datetime
     corrected_by: str | None
     corrected: datetime | None
+    recipe_json: str
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,7 @@ def test_a_prediction_leaves_the_pixels_of_a_person(project: Project):
     assert stored.is_protected.sum() == 2
     summary = project.mask_summaries()[1]
     assert (summary.corrected_by, summary.corrected, summary.created) == ("Ada", NOW, NOW)
+    assert summary.recipe_json == SOURCE.recipe_json
     assert project.mask_summaries()[2].corrected is None
 
 

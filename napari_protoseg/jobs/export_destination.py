@@ -1,0 +1,100 @@
+"""What lies where an export is to go, and whether it may be replaced."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_protoseg.errors import ExportError, ProtosegError, StorageError
+from napari_protoseg.exports.earlier import earlier_export
+from napari_protoseg.exports.folder import vacant
+from napari_protoseg.project.folder import Project
+from napari_protoseg.storage import storage_errors
+
+
+@dataclass(frozen=True)
+class Destination:
+    """The folder that an export is to go to.
+
+    Parameters
+    ----------
+    folder
+        As it was chosen.
+    files
+        Of an earlier export in it, which a new one replaces; 0 where there is none.
+    error
+        Why no export may go there; None where one may.
+    """
+
+    folder: Path
+    files: int = 0
+    error: ProtosegError | None = None
+
+    @property
+    def is_vacant(self) -> bool:
+        """Whether nothing is replaced."""
+        return self.error is None and self.files == 0
+
+
+def look_at_destination(project: Project, out: Path) -> Destination:
+    """Look at what lies in `out`, without changing anything."""
+    try:
+        with storage_errors(out):
+            place = out.resolve()
+            if not place.is_dir() or not any(place.iterdir()):
+                vacant(out)
+                _require_writable(place)
+                return Destination(out)
+        _require_foreign(project, place)
+        return Destination(out, earlier_export(place))
+    except (ExportError, StorageError) as error:
+        return Destination(out, error=error)
+
+
+def _require_writable(place: Path) -> None:
+    """Make sure, before hours of work, that a folder can be made at `place`."""
+    above = next((path for path in place.parents if path.exists()), None)
+    if above is None or not above.is_dir():
+        raise ExportError(
+            "no folder can be made here",
+            where=place,
+            remedy="Choose a folder on a disk that is there.",
+        )
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise StorageError(
+            "no permission", where=above, remedy="Choose another place, or ask its owner."
+        )
+
+
+def _require_foreign(project: Project, place: Path) -> None:
+    """Refuse what an export must never replace, whatever files it holds."""
+    for name, folder in (
+        ("this project", project.folder),
+        ("the home folder", Path.home().resolve()),
+    ):
+        if folder.is_relative_to(place):
+            raise _refusal(place, name)
+    # As text: there may be tens of thousands.
+    beginning = os.path.join(place, "")  # noqa: PTH118
+    if any(path.startswith(beginning) for path in _files(project)):
+        raise _refusal(place, "images or true masks of this project")
+
+
+def _files(project: Project) -> Iterator[str]:
+    """Yield the files that the project reads; of a link both it and what it leads to."""
+    for image in project.images():
+        for path in (image.path, image.mask_path):
+            if path is not None:
+                yield str(path)
+                if path.is_symlink():
+                    yield str(path.resolve())
+
+
+def _refusal(place: Path, name: str) -> ExportError:
+    return ExportError(
+        f"holds {name}, which no export replaces",
+        where=place,
+        remedy="Choose a new or empty folder, on a terminal with --out.",
+    )

@@ -1,0 +1,87 @@
+"""Which stored masks are no longer what the project's model makes, told from records alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import ValidationError
+
+from napari_protoseg.jobs.preparation import TrainRequest
+from napari_protoseg.masks.recipe import Recipe
+from napari_protoseg.network.record import ModelKind
+from napari_protoseg.project.folder import Project
+from napari_protoseg.project.records import MaskSummary, Round, RoundStatus
+
+
+def newest_trained_round(project: Project) -> Round | None:
+    """Return the newest round that has left a model, or None."""
+    return project.latest_round((RoundStatus.FINISHED, RoundStatus.STOPPED))
+
+
+def with_muted(project: Project, recipe: Recipe) -> Recipe:
+    """Return `recipe` with those prototypes muted that a person has muted in the project.
+
+    They are those of the bank of the newest trained round. Where nothing is trained, or the
+    model is a plain class activation map, which has no prototypes, none is muted.
+    """
+    trained = newest_trained_round(project)
+    muted: tuple[int, ...] = ()
+    if trained is not None and _has_prototypes(trained):
+        muted = tuple(sorted(project.muted_prototypes(trained.bank_version)))
+    return recipe.model_copy(update={"muted": muted})
+
+
+def outdated_masks(
+    summaries: Mapping[int, MaskSummary], trained: Round, recipe: Recipe
+) -> frozenset[int]:
+    """Return the images whose mask a model of this project made, but not this one in this way.
+
+    Parameters
+    ----------
+    summaries
+        Of masks, by image.
+    trained
+        The round whose model makes masks now.
+    recipe
+        By which it makes them.
+
+    Returns
+    -------
+    frozenset of int
+        Images whose mask came from another round, from an earlier state of this one, or by
+        another recipe. That a round went on after a mask was made is told by the dates of
+        both, since a mask does not record the hash of its checkpoint.
+    """
+    fitting: dict[str, bool] = {}
+    outdated = set()
+    for image_id, summary in summaries.items():
+        if summary.round_id is None:
+            continue
+        made_with = summary.recipe_json
+        if made_with not in fitting:
+            fitting[made_with] = _is_recipe(made_with, recipe)
+        if (
+            summary.round_id != trained.id
+            or trained.finished is None
+            or summary.created < trained.finished
+            or not fitting[made_with]
+        ):
+            outdated.add(image_id)
+    return frozenset(outdated)
+
+
+def _is_recipe(made_with: str, recipe: Recipe) -> bool:
+    try:
+        made = Recipe.model_validate_json(made_with)
+    except ValidationError:
+        return False  # of another version of this program
+    # A margin that was to be learned stands in the record of the mask.
+    return recipe == (made.model_copy(update={"margin": None}) if recipe.margin is None else made)
+
+
+def _has_prototypes(trained: Round) -> bool:
+    try:
+        request = TrainRequest.model_validate_json(trained.config_json)
+    except ValidationError:
+        return True  # of another version of this program; almost every model has
+    return request.kind is not ModelKind.PLAIN_CAM

@@ -1,0 +1,212 @@
+"""State of the page of exports."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from napari_protoseg.errors import ExportError, ProtosegError
+from napari_protoseg.exports.folder import Exported
+from napari_protoseg.jobs.export import export_project
+from napari_protoseg.jobs.export_destination import Destination, look_at_destination
+from napari_protoseg.jobs.export_plan import ExportFormat, ExportPlan, plan_export
+from napari_protoseg.jobs.outdated import with_muted
+from napari_protoseg.masks.recipe import Recipe
+from napari_protoseg.project.folder import Project
+from napari_protoseg.workbench.page import PageState
+from napari_protoseg.workbench.session import Session
+
+_TITLE = "Export"
+
+
+class ExportState(PageState):
+    """Says what an export will do, and does it.
+
+    Parameters
+    ----------
+    session
+        What all pages share.
+    recipe
+        Returns the recipe that masks are made by; its muted prototypes are always those of the
+        project.
+    """
+
+    def __init__(self, session: Session, recipe: Callable[[], Recipe] = Recipe) -> None:
+        super().__init__(session)
+        self.form = ExportFormat.PNG
+        self.typed = ""
+        self.overwrite = False
+        self.exported: Exported | None = None
+        self._recipe = recipe
+        self._plan: ExportPlan | None = None
+        self._planned_for: tuple[ExportFormat, Recipe] | None = None
+        self._problem: str | None = None
+        session.opened.connect(self._forget)
+        for signal in (
+            session.schema_changed,
+            session.images_changed,
+            session.muted_changed,
+            session.model_changed,
+            session.masks_changed,
+        ):
+            signal.connect(self.look)
+        session.task_changed.connect(self._follow_task)
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the export goes: as typed, else beside the project; None without a project."""
+        if self.session.project is None:
+            return None
+        if self.typed:
+            # Unlike Path.expanduser it leaves a home that is not there as it is.
+            return Path(os.path.expanduser(self.typed))  # noqa: PTH111
+        return self.default_folder
+
+    @property
+    def default_folder(self) -> Path | None:
+        """A folder beside that of the project, named by the format; None without a project."""
+        if self.session.project is None:
+            return None
+        project = self.session.project.folder
+        return project.with_name(f"{project.name}-export-{self.form.value}")
+
+    @property
+    def plan(self) -> ExportPlan | None:
+        """What an export would do; None without a project, or where it cannot be said.
+
+        It is made when it is asked for, and kept until something changes. While a task runs, it
+        stays as it was: records change all the time then.
+        """
+        if self.session.project is not None and not self.session.is_busy:
+            self._bring_up_to_date(self.session.project)
+        return self._plan
+
+    def needs(self) -> str | None:
+        """Return why nothing can be exported now; None where it can."""
+        if self.session.project is None:
+            return "Open a project first."
+        if self.session.is_busy:
+            return self.session.busy()
+        if self.folder is not None and not self.folder.is_absolute():
+            return "Give the whole path of the folder."
+        plan = self.plan
+        if plan is None:
+            return self._problem
+        obstacle = plan.obstacle(overwrite=self.overwrite)
+        return None if obstacle is None else str(obstacle)
+
+    @property
+    def can_overwrite(self) -> bool:
+        """Whether an earlier export lies where this one is to go."""
+        plan = self.plan
+        return plan is not None and plan.destination.files > 0
+
+    def choose_form(self, form: ExportFormat) -> None:
+        """Choose what is written."""
+        if form is not self.form:
+            self.form = form
+            self.overwrite = False
+            self.changed.emit()
+
+    def choose_folder(self, typed: str) -> None:
+        """Choose where it goes; nothing typed means beside the project."""
+        if typed != self.typed:
+            self.typed = typed
+            self.overwrite = False
+            self.changed.emit()
+
+    def set_overwrite(self, overwrite: bool) -> None:
+        """Give leave to replace an earlier export; another folder or format takes it back."""
+        self.overwrite = overwrite
+        self.changed.emit()
+
+    def look(self) -> None:
+        """Plan anew when the plan is next asked for."""
+        self._planned_for = None
+        self.changed.emit()
+
+    def look_at_folder(self) -> None:
+        """Look anew at what lies in the folder, where that may have changed."""
+        if self._plan is not None and not self.session.is_busy:
+            found = self._destination(self.session.require_project())
+            if found != self._plan.destination:
+                self._plan = replace(self._plan, destination=found)
+                self.changed.emit()
+
+    def export(self) -> None:
+        """Export as `plan` says.
+
+        Raises
+        ------
+        ExportError
+            It cannot be done now.
+        """
+        self._planned_for = None
+        reason = self.needs()
+        if reason is not None:
+            raise ExportError(reason.rstrip("."), where=_TITLE, remedy="Then export.")
+        session, folder = self.session, self.folder
+        assert folder is not None
+        project = session.require_project()
+        job = export_project(
+            project,
+            self.form,
+            folder,
+            with_muted(project, self._recipe()),
+            overwrite=self.overwrite,
+            device=session.device,
+            now=session.now(),
+        )
+        makes_masks = self._plan is not None and bool(self._plan.stale)
+        self.exported = None
+        session.run(_TITLE, job, partial(self._done, makes_masks))
+
+    def _done(self, made_masks: bool, exported: Exported | None) -> None:
+        self.overwrite = False
+        self.exported = exported
+        if made_masks:
+            self.session.masks_changed.emit()
+        self.look()
+        if exported is None:
+            self.session.say("Stopped before anything was written. Masks made until then are kept.")
+        else:
+            masks = "1 mask is" if exported.images == 1 else f"{exported.images:,} masks are"
+            self.session.say(f"{masks} in {exported.folder}.")
+
+    def _bring_up_to_date(self, project: Project) -> None:
+        wanted = (self.form, self._recipe())
+        folder = self.folder
+        assert folder is not None
+        try:
+            if wanted != self._planned_for:
+                self._plan, self._problem = None, None
+                self._planned_for = wanted
+                form, recipe = wanted
+                self._plan = plan_export(project, form, folder, with_muted(project, recipe))
+            elif self._plan is not None and self._plan.destination.folder != folder:
+                self._plan = replace(self._plan, destination=self._destination(project))
+        except ProtosegError as error:
+            self._problem = str(error)
+
+    def _destination(self, project: Project) -> Destination:
+        folder = self.folder
+        assert folder is not None
+        return look_at_destination(project, folder)
+
+    def _follow_task(self) -> None:
+        task = self.session.task
+        if task is not None and task.is_over:
+            if task.title == _TITLE and task.problem is not None:
+                self.session.masks_changed.emit()  # some may have been made before it failed
+            self.look()
+        else:
+            self.changed.emit()
+
+    def _forget(self) -> None:
+        self.typed = ""
+        self.overwrite = False
+        self.exported = self._plan = None
+        self.look()
