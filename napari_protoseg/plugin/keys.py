@@ -42,7 +42,9 @@ def _pick(digit: int, canvas: Canvas) -> None:
 KEYS = (
     Key("PageDown", "Save, and open the next image", lambda c: c.bench.review.step(1)),
     Key("PageUp", "Save, and open the image before", lambda c: c.bench.review.step(-1)),
-    Key("Alt-A", "Accept the mask, and go on", lambda c: c.bench.review.mark(ReviewStatus.ACCEPTED)),
+    Key(
+        "Alt-A", "Accept the mask, and go on", lambda c: c.bench.review.mark(ReviewStatus.ACCEPTED)
+    ),
     Key("Alt-K", "Skip the image, and go on", lambda c: c.bench.review.mark(ReviewStatus.SKIPPED)),
     Key("Alt-G", "Flag the image, and go on", lambda c: c.bench.review.mark(ReviewStatus.FLAGGED)),
     Key("Alt-S", "Save the mask", lambda c: c.bench.review.save()),

@@ -4,27 +4,36 @@ from __future__ import annotations
 
 from functools import partial
 
-from qtpy.QtCore import Qt
-from qtpy.QtGui import QImage, QPixmap
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtGui import QIcon, QImage, QPixmap
 from qtpy.QtWidgets import (
-    QFormLayout,
     QFrame,
     QHBoxLayout,
     QLabel,
     QPushButton,
     QScrollArea,
-    QSpinBox,
+    QToolButton,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_protoseg.bank.bank import BankConfig
+from napari_protoseg.project.records import ImageRecord
+from napari_protoseg.widgets.forms import ConfigForm
 from napari_protoseg.widgets.page import Page
 from napari_protoseg.widgets.thumbnail_loader import ThumbnailLoader
 from napari_protoseg.workbench.bank_page import BankState, Card
 
 _CROPS = 4
 _SIDE = 56
+_FRAME = 6
+_MAIN = ("config.clusters", "encoder")
+_MORE = (
+    "encoder_weights",
+    "config.members",
+    "config.max_white",
+    "config.seed",
+    "config.starts",
+)
 
 
 class BankPage(Page):
@@ -42,17 +51,23 @@ class BankPage(Page):
         self._loader = ThumbnailLoader()
         self._loader.loaded.connect(self._show_crop)
         self._loader.failed.connect(self._show_failure)
-        self._crops: dict[str, list[QLabel]] = {}
+        self._crops: dict[str, list[QToolButton]] = {}
         self._mutes: dict[int, QPushButton] = {}
+        self._maps: dict[int, QPushButton] = {}
         self._shown: tuple[Card, ...] | None = None
 
-        self._clusters = QSpinBox()
-        self._clusters.setObjectName("clusters")
-        self._clusters.setRange(1, 20)
-        self._clusters.setValue(3)
-        self._clusters.setToolTip("How many appearances of each class are told apart.")
-        form = QFormLayout()
-        form.addRow("Prototypes per class", self._clusters)
+        self._main = ConfigForm(state.request, _MAIN, {"encoder": state.encoders})
+        self._more = ConfigForm(state.request, _MORE)
+        self._main.changed.connect(partial(self._edit, self._main, self._more))
+        self._more.changed.connect(partial(self._edit, self._more, self._main))
+        self._more.hide()
+        options = QPushButton("More options")
+        options.setObjectName("bank-options")
+        options.setCheckable(True)
+        options.toggled.connect(self._more.setVisible)
+        self._licence = QLabel()
+        self._licence.setObjectName("encoder-licence")
+        self._licence.setWordWrap(True)
         self._build = QPushButton("Build bank")
         self._build.setObjectName("build-bank")
         self._build.clicked.connect(self._ask_for_bank)
@@ -66,15 +81,21 @@ class BankPage(Page):
         area.setWidgetResizable(True)
         area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         area.setWidget(inner)
-        self.body.addLayout(form)
-        self.body.addWidget(self._build)
+        row = QHBoxLayout()
+        row.addWidget(self._build, 1)
+        row.addWidget(options)
+        for widget in (self._main, self._licence, self._more):
+            self.body.addWidget(widget)
+        self.body.addLayout(row)
         self.body.addWidget(self._about)
         self.body.addWidget(area, 1)
 
     def refresh(self) -> None:
         """Draw the bank as it is now; cards are made anew only for another bank."""
         super().refresh()
-        self._build.setEnabled(self._bank.needs() is None)
+        has_problem = bool(self._main.problem or self._more.problem)
+        self._build.setEnabled(self._bank.needs() is None and not has_problem)
+        self._licence.setText(self._bank.licence)
         bank = self._bank.bank
         self._about.setText(
             ""
@@ -90,6 +111,11 @@ class BankPage(Page):
             muted = index in self._bank.muted
             mute.setChecked(muted)
             mute.setText("Unmute" if muted else "Mute")
+        reason = self._bank.maps_need()
+        for index, button in self._maps.items():
+            button.setEnabled(reason is None)
+            button.setToolTip(reason or "Show where this prototype is in the open image.")
+            button.setChecked(index == self._bank.mapped)
 
     def close_page(self) -> None:
         """Stop loading crops, and let go of the state."""
@@ -100,7 +126,7 @@ class BankPage(Page):
         while (item := self._cards.takeAt(0)) is not None:
             if item.widget() is not None:
                 item.widget().deleteLater()
-        self._crops, self._mutes = {}, {}
+        self._crops, self._mutes, self._maps = {}, {}, {}
         for card in self._bank.cards:
             self._cards.addWidget(self._card(card))
         self._cards.addStretch(1)
@@ -117,14 +143,23 @@ class BankPage(Page):
         mute.setToolTip("A muted prototype leaves maps and masks; it stays in the bank.")
         mute.clicked.connect(partial(self._mute, card.index))
         self._mutes[card.index] = mute
+        on_image = QPushButton("Map")
+        on_image.setObjectName(f"map-{card.index}")
+        on_image.setCheckable(True)
+        on_image.clicked.connect(partial(self._show_map, card.index))
+        self._maps[card.index] = on_image
         head = QHBoxLayout()
         head.addWidget(title, 1)
+        head.addWidget(on_image)
         head.addWidget(mute)
         row = QHBoxLayout()
-        for image in card.crops[:_CROPS]:
-            crop = QLabel()
-            crop.setFixedSize(_SIDE, _SIDE)
-            crop.setToolTip(image.path.name)
+        for place, image in enumerate(card.crops[:_CROPS]):
+            crop = QToolButton()
+            crop.setObjectName(f"crop-{card.index}-{place}")
+            crop.setFixedSize(_SIDE + _FRAME, _SIDE + _FRAME)
+            crop.setIconSize(QSize(_SIDE, _SIDE))
+            crop.setToolTip(f"Open {image.path.name}")
+            crop.clicked.connect(partial(self._open, image))
             self._crops.setdefault(str(image.path), []).append(crop)
             self._loader.request(image.path, _SIDE)
             row.addWidget(crop)
@@ -136,9 +171,19 @@ class BankPage(Page):
         return frame
 
     def _ask_for_bank(self) -> None:
-        config = BankConfig(clusters=self._clusters.value())
-        self._bank.request = self._bank.request.model_copy(update={"config": config})
         self._bank.session.attempt(self._bank.build)
+
+    def _edit(self, edited: ConfigForm, other: ConfigForm) -> None:
+        self._bank.request = edited.value
+        other.set_value(edited.value)
+        self.refresh()
+
+    def _open(self, image: ImageRecord, _checked: bool = False) -> None:
+        self._bank.session.attempt(lambda: self._bank.open_crop(image))
+
+    def _show_map(self, index: int, shown: bool) -> None:
+        self._bank.session.attempt(lambda: self._bank.show_map(index if shown else None))
+        self.refresh()
 
     def _mute(self, index: int, muted: bool) -> None:
         self._bank.session.attempt(lambda: self._bank.set_muted(index, muted))
@@ -151,7 +196,7 @@ class BankPage(Page):
             Qt.TransformationMode.SmoothTransformation,
         )
         for crop in self._crops.get(path, []):
-            crop.setPixmap(crop_of)
+            crop.setIcon(QIcon(crop_of))
 
     def _show_failure(self, path: str, reason: str) -> None:
         for crop in self._crops.get(path, []):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from napari_protoseg.bank.bank import Prototype
+from napari_protoseg.encoders.registry import DEFAULT_ENCODER, KNOWN_MODELS, licence_of
 from napari_protoseg.errors import BankError
 from napari_protoseg.jobs.bank import BankRequest, BuiltBank, build_project_bank, latest_bank
 from napari_protoseg.project.records import ImageRecord, Split
@@ -76,6 +77,8 @@ class BankState(PageState):
         missing = [known.name for known in project.schema.classes if known.id not in present]
         if missing:
             return f"Label images first: no training image is known to hold {', '.join(missing)}."
+        if self.request.encoder != DEFAULT_ENCODER and self.request.encoder_weights is None:
+            return f"Choose a file with the weights of {self.request.encoder}, among the options."
         return None
 
     def build(self) -> None:
@@ -117,6 +120,16 @@ class BankState(PageState):
         """Open the image that a crop was taken from; errors as `Session.show`."""
         assert image.id is not None
         self.session.show(self.session.require_project().image(image.id))
+
+    @property
+    def encoders(self) -> tuple[str, ...]:
+        """Names of the encoders that are offered."""
+        return tuple(name for name, known in KNOWN_MODELS.items() if known.architecture)
+
+    @property
+    def licence(self) -> str:
+        """What may be done with the weights of the chosen encoder, as a sentence."""
+        return licence_of(self.request.encoder).notice
 
     @property
     def mapped(self) -> int | None:

@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from psygnal import Signal
 
+from napari_protoseg.events import Event
 from napari_protoseg.jobs.look import Sight, look
+from napari_protoseg.jobs.previews import EpochPreview
 from napari_protoseg.workbench.open_image import OpenImage
 from napari_protoseg.workbench.session import Session
 
@@ -42,6 +44,7 @@ class ImageMaps:
         self._looks_again = False
         session.opened.connect(self._forget)
         opened.loaded.connect(self._start)
+        session.progressed.connect(self._preview)
         for signal in (
             session.bank_changed,
             session.muted_changed,
@@ -68,6 +71,16 @@ class ImageMaps:
         """Show the map of one prototype too, or of none."""
         self.prototype = prototype
         self.changed.emit()
+
+    def _preview(self, event: Event) -> None:
+        """Show the class maps that a training under way has sent, if they are of this image."""
+        if not isinstance(event, EpochPreview) or self._opened.image is None:
+            return
+        if event.image_id == self._opened.image.id and self._session.project is not None:
+            ids = self._session.project.schema.ids
+            self.class_maps = dict(zip(ids, event.class_maps, strict=False))
+            self.source = f"epoch {event.epoch + 1} of the training under way"
+            self.changed.emit()
 
     def _forget(self) -> None:
         self.prototype = self._last = None

@@ -1,6 +1,128 @@
-"""Lets the tests of windows make the tiny projects that those of the jobs use."""
+"""What tests of windows share: tiny projects, a viewer, and someone who clicks and types in it."""
 
+from __future__ import annotations
+
+import shutil
+import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 sys.path.append(str(Path(__file__).parent.parent / "jobs"))
+
+from tiny_project import (  # noqa: F401 (fixtures)
+    banked,
+    banked_workspace,
+    made,
+    made_workspace,
+    trained,
+    trained_workspace,
+)
+
+
+class User:
+    """Someone at a window: clicks what is seen and enabled, and types through the X server.
+
+    Parameters
+    ----------
+    viewer
+        With a workbench.
+    qtbot
+        Of pytest-qt.
+    """
+
+    def __init__(self, viewer: Any, qtbot: Any) -> None:
+        self.viewer = viewer
+        self._qtbot = qtbot
+
+    @property
+    def dock(self) -> Any:
+        from napari_protoseg.widgets.docks import Dock
+
+        (dock,) = [w for w in self.viewer.window.dock_widgets.values() if isinstance(w, Dock)]
+        return dock
+
+    def find(self, kind: Any, name: str) -> Any:
+        (found,) = self.dock.findChildren(kind, name)
+        return found
+
+    def turn_to(self, widget: Any) -> None:
+        """Bring the page of a widget to the front."""
+        for index in range(self.dock.tabs.count()):
+            if self.dock.tabs.widget(index).isAncestorOf(widget):
+                self.dock.tabs.setCurrentIndex(index)
+        self.wait(lambda: not widget.visibleRegion().isEmpty())
+
+    def click(self, name: str) -> None:
+        """Click a button of the workbench."""
+        from qtpy.QtCore import Qt
+        from qtpy.QtWidgets import QAbstractButton
+
+        button = self.find(QAbstractButton, name)
+        self.turn_to(button)
+        assert button.isEnabled(), f"{name} is not enabled"
+        self._qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+    def text(self, name: str) -> str:
+        """Read a label of the workbench."""
+        from qtpy.QtWidgets import QLabel
+
+        return str(self.find(QLabel, name).text())
+
+    def wait(self, condition: Callable[[], bool], seconds: float = 60) -> None:
+        self._qtbot.waitUntil(condition, timeout=round(seconds * 1000))
+
+    @property
+    def window(self) -> Any:
+        return self.dock.window()
+
+    def screen_key(self, *chords: str) -> None:
+        """Press keys as a keyboard does, in whatever widget has the focus."""
+        if shutil.which("xdotool") is None:
+            pytest.skip("there is no xdotool to press keys with")
+        self.window.activateWindow()
+        self._qtbot.wait(100)
+        for chord in chords:
+            subprocess.run(["xdotool", "key", "--clearmodifiers", chord], check=True, timeout=20)
+            self._qtbot.wait(150)
+
+    def focus_canvas(self) -> Any:
+        """Give the keyboard to the canvas, as a click on it does; return its widget."""
+        from qtpy.QtWidgets import QOpenGLWidget
+
+        (canvas,) = [
+            widget for widget in self.window.findChildren(QOpenGLWidget) if widget.isVisible()
+        ]
+        canvas.setFocus()
+        self._qtbot.wait(50)
+        return canvas
+
+
+@pytest.fixture
+def viewer(make_napari_viewer_proxy: Any, npe2pm: Any) -> Iterator[Any]:
+    """A shown viewer that knows this plugin."""
+    from npe2 import PluginManifest
+
+    from napari_protoseg.plugin import benches
+
+    npe2pm.register(PluginManifest.from_distribution("napari-protoseg"))
+    viewer = make_napari_viewer_proxy(show=True)
+    yield viewer
+    benches.close(viewer)
+
+
+@pytest.fixture
+def bench(viewer: Any) -> Any:
+    """The workbench of `viewer`, in its dock."""
+    from napari_protoseg.plugin.commands import open_workbench
+
+    return open_workbench(viewer)
+
+
+@pytest.fixture
+def user(viewer: Any, bench: Any, qtbot: Any) -> User:
+    """Someone at the workbench of `viewer`."""
+    return User(viewer, qtbot)

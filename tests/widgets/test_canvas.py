@@ -1,0 +1,245 @@
+"""The open image in a real viewer: its layers, strokes, undo, keys of a real keyboard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("napari")
+
+from napari.layers import Image, Labels
+
+from napari_protoseg.masks.recipe import Background
+from napari_protoseg.plugin.keys import KEYS
+from napari_protoseg.plugin.layers import Role, own_layers, role_of
+from napari_protoseg.project.records import ReviewStatus
+
+
+def layers_of(user: Any, role: Role) -> list[Any]:
+    return [layer for layer in own_layers(user.viewer.layers) if role_of(layer) is role]
+
+
+def mask_of(user: Any) -> Labels:
+    (layer,) = layers_of(user, Role.MASK)
+    return layer
+
+
+def open_first(user: Any, bench: Any, workspace: Path) -> None:
+    bench.session.open(workspace / "project")
+    user.click("next-image")
+    user.wait(lambda: bench.maps.sight is not None)
+
+
+def go_on(user: Any, bench: Any, act: Any) -> None:
+    """Do what opens another image, and wait until a model has seen it."""
+    before = bench.session.current
+    act()
+    user.wait(lambda: bench.session.current is not before)
+    user.wait(
+        lambda: (
+            bench.maps.sight is not None and bench.maps.sight.image.id == bench.session.current.id
+        )
+    )
+
+
+def paint(layer: Labels, value: int) -> None:
+    """Draw a stroke as the brush does."""
+    layer.selected_label = value
+    layer.mode = "paint"
+    layer.brush_size = 7
+    layer.paint((20, 20), value)
+
+
+def test_the_open_image_has_its_layers(user: Any, bench: Any, trained: Path):
+    open_first(user, bench, trained)
+    names = [layer.name for layer in user.viewer.layers]
+    schema = bench.session.project.schema
+    assert names == [
+        bench.session.current.path.name,
+        *(f"Map of {name}" for name in reversed(schema.names)),
+        "Mask",
+    ] or set(names) == {
+        bench.session.current.path.name,
+        *(f"Map of {name}" for name in schema.names),
+        "Mask",
+    }
+    mask = mask_of(user)
+    assert mask.editable
+    assert np.array_equal(mask.data, bench.opened.mask)
+    for known in schema.classes:
+        red, green, blue = (round(255 * float(part)) for part in mask.get_color(known.id)[:3])
+        assert f"#{red:02X}{green:02X}{blue:02X}" == known.color
+    assert mask.get_color(99)[3] == 1, "a value that is no class does not go unseen"
+    present = int(mask.data[5, 5])
+    status = mask.get_status((5, 5), view_direction=None)
+    assert schema.names[schema.ids.index(present)] in str(status)
+
+
+def test_a_stroke_is_there_when_the_image_is_opened_again(user: Any, bench: Any, trained: Path):
+    open_first(user, bench, trained)
+    first = bench.session.current
+    mask = mask_of(user)
+    value = 1 if mask.data[20, 20] != 1 else 2
+    paint(mask, value)
+    assert bench.opened.is_edited
+    go_on(user, bench, lambda: user.click("next-image"))
+    assert mask_of(user) is not mask
+    go_on(user, bench, lambda: user.click("previous-image"))
+    assert bench.session.current.id == first.id
+    assert mask_of(user).data[20, 20] == value
+    stored = bench.session.project.read_mask(first.id)
+    assert stored.is_protected[20, 20]
+    assert not stored.is_protected[60, 60]
+
+
+def test_undo_takes_a_stroke_back_and_never_reaches_another_image(
+    user: Any, bench: Any, trained: Path
+):
+    open_first(user, bench, trained)
+    paint(mask_of(user), 1 if mask_of(user).data[20, 20] != 1 else 2)
+    go_on(user, bench, lambda: user.click("next-image"))
+    shown = mask_of(user).data.copy()
+    proposed = bench.opened.mask.copy()
+    paint(mask_of(user), 1 if shown[20, 20] != 1 else 2)
+    mask_of(user).undo()
+    assert np.array_equal(mask_of(user).data, shown)
+    for _ in range(5):
+        mask_of(user).undo()
+    assert set(np.unique(mask_of(user).data)) <= {0, *np.unique(proposed)}
+    assert mask_of(user).data[20, 20] in (0, proposed[20, 20])
+
+
+def test_a_new_rule_is_entered_as_one_step_that_can_be_undone(user: Any, bench: Any, trained: Path):
+    open_first(user, bench, trained)
+    before = mask_of(user).data.copy()
+    layer = mask_of(user)
+    bench.review.set_background(Background.MARGIN)
+    bench.review.set_margin(1.0)
+    user.wait(lambda: not np.array_equal(layer.data, before))
+    assert mask_of(user) is layer
+    assert layer.data is not bench.opened.mask
+    while not np.array_equal(layer.data, before):
+        layer.undo()
+    assert bench.opened.is_edited
+
+
+def test_deleted_and_renamed_layers_are_survived(user: Any, bench: Any, trained: Path):
+    open_first(user, bench, trained)
+    mask = mask_of(user)
+    value = 1 if mask.data[20, 20] != 1 else 2
+    paint(mask, value)
+    first = bench.session.current.id
+    mask.name = "my own name"
+    for layer in list(user.viewer.layers):
+        if isinstance(layer, Image):
+            user.viewer.layers.remove(layer)
+    user.viewer.layers.remove(mask)
+    bench.bank.set_muted(0, True)
+    user.wait(lambda: 0 in bench.maps.sight.predictor.recipe.muted)
+    assert bench.session.project.read_mask(first).mask[20, 20] == value
+    user.click("restore-layers")
+    assert mask_of(user) is mask
+    assert mask.name == "my own name"
+    assert mask.data[20, 20] == value
+    go_on(user, bench, lambda: user.click("next-image"))
+    assert mask_of(user).name == "my own name"
+    assert len(layers_of(user, Role.IMAGE)) == 1
+    assert len(layers_of(user, Role.CLASS_MAP)) == 4
+
+
+def test_a_layer_of_the_persons_own_is_left_alone(user: Any, bench: Any, trained: Path):
+    own = user.viewer.add_points(np.array([[1.0, 2.0]]), name="Mask")
+    open_first(user, bench, trained)
+    bench.session.close_project()
+    assert list(user.viewer.layers) == [own]
+
+
+def test_muted_prototypes_leave_the_class_maps_and_one_can_be_shown(
+    user: Any, bench: Any, trained: Path
+):
+    bench.session.open(trained / "project")
+    user.click("crop-0-0")
+    user.wait(lambda: bench.maps.sight is not None)
+    assert bench.session.current.content_hash == bench.bank.cards[0].crops[0].content_hash
+    class_id = bench.bank.cards[0].tissue_class.id
+    (layer,) = [
+        layer
+        for layer in layers_of(user, Role.CLASS_MAP)
+        if class_id == layer.metadata["protoseg"]["class_id"]
+    ]
+    assert layer.data.any()
+    user.click("map-0")
+    (shown,) = layers_of(user, Role.PROTOTYPE_MAP)
+    assert shown.name == f"Prototype {bench.bank.cards[0].title}"
+    assert user.viewer.layers.selection.active is mask_of(user)
+    user.click("mute-0")
+    user.wait(lambda: not layer.data.any())
+    user.click("mute-0")
+    user.wait(lambda: bool(layer.data.any()))
+    user.click("map-0")
+    assert layers_of(user, Role.PROTOTYPE_MAP) == []
+
+
+def test_colours_of_classes_are_followed(user: Any, bench: Any, trained: Path):
+    open_first(user, bench, trained)
+    bench.labels.set_color(1, "#123456")
+    assert tuple(round(255 * float(part)) for part in mask_of(user).get_color(1)[:3]) == (
+        0x12,
+        0x34,
+        0x56,
+    )
+
+
+def test_keys_of_a_real_keyboard_reach_the_canvas(user: Any, bench: Any, trained: Path):
+    open_first(user, bench, trained)
+    first = bench.session.current.id
+    user.focus_canvas()
+    user.screen_key("alt+3")
+    assert mask_of(user).selected_label == 3
+    paint(mask_of(user), 3)
+    user.screen_key("alt+s")
+    user.wait(lambda: bench.session.project.read_mask(first) is not None)
+    go_on(user, bench, lambda: user.screen_key("Page_Down"))
+    go_on(user, bench, lambda: user.screen_key("Page_Up"))
+    assert bench.session.current.id == first
+    go_on(user, bench, lambda: user.screen_key("alt+a"))
+    go_on(user, bench, lambda: user.screen_key("alt+k"))
+    go_on(user, bench, lambda: user.screen_key("alt+g"))
+    said = bench.session.project.review_states()
+    assert list(said.values()) == [
+        ReviewStatus.ACCEPTED,
+        ReviewStatus.SKIPPED,
+        ReviewStatus.FLAGGED,
+    ]
+
+
+def test_keys_work_on_the_page_too(user: Any, bench: Any, trained: Path):
+    open_first(user, bench, trained)
+    first = bench.session.current.id
+    user.dock.pages["Review"].findChild(object, "review-list").setFocus()
+    go_on(user, bench, lambda: user.screen_key("Page_Down"))
+    go_on(user, bench, lambda: user.screen_key("Page_Up"))
+    assert bench.session.current.id == first
+
+
+def test_no_key_is_one_that_napari_has(user: Any):
+    from napari.utils.shortcuts import default_shortcuts
+
+    taken = {str(chord).casefold() for chords in default_shortcuts.values() for chord in chords}
+    for key in KEYS:
+        assert key.chord.replace("-", "+").casefold() not in taken
+
+
+def test_what_is_drawn_is_saved_when_the_window_is_closed(user: Any, bench: Any, trained: Path):
+    from napari_protoseg.project.folder import Project
+
+    open_first(user, bench, trained)
+    first = bench.session.current.id
+    value = 1 if mask_of(user).data[20, 20] != 1 else 2
+    paint(mask_of(user), value)
+    user.viewer.close()
+    with Project.open(trained / "project") as project:
+        assert project.read_mask(first).mask[20, 20] == value
