@@ -86,4 +86,4 @@ class TrainingPage(Page):
         )
 
     def _choose(self) -> None:
-        self._training.preset = Preset(self._preset.currentData())
+        self._training.choose(Preset(self._preset.currentData()))
