@@ -65,14 +65,19 @@ class Estimate:
     peak_bytes: int | None
 
     @property
+    def time(self) -> str:
+        """Say how long it will take: "about 2 to 4 minutes"."""
+        return spoken_range(*self.seconds)
+
+    @property
     def words(self) -> str:
-        """Say it in a few words: "about 2 to 4 minutes, 120 images, 40 steps"."""
-        parts = [spoken_range(*self.seconds), f"{self.images} images"]
+        """Say it all: "about 2 to 4 minutes: 120 images, 40 steps"."""
+        parts = [f"{self.images} images"]
         if self.steps:
             parts.append(f"{self.steps} steps")
         if self.peak_bytes is not None:
-            parts.append(f"{self.peak_bytes / 2**30:.1f} GiB of memory")
-        return ", ".join(parts)
+            parts.append(f"{self.peak_bytes / 2**30:.1f} GiB of GPU memory")
+        return f"{self.time}: {', '.join(parts)}"
 
 
 def estimate_training(

@@ -79,7 +79,7 @@ class TrainingState(PageState):
         self._bank_encoder: str | None = None
         self._runs_own_task = False
         session.opened.connect(self._start)
-        session.bank_changed.connect(self._reload)
+        session.bank_changed.connect(self._reload_bank)
         session.model_changed.connect(self._reload_round)
         session.images_changed.connect(self._forget_estimates)
         session.task_changed.connect(self._follow)
@@ -285,17 +285,23 @@ class TrainingState(PageState):
     def _start(self) -> None:
         self.problem = None
         self.curves = TrainingCurves(self._clock)
+        self._reload_bank()
+
+    def _reload_bank(self) -> None:
+        self._estimates.clear()
         self._reload()
 
     def _reload_round(self) -> None:
-        """Read anew what a training leaves; the quick preset finds its features cached by then."""
-        kept = {r: e for r, e in self._estimates.items() if r.preset is not Preset.QUICK}
+        # The quick preset finds its features cached once it has run.
+        self._estimates = {
+            request: measured
+            for request, measured in self._estimates.items()
+            if request.preset is not Preset.QUICK
+        }
         self._reload()
-        self._estimates = kept
 
     def _reload(self) -> None:
         """Read what decides whether a training can begin, or go on."""
-        self._estimates.clear()
         self._bank_encoder, self.unfinished = None, None
         if self.session.project is not None:
             self.session.attempt(self._read)

@@ -180,6 +180,6 @@ def test_a_range_of_times_is_spoken_without_saying_the_unit_twice():
 
 def test_an_estimate_is_said_in_a_few_words():
     estimate = Estimate((118.0, 235.0), images=120, steps=40, peak_bytes=3 * 2**29)
-    assert estimate.words == "about 2 to 4 minutes, 120 images, 40 steps, 1.5 GiB of memory"
+    assert estimate.words == "about 2 to 4 minutes: 120 images, 40 steps, 1.5 GiB of GPU memory"
     quick = Estimate((4.0, 4.2), images=120, steps=0, peak_bytes=None)
-    assert quick.words == "about 4 seconds, 120 images"
+    assert quick.words == "about 4 seconds: 120 images"

@@ -325,11 +325,15 @@ def test_estimates_are_measured_for_the_presets_that_can_be_trained(
     assert chosen.steps == 4
     assert training.estimate_of(Preset.PAPER) is None, "it lacks weights"
     assert training.steps == [], "nothing was trained"
+    session.model_changed.emit()
+    assert training.estimate_of(Preset.QUICK) is None, "its features may be cached now"
+    assert training.estimate_of(Preset.STANDARD) == chosen
     longer = small.config.model_copy(update={"epochs": 9})
     training.set_options(small.model_copy(update={"config": longer}))
     assert training.estimate_of(Preset.STANDARD) is None, "the options have changed"
+    training.set_options(small)
     session.images_changed.emit()
-    assert training.estimate_of(Preset.QUICK) is None, "the images have changed"
+    assert training.estimate_of(Preset.STANDARD) is None, "the images have changed"
     session.close()
 
 
