@@ -109,11 +109,18 @@ def estimate_training(
     """
     if (yield Progress("Measuring the pace", 0, _STEPS)) is Request.STOP:
         return None
+    before = clock()
     prepared, _ = prepare_new(project, request, device)
+    preparing = clock() - before
     with tempfile.TemporaryDirectory(prefix="protoseg-estimate-") as folder:
         if request.preset is Preset.QUICK:
-            return (yield from _estimate_quick(project, prepared, Path(folder), clock))
-        return (yield from _estimate_network(prepared, Path(folder), clock))
+            estimate = yield from _estimate_quick(project, prepared, Path(folder), clock)
+        else:
+            estimate = yield from _estimate_network(prepared, Path(folder), clock)
+    if estimate is None:
+        return None
+    low, high = estimate.seconds
+    return replace(estimate, seconds=(low + preparing, high + preparing))
 
 
 def estimate_presets(
