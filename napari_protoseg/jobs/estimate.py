@@ -15,6 +15,7 @@ import torch
 
 from napari_protoseg.encoders.cache import FeatureCache, FeatureKind
 from napari_protoseg.encoders.encoding import encode_dense
+from napari_protoseg.errors import ProtosegError
 from napari_protoseg.events import Event, Job, Notice, Progress, Request, Result, Severity
 from napari_protoseg.jobs.bank import CACHE_BYTES, encode_items
 from napari_protoseg.jobs.preparation import Prepared, TrainRequest, prepare_new, training_inputs
@@ -64,14 +65,19 @@ class Estimate:
     peak_bytes: int | None
 
     @property
+    def time(self) -> str:
+        """Say how long it will take: "about 2 to 4 minutes"."""
+        return spoken_range(*self.seconds)
+
+    @property
     def words(self) -> str:
-        """Say it in a few words: "about 2 to 4 minutes, 120 images, 40 steps"."""
-        parts = [spoken_range(*self.seconds), f"{self.images} images"]
+        """Say it all: "about 2 to 4 minutes: 120 images, 40 steps"."""
+        parts = [f"{self.images} images"]
         if self.steps:
             parts.append(f"{self.steps} steps")
         if self.peak_bytes is not None:
-            parts.append(f"{self.peak_bytes / 2**30:.1f} GiB of memory")
-        return ", ".join(parts)
+            parts.append(f"{self.peak_bytes / 2**30:.1f} GiB of GPU memory")
+        return f"{self.time}: {', '.join(parts)}"
 
 
 def estimate_training(
@@ -103,11 +109,62 @@ def estimate_training(
     """
     if (yield Progress("Measuring the pace", 0, _STEPS)) is Request.STOP:
         return None
+    before = clock()
     prepared, _ = prepare_new(project, request, device)
+    preparing = clock() - before
     with tempfile.TemporaryDirectory(prefix="protoseg-estimate-") as folder:
         if request.preset is Preset.QUICK:
-            return (yield from _estimate_quick(project, prepared, Path(folder), clock))
-        return (yield from _estimate_network(prepared, Path(folder), clock))
+            estimate = yield from _estimate_quick(project, prepared, Path(folder), clock)
+        else:
+            estimate = yield from _estimate_network(prepared, Path(folder), clock)
+    if estimate is None:
+        return None
+    low, high = estimate.seconds
+    return replace(estimate, seconds=(low + preparing, high + preparing))
+
+
+def estimate_presets(
+    project: Project,
+    requests: Sequence[TrainRequest],
+    *,
+    device: torch.device,
+    clock: Callable[[], float] = time.monotonic,
+) -> Job[dict[TrainRequest, Estimate]]:
+    """Estimate several trainings, for a person to choose from.
+
+    Parameters
+    ----------
+    project, device, clock
+        As of `estimate_training`.
+    requests
+        The first is what the person asks for; of the others, one that could not be trained here
+        is left out with a warning.
+
+    Returns
+    -------
+    dict
+        What was measured, until a stop.
+
+    Raises
+    ------
+    ProtosegError
+        The first could not be trained.
+    """
+    measured: dict[TrainRequest, Estimate] = {}
+    for number, request in enumerate(requests):
+        try:
+            estimate = yield from estimate_training(project, request, device=device, clock=clock)
+        except ProtosegError as error:
+            if number == 0:
+                raise
+            notice = Notice(f"The preset {request.preset.value}: {error}", Severity.WARNING)
+            if (yield notice) is Request.STOP:
+                break
+            continue
+        if estimate is None:
+            break
+        measured[request] = estimate
+    return measured
 
 
 def time_left(steps: Sequence[TimedStep]) -> float | None:

@@ -176,7 +176,7 @@ def prepare_new(
     BankError, WeightsError
     """
     bank, summary = latest_bank(project)
-    require_preset(request, bank)
+    require_preset(request, bank.bank.encoder.name)
     encoder, backbone = request.encoder_weights, request.backbone_weights
     weights = {
         "encoder_weights": summary.encoder_weights if encoder is None else encoder.resolve(),
@@ -219,8 +219,15 @@ def training_inputs(
     )
 
 
-def require_preset(request: TrainRequest, bank: BuiltBank) -> None:
+def require_preset(request: TrainRequest, encoder: str) -> None:
     """Make sure that a preset has what it needs.
+
+    Parameters
+    ----------
+    request
+        With its preset and weights files.
+    encoder
+        Name of the encoder of the bank.
 
     Raises
     ------
@@ -230,7 +237,7 @@ def require_preset(request: TrainRequest, bank: BuiltBank) -> None:
     if request.preset is not Preset.PAPER:
         return
     needs = []
-    if bank.bank.encoder.name != PAPER_ENCODER:
+    if encoder != PAPER_ENCODER:
         needs.append(
             f"a bank of the encoder {PAPER_ENCODER} "
             f"(protoseg bank PROJECT --encoder {PAPER_ENCODER} --encoder-weights FILE)"

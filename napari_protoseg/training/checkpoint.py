@@ -103,6 +103,46 @@ def write_checkpoint(
         )
 
 
+def read_state(path: Path) -> TrainingState | None:
+    """Return the state of the training in a checkpoint, without reading its weights.
+
+    Raises
+    ------
+    StorageError, CheckpointError
+        As for a `Checkpoint`.
+    """
+    with storage_errors(path):
+        path.stat()
+        try:
+            with safe_open(path, framework="pt") as file:
+                return _header(file.metadata(), path).state
+        except SafetensorError as error:
+            raise _damaged(path) from error
+
+
+def _header(metadata: dict[str, str] | None, path: Path) -> _Header:
+    content = (metadata or {}).get("checkpoint", "{}")
+    try:
+        version = _Version.model_validate_json(content).format
+        if version <= _FORMAT:
+            return _Header.model_validate_json(content)
+    except ValidationError as error:
+        raise _damaged(path) from error
+    raise CheckpointError(
+        f"written by a later version of this program (format {version})",
+        where=path,
+        remedy="Install the current version of napari-protoseg.",
+    )
+
+
+def _damaged(path: Path) -> CheckpointError:
+    return CheckpointError(
+        "not a checkpoint of this program, or a damaged one",
+        where=path,
+        remedy="Train again, or name another round's checkpoint.",
+    )
+
+
 class Checkpoint:
     """A checkpoint that has been read.
 
@@ -125,26 +165,14 @@ class Checkpoint:
             path.stat()
             try:
                 with safe_open(path, framework="pt") as file:
-                    content = (file.metadata() or {}).get("checkpoint", "{}")
+                    header = _header(file.metadata(), path)
                     self._tensors = {
                         # Copied, for the file to be replaced while they are in use.
                         name: file.get_tensor(name).clone()
                         for name in file.keys()  # noqa: SIM118
                     }
-                version = _Version.model_validate_json(content).format
-                header = None if version > _FORMAT else _Header.model_validate_json(content)
-            except (SafetensorError, ValidationError) as error:
-                raise CheckpointError(
-                    "not a checkpoint of this program, or a damaged one",
-                    where=path,
-                    remedy="Train again, or name another round's checkpoint.",
-                ) from error
-        if header is None:
-            raise CheckpointError(
-                f"written by a later version of this program (format {version})",
-                where=path,
-                remedy="Install the current version of napari-protoseg.",
-            )
+            except SafetensorError as error:
+                raise _damaged(path) from error
         self.record = header.record
         self.state = header.state
 

@@ -17,7 +17,7 @@ from magicgui.widgets import (
 from magicgui.widgets.bases import BaseValueWidget
 from pydantic import BaseModel, ValidationError
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QFormLayout, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_protoseg.workbench.options import Option, OptionKind, changed, options_of, sentence_of
 
@@ -56,6 +56,7 @@ class ConfigForm(QWidget):
         self._options = options_of(type(config), names, choices)
         self._widgets: dict[str, BaseValueWidget[Any]] = {}
         form = QFormLayout()
+        form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
         for option in self._options:
             widget = _widget(option, option.of(config))
             widget.native.setObjectName("option-" + option.name.split(".")[-1].replace("_", "-"))
@@ -118,6 +119,10 @@ def _widget(option: Option, value: Any) -> BaseValueWidget[Any]:
             widget = CheckBox()
         case OptionKind.CHOICE:
             widget = ComboBox(choices=_choices(option, value))
+            # Else the longest choice decides how narrow a dock can be.
+            widget.native.setSizeAdjustPolicy(
+                QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+            )
         case OptionKind.WHOLE:
             widget = SpinBox(
                 min=-_LARGEST if low is None else int(low) + option.is_open_below,

@@ -2,15 +2,49 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from psygnal import Signal
+
 from napari_protoseg.errors import TrainingError
-from napari_protoseg.events import Event
-from napari_protoseg.jobs.preparation import TrainRequest
+from napari_protoseg.events import Event, Job
+from napari_protoseg.jobs.bank import BankSummary
+from napari_protoseg.jobs.estimate import Estimate, estimate_presets, spoken
+from napari_protoseg.jobs.preparation import TrainRequest, require_preset
 from napari_protoseg.jobs.train import TrainedRound, resume_training, train_project
+from napari_protoseg.network.backbones import DEFAULT_BACKBONE
 from napari_protoseg.project.records import Round, RoundStatus
+from napari_protoseg.training.checkpoint import read_state
 from napari_protoseg.training.config import PRESETS, Preset
+from napari_protoseg.training.devices import describe_device
 from napari_protoseg.training.events import EpochFinished, StepFinished
+from napari_protoseg.training.loop import LAST
 from napari_protoseg.workbench.page import PageState
 from napari_protoseg.workbench.session import Session
+from napari_protoseg.workbench.tasks import Problem, TaskState
+from napari_protoseg.workbench.training_curves import TrainingCurves
+
+BACKBONES = (DEFAULT_BACKBONE, "resnet50", "mit_b1")
+"""Backbones to choose from; a network of timm that is like them can be had on the terminal."""
+
+_TRAIN, _ESTIMATE = "Train", "Estimate time"
+
+_OF_NETWORKS = (
+    "config.epochs",
+    "config.batch_size",
+    "config.backbone",
+    "backbone_weights",
+    "config.backbone_rate",
+    "config.head_rate",
+    "config.weight_decay",
+    "config.matching",
+    "config.matching_weight",
+    "config.max_side",
+    "config.held_out",
+    "config.seed",
+)
 
 
 class TrainingState(PageState):
@@ -20,53 +54,128 @@ class TrainingState(PageState):
     ----------
     session
         What all pages share.
+    clock
+        Seconds from any start.
     """
 
-    def __init__(self, session: Session) -> None:
-        super().__init__(session)
-        self.preset = Preset.QUICK
-        self.steps: list[StepFinished] = []
-        self.epochs: list[EpochFinished] = []
-        session.opened.connect(self._forget)
-        session.bank_changed.connect(self.changed.emit)
-        session.task_changed.connect(self.changed.emit)
-        session.progressed.connect(self._hear)
+    advanced = Signal()
+    """The running training has taken a step, or ended an epoch."""
 
-    def needs(self) -> str | None:
-        """Return why no training can begin now; None where one can."""
-        if self.session.project is None:
-            return "Open a project first."
-        if self.session.is_busy:
-            return self.session.busy()
-        if self.session.project.latest_bank() is None:
-            return "Build a prototype bank first."
-        return None
+    options = _OF_NETWORKS
+    """Fields of the request that a person may change; `has_options` says when they count."""
+
+    def __init__(self, session: Session, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(session)
+        self.request = _request_of(Preset.QUICK)
+        self.options_problem: str | None = None
+        self.problem: Problem | None = None
+        """Why the last training or estimate failed."""
+        self.unfinished: Round | None = None
+        """The newest round, where it has not ended and can go on."""
+        self.curves = TrainingCurves(clock)
+        self._clock = clock
+        self._estimates: dict[TrainRequest, Estimate] = {}
+        self._estimated_on = ""
+        self._bank_encoder: str | None = None
+        self._runs_own_task = False
+        session.opened.connect(self._start)
+        session.bank_changed.connect(self._reload_bank)
+        session.model_changed.connect(self._reload_round)
+        session.images_changed.connect(self._forget_estimates)
+        session.task_changed.connect(self._follow)
+        session.progressed.connect(self._hear)
+        self._start()
 
     @property
-    def unfinished(self) -> Round | None:
-        """The newest round, where it was stopped or killed and can be resumed."""
-        if self.session.project is None or self.session.is_busy:
-            return None
-        newest = self.session.project.latest_round()
-        resumable = (RoundStatus.STOPPED, RoundStatus.RUNNING)
-        return newest if newest is not None and newest.status in resumable else None
+    def preset(self) -> Preset:
+        """The chosen preset."""
+        return self.request.preset
+
+    @property
+    def steps(self) -> list[StepFinished]:
+        """What each step of the running or last training said."""
+        return self.curves.steps
+
+    @property
+    def epochs(self) -> list[EpochFinished]:
+        """What each epoch of the running or last training measured."""
+        return self.curves.epochs
+
+    @property
+    def has_options(self) -> bool:
+        """Whether the chosen preset can be changed; what is fitted by quick has one answer."""
+        return self.preset is not Preset.QUICK
+
+    @property
+    def is_training(self) -> bool:
+        """Whether a training is under way, or paused."""
+        task = self.session.task
+        return self._runs_own_task and task is not None and task.title == _TRAIN
+
+    def device(self) -> str:
+        """Name the device that training will compute on, or say why it cannot."""
+        try:
+            return describe_device(self.session.device)
+        except TrainingError as error:
+            return str(error)
+
+    def needs(self) -> str | None:
+        """Return why no training can begin now; None where one can. Nothing is read for it."""
+        return self._cannot_run() or self._lacks(self.request)
+
+    def resume_needs(self) -> str | None:
+        """Return why no training can go on now; None where one can."""
+        if self.unfinished is None:
+            return self._cannot_run() or "No training has been stopped."
+        return self._cannot_run()
+
+    def choose(self, preset: Preset) -> None:
+        """Choose a preset, with its own options."""
+        self.request, self.options_problem = _request_of(preset), None
+        self.changed.emit()
+
+    def set_options(self, request: TrainRequest, problem: str | None = None) -> None:
+        """Take what a person has filled in.
+
+        Parameters
+        ----------
+        request
+            With the options; the last valid ones where there is a problem.
+        problem
+            What is wrong with what is filled in, as a sentence.
+        """
+        self.request, self.options_problem = request, problem
+        self.changed.emit()
+
+    def estimate_of(self, preset: Preset) -> Estimate | None:
+        """Return what was measured of a preset; of the chosen one with its options."""
+        request = self.request if preset is self.preset else _request_of(preset)
+        return self._estimates.get(request) if self._estimated_on == self.device() else None
+
+    def time_left(self) -> str:
+        """Say how long the running training will still take; empty while that is not known."""
+        seconds = self.curves.time_left() if self.is_training else None
+        return "" if seconds is None else f"{spoken(seconds)} left".capitalize()
 
     def train(self) -> None:
-        """Begin a round with the chosen preset.
+        """Begin a round as `request` says.
 
         Raises
         ------
         TrainingError
             None can begin now.
         """
-        self._require()
+        _require(self.needs(), "Then train.")
         session = self.session
-        request = TrainRequest(preset=self.preset, config=PRESETS[self.preset])
         job = train_project(
-            session.require_project(), request, device=session.device, now=session.now
+            session.require_project(),
+            self.request,
+            device=session.device,
+            now=session.now,
+            preview=lambda: session.current,
         )
-        self._forget()
-        session.run("Train", job, self._trained)
+        self.curves = TrainingCurves(self._clock)
+        self._run(_TRAIN, job, self._trained)
 
     def resume(self) -> None:
         """Go on with the newest round, where it was stopped.
@@ -74,27 +183,89 @@ class TrainingState(PageState):
         Raises
         ------
         TrainingError
-            None can begin now.
+            None can go on now.
+        CheckpointError
+            What it has saved is damaged.
         """
-        self._require()
+        _require(self.resume_needs(), "Then resume.")
+        assert self.unfinished is not None
         session = self.session
-        job = resume_training(session.require_project(), device=session.device, now=session.now)
-        self._forget()
-        session.run("Train", job, self._trained)
+        last = self.unfinished.folder / LAST
+        saved = read_state(last) if last.exists() else None
+        job = resume_training(
+            session.require_project(),
+            device=session.device,
+            now=session.now,
+            preview=lambda: session.current,
+        )
+        self.curves = TrainingCurves(self._clock, () if saved is None else saved.history)
+        self._run(_TRAIN, job, self._trained)
 
-    def _require(self) -> None:
-        reason = self.needs()
-        if reason is not None:
-            raise TrainingError(reason.rstrip("."), where="training", remedy="Then train.")
+    def estimate(self) -> None:
+        """Measure what the chosen training will cost, and what the other presets would.
+
+        Raises
+        ------
+        TrainingError
+            No training can begin now.
+        """
+        _require(self.needs(), "Then estimate.")
+        others = [
+            request
+            for preset in PRESETS
+            if preset is not self.preset
+            and (request := _request_of(preset)) not in self._estimates
+            and self._lacks(request) is None
+        ]
+        session = self.session
+        job = estimate_presets(
+            session.require_project(), [self.request, *others], device=session.device
+        )
+        self._run(_ESTIMATE, job, self._estimated)
+
+    def _cannot_run(self) -> str | None:
+        if self.session.project is None:
+            return "Open a project first."
+        return self.session.busy()
+
+    def _lacks(self, request: TrainRequest) -> str | None:
+        if self._bank_encoder is None:
+            return "Build a prototype bank first."
+        if request is self.request and self.options_problem is not None:
+            return self.options_problem
+        try:
+            require_preset(request, self._bank_encoder)
+        except TrainingError as error:
+            return error.remedy
+        return None
+
+    def _run(self, title: str, job: Job[Any], done: Callable[[Any], None]) -> None:
+        self.problem = None
+        self._runs_own_task = True
+        try:
+            self.session.run(title, job, done)
+        except BaseException:
+            self._runs_own_task = False
+            raise
+
+    def _follow(self) -> None:
+        """Keep the watch of the running training, and what became of it."""
+        task = self.session.task
+        if self._runs_own_task and task is not None:
+            if task.state is TaskState.PAUSED:
+                self.curves.pause()
+            else:
+                self.curves.go_on()
+            if task.is_over:
+                self._runs_own_task = False
+                self.problem = task.problem
+                if task.problem is not None and task.title == _TRAIN:
+                    self.session.model_changed.emit()
+        self.changed.emit()
 
     def _hear(self, event: Event) -> None:
-        if isinstance(event, StepFinished):
-            self.steps.append(event)
-        elif isinstance(event, EpochFinished):
-            self.epochs.append(event)
-        else:
-            return
-        self.changed.emit()
+        if self._runs_own_task and self.curves.hear(event):
+            self.advanced.emit()
 
     def _trained(self, ended: TrainedRound | None) -> None:
         if ended is None:
@@ -104,8 +275,64 @@ class TrainingState(PageState):
         else:
             self.session.say(f"Round {ended.round.id} was stopped; its best state is kept.")
         self.session.model_changed.emit()
+
+    def _estimated(self, measured: Mapping[TrainRequest, Estimate]) -> None:
+        if self._estimated_on != self.device():
+            self._estimates, self._estimated_on = {}, self.device()
+        self._estimates |= measured
         self.changed.emit()
 
-    def _forget(self) -> None:
-        self.steps, self.epochs = [], []
+    def _start(self) -> None:
+        self.problem = None
+        self.curves = TrainingCurves(self._clock)
+        self._reload_bank()
+
+    def _reload_bank(self) -> None:
+        self._estimates.clear()
+        self._reload()
+
+    def _reload_round(self) -> None:
+        # The quick preset finds its features cached once it has run.
+        self._estimates = {
+            request: measured
+            for request, measured in self._estimates.items()
+            if request.preset is not Preset.QUICK
+        }
+        self._reload()
+
+    def _reload(self) -> None:
+        """Read what decides whether a training can begin, or go on."""
+        self._bank_encoder, self.unfinished = None, None
+        if self.session.project is not None:
+            self.session.attempt(self._read)
         self.changed.emit()
+
+    def _read(self) -> None:
+        project = self.session.require_project()
+        bank = project.latest_bank()
+        if bank is not None:
+            self._bank_encoder = BankSummary.model_validate_json(bank.summary_json).encoder
+        newest = project.latest_round()
+        if newest is not None and _can_go_on(newest):
+            self.unfinished = newest
+
+    def _forget_estimates(self) -> None:
+        if self._estimates:
+            self._estimates.clear()
+            self.changed.emit()
+
+
+def _request_of(preset: Preset) -> TrainRequest:
+    return TrainRequest(preset=preset, config=PRESETS[preset])
+
+
+def _can_go_on(newest: Round) -> bool:
+    """Tell whether a round can be resumed; one that failed only where it has saved something."""
+    if newest.status is RoundStatus.FAILED:
+        return (newest.folder / LAST).is_file()
+    return newest.status in (RoundStatus.STOPPED, RoundStatus.RUNNING)
+
+
+def _require(reason: str | None, remedy: str) -> None:
+    if reason is not None:
+        raise TrainingError(reason.rstrip("."), where="training", remedy=remedy)

@@ -20,7 +20,12 @@ from napari_protoseg.errors import CheckpointError, StorageError
 from napari_protoseg.network.build import create_model
 from napari_protoseg.network.evidence import EvidenceModel
 from napari_protoseg.network.record import ModelKind
-from napari_protoseg.training.checkpoint import Checkpoint, TrainingState, write_checkpoint
+from napari_protoseg.training.checkpoint import (
+    Checkpoint,
+    TrainingState,
+    read_state,
+    write_checkpoint,
+)
 from napari_protoseg.training.loop import BEST, LAST, train_network
 
 
@@ -102,6 +107,17 @@ def test_the_state_of_the_training_comes_back(last: Path):
     assert (state.epoch, state.batch, state.micro_batch) == (2, 0, 2)
     assert len(state.history) == 2
     assert state.best == min(event.held_out_loss for event in state.history)
+
+
+def test_the_state_is_read_without_the_weights(last: Path, checkpoint: Path, tmp_path: Path):
+    assert read_state(last) == Checkpoint(last).state
+    assert read_state(checkpoint) is None, "it is of a model alone"
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(last.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match="damaged"):
+        read_state(damaged)
+    with pytest.raises(StorageError):
+        read_state(tmp_path / "missing.safetensors")
 
 
 def test_a_checkpoint_may_be_written_over_while_its_tensors_are_in_use(checkpoint: Path):

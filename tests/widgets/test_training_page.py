@@ -1,0 +1,280 @@
+"""The page of training with real clicks: options, estimates, live curves, errors."""
+
+from __future__ import annotations
+
+import gc
+import shutil
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("pyqtgraph")
+pytest.importorskip("pytestqt")
+pytest.importorskip("napari")
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QAbstractSpinBox,
+    QComboBox,
+    QLabel,
+    QLineEdit,
+    QPlainTextEdit,
+    QPushButton,
+    QWidget,
+)
+from tiny_project import build, make_project, write_training_tiles
+
+from napari_protoseg.jobs.preparation import TrainRequest
+from napari_protoseg.plugin.threads import ThreadRunner
+from napari_protoseg.project.records import RoundStatus
+from napari_protoseg.training.events import EpochFinished, StepFinished
+from napari_protoseg.widgets.curve_plot import CurvePlot
+from napari_protoseg.widgets.training_page import TrainingPage
+from napari_protoseg.workbench.session import Session, Settings
+from napari_protoseg.workbench.training_page import TrainingState
+
+EACH, SMOOTHED = "loss of each step", "smoothed loss"
+
+
+@pytest.fixture(scope="session")
+def banked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    workspace = tmp_path_factory.mktemp("banked") / "workspace"
+    write_training_tiles(workspace / "tiles")
+    make_project(workspace)
+    build(workspace)
+    return workspace
+
+
+@pytest.fixture
+def session(qapp: Any, banked: Path, tmp_path: Path) -> Iterator[Session]:
+    session = Session(ThreadRunner(), lambda: Settings(device="cpu"))
+    session.open(Path(shutil.copytree(banked, tmp_path / "workspace")) / "project")
+    yield session
+    session.close()
+
+
+@pytest.fixture
+def page(session: Session, qtbot: Any) -> Iterator[TrainingPage]:
+    page = TrainingPage(TrainingState(session))
+    qtbot.addWidget(page)
+    page.resize(420, 900)
+    page.show()
+    qtbot.waitExposed(page)
+    yield page
+    page.close_page()
+
+
+def child(page: TrainingPage, kind: type[QWidget], name: str) -> Any:
+    found = page.findChild(kind, name)
+    assert found is not None, name
+    return found
+
+
+def text(page: TrainingPage, name: str) -> str:
+    return str(child(page, QLabel, name).text())
+
+
+def click(page: TrainingPage, qtbot: Any, name: str) -> None:
+    button = child(page, QPushButton, name)
+    assert button.isVisible(), f"{name} is not visible"
+    assert button.isEnabled(), f"{name} is not enabled"
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def choose(page: TrainingPage, preset: str) -> None:
+    combo = child(page, QComboBox, "preset")
+    combo.setCurrentIndex(combo.findData(preset))
+
+
+def fill_in(page: TrainingPage, qtbot: Any, name: str, words: str) -> None:
+    line = child(page, QLineEdit, f"option-{name}")
+    line.selectAll()
+    qtbot.keyClicks(line, words)
+
+
+def make_short(page: TrainingPage, qtbot: Any, epochs: int = 2) -> None:
+    """Choose a training of a few steps, as a person would."""
+    choose(page, "standard")
+    click(page, qtbot, "show-options")
+    child(page, QAbstractSpinBox, "option-epochs").setValue(epochs)
+    child(page, QAbstractSpinBox, "option-batch-size").setValue(4)
+    child(page, QComboBox, "option-matching").setCurrentText("none")
+    child(page, QAbstractSpinBox, "option-held-out").setValue(0.3)
+
+
+def wait(session: Session, qtbot: Any) -> None:
+    qtbot.waitUntil(lambda: not session.is_busy, timeout=120_000)
+
+
+def step(number: int) -> StepFinished:
+    return StepFinished(number, 1000, 0, 1 / number, 0.5, 0.0, 1, 0)
+
+
+def test_the_device_is_named(page: TrainingPage):
+    assert text(page, "device").startswith("CPU (")
+
+
+def test_options_belong_to_the_preset_and_are_trained(
+    page: TrainingPage, session: Session, qtbot: Any
+):
+    assert not child(page, QPushButton, "show-options").isEnabled(), "quick has none"
+    make_short(page, qtbot)
+    epochs = child(page, QAbstractSpinBox, "option-epochs")
+    choose(page, "quick")
+    assert not epochs.isVisible()
+    choose(page, "standard")
+    assert epochs.isVisible()
+    assert epochs.value() == 5, "the preset has brought its own"
+    epochs.setValue(1)
+    child(page, QAbstractSpinBox, "option-batch-size").setValue(4)
+    child(page, QComboBox, "option-matching").setCurrentText("none")
+    click(page, qtbot, "train")
+    wait(session, qtbot)
+    ended = session.require_project().latest_round()
+    assert ended is not None
+    assert ended.status is RoundStatus.FINISHED
+    config = TrainRequest.model_validate_json(ended.config_json).config
+    assert (config.epochs, config.batch_size, config.matching.value) == (1, 4, "none")
+
+
+def test_a_wrong_option_is_a_sentence_and_trains_nothing(page: TrainingPage, qtbot: Any):
+    make_short(page, qtbot)
+    fill_in(page, qtbot, "head-rate", "fast")
+    assert text(page, "needs").startswith("Head rate: ")
+    assert not child(page, QPushButton, "train").isEnabled()
+    fill_in(page, qtbot, "head-rate", "0.01")
+    assert child(page, QPushButton, "train").isEnabled()
+    fill_in(page, qtbot, "head-rate", "fast")
+    choose(page, "quick")
+    choose(page, "standard")
+    assert child(page, QLineEdit, "option-head-rate").text() == "0.001"
+    assert child(page, QPushButton, "train").isEnabled()
+
+
+def test_presets_show_what_was_measured(page: TrainingPage, session: Session, qtbot: Any):
+    combo = child(page, QComboBox, "preset")
+    assert combo.itemText(0) == "Quick"
+    assert "not measured yet" in text(page, "estimate")
+    make_short(page, qtbot)
+    click(page, qtbot, "estimate-time")
+    assert not child(page, QPushButton, "train").isEnabled()
+    wait(session, qtbot)
+    assert combo.itemText(0).startswith("Quick: about ")
+    assert combo.itemText(1).startswith("Standard: about ")
+    assert "It takes about " in text(page, "estimate")
+    assert "steps" in text(page, "estimate")
+    assert session.require_project().latest_round() is None
+    child(page, QAbstractSpinBox, "option-epochs").setValue(7)
+    assert combo.itemText(1) == "Standard"
+
+
+def test_curves_are_drawn_while_it_trains(page: TrainingPage, session: Session, qtbot: Any):
+    losses, scores = child(page, CurvePlot, "losses"), child(page, CurvePlot, "scores")
+    assert not losses.isVisible()
+    make_short(page, qtbot, epochs=3)
+    click(page, qtbot, "train")
+    qtbot.waitUntil(lambda: losses.isVisible() and losses.points(EACH) > 0, timeout=60_000)
+    assert session.is_busy
+    wait(session, qtbot)
+    state = page.state
+    assert losses.points(EACH) == losses.points(SMOOTHED) == len(state.steps) > 3
+    assert scores.isVisible()
+    assert scores.points("accuracy on held-out images") == 3
+    assert text(page, "steps").startswith(f"Step {len(state.steps)} of {len(state.steps)}: loss ")
+    assert text(page, "epochs").startswith("Epoch 3 of 3: loss ")
+    assert "of labels right on held-out images" in text(page, "epochs")
+
+
+def test_many_steps_at_once_are_drawn_once(page: TrainingPage, session: Session, qtbot: Any):
+    losses = child(page, CurvePlot, "losses")
+    click(page, qtbot, "train")
+    drawn: list[int] = []
+    draw = losses.draw_curves
+    losses.draw_curves = lambda curves: (drawn.append(1), draw(curves))
+    for number in range(1, 500):
+        session.progressed.emit(step(number))
+    assert drawn == []
+    qtbot.waitUntil(lambda: losses.points(EACH) == 499, timeout=10_000)
+    assert len(drawn) == 1
+    wait(session, qtbot)
+
+
+def test_the_time_left_is_said_while_it_trains(page: TrainingPage, session: Session, qtbot: Any):
+    make_short(page, qtbot, epochs=6)
+    left = child(page, QLabel, "time-left")
+    assert not left.isVisible()
+    click(page, qtbot, "train")
+    qtbot.waitUntil(left.isVisible, timeout=60_000)
+    assert left.text().startswith("About ")
+    assert left.text().endswith(" left")
+    wait(session, qtbot)
+    assert not left.isVisible()
+
+
+def test_an_error_is_a_sentence_with_details_and_no_dead_button(
+    page: TrainingPage, session: Session, qtbot: Any
+):
+    problem = child(page, QLabel, "training-problem")
+    assert not problem.isVisible()
+    make_short(page, qtbot, epochs=20)
+    click(page, qtbot, "train")
+    qtbot.waitUntil(lambda: bool(page.state.epochs), timeout=60_000)
+    assert session.task is not None
+    session.task.pause()
+    folder = session.require_project().images()[0].path.parent
+    aside = folder.rename(folder.with_name("aside"))
+    session.task.resume()
+    wait(session, qtbot)
+    assert problem.isVisible()
+    assert ".png" in problem.text()
+    details = child(page, QPlainTextEdit, "training-problem-details")
+    assert not details.isVisible()
+    click(page, qtbot, "training-details")
+    assert details.isVisible()
+    assert "Traceback" in details.toPlainText()
+    assert child(page, QPushButton, "train").isEnabled()
+    assert text(page, "unfinished") == "Round 1 has not ended; it can go on."
+    aside.rename(folder)
+    click(page, qtbot, "resume")
+    assert not problem.isVisible()
+    assert not details.isVisible()
+    wait(session, qtbot)
+    ended = session.require_project().latest_round()
+    assert ended is not None
+    assert (ended.id, ended.status) == (1, RoundStatus.FINISHED)
+    assert not child(page, QPushButton, "resume").isEnabled()
+
+
+def test_an_mIoU_on_masks_is_drawn_beside_the_accuracy(  # noqa: N802 (its name)
+    page: TrainingPage, session: Session, qtbot: Any
+):
+    click(page, qtbot, "train")
+    for number in range(2):
+        epoch = EpochFinished(number, 5, 0.5, 0.4, 0.9, 0.61, best=not number)
+        session.progressed.emit(epoch)
+    scores = child(page, CurvePlot, "scores")
+    qtbot.waitUntil(lambda: scores.points("mIoU on masks") == 2, timeout=10_000)
+    assert scores.points("accuracy on held-out images") == 2
+    assert "mIoU 0.610 on masks" in text(page, "epochs")
+    wait(session, qtbot)
+
+
+def test_a_closed_page_leaves_nothing_behind(session: Session, qtbot: Any):
+    state = TrainingState(session)
+    left = []
+    for _ in range(5):
+        page = TrainingPage(state)
+        page.show()
+        qtbot.waitExposed(page)
+        state.advanced.emit()
+        left += [weakref.ref(page), *map(weakref.ref, page.findChildren(CurvePlot))]
+        page.close_page()
+        page.deleteLater()
+        del page
+        qtbot.wait(10)
+    gc.collect()
+    assert [ref() for ref in left if ref() is not None] == []
+    assert len(state.advanced) == len(state.changed) == 0
