@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from napari_protoseg.errors import ExportError
 from napari_protoseg.storage import storage_errors
@@ -15,6 +16,7 @@ CLASSES = "classes.json"
 _CLASSES_KEYS = {"unlabelled", "classes", "schema_fingerprint"}
 _MASKS_FILES = {CLASSES, "prediction.json", "recipe.json"}
 _TRAINING_FOLDERS = {"training", "training_masks", "valid/img", "valid/mask"}
+_TRAINING_ROOTS = {"training", "training_masks", "valid"}
 # What a file browser leaves in every folder that it shows; nobody misses it.
 _BROWSER_FILES = {".DS_Store", "Thumbs.db", "desktop.ini"}
 
@@ -39,18 +41,16 @@ def earlier_export(folder: Path) -> int:
                 where=folder,
                 remedy="Choose a new or empty folder, on a terminal with --out.",
             )
-        below = {path.name for path in folder.iterdir() if path.is_dir()}
-        is_training = bool(below & {"training", "training_masks", "valid"})
+        is_training = any((folder / name).is_dir() for name in _TRAINING_ROOTS)
         files = 0
-        for path in _contents(folder):
-            place = PurePosixPath(path.relative_to(folder).as_posix())
-            if not _is_written_by_exports(path, place, is_training=is_training):
+        for place, entry in _contents(folder):
+            if not _is_written_by_exports(place, entry, is_training=is_training):
                 raise ExportError(
                     f"holds {place}, which no export of this kind writes",
                     where=folder,
                     remedy="Move it elsewhere, or choose a new or empty folder.",
                 )
-            files += not path.is_dir()
+            files += not entry.is_dir()
     return files
 
 
@@ -62,23 +62,28 @@ def _describes_values(classes: Path) -> bool:
     return isinstance(content, dict) and content.keys() == _CLASSES_KEYS
 
 
-def _contents(folder: Path) -> Iterator[Path]:
-    """Yield all files, links and folders below `folder`; links are not followed."""
-    for path in folder.iterdir():
-        yield path
-        if path.is_dir() and not path.is_symlink():
-            yield from _contents(path)
+def _contents(folder: Path, above: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Yield all files, links and folders below `folder` with their places in it.
+
+    Links are not followed. As text and not as paths, since there may be tens of thousands.
+    """
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            place = above + entry.name
+            yield place, entry
+            if entry.is_dir(follow_symlinks=False):
+                yield from _contents(Path(entry.path), f"{place}/")
 
 
-def _is_written_by_exports(path: Path, place: PurePosixPath, *, is_training: bool) -> bool:
-    if path.is_symlink():
+def _is_written_by_exports(place: str, entry: os.DirEntry[str], *, is_training: bool) -> bool:
+    if entry.is_symlink():
         return False
-    if path.is_dir():
-        folders = {*_TRAINING_FOLDERS, "valid"} if is_training else set()
-        return str(place) in folders
-    if place.name in _BROWSER_FILES:
+    if entry.is_dir():
+        return is_training and place in _TRAINING_FOLDERS | _TRAINING_ROOTS
+    if entry.name in _BROWSER_FILES:
         return True
-    if str(place) in ({CLASSES} if is_training else _MASKS_FILES):
+    if place in ({CLASSES} if is_training else _MASKS_FILES):
         return True
-    in_masks = str(place.parent) in (_TRAINING_FOLDERS if is_training else {"."})
-    return in_masks and place.suffix == ".png"
+    above = place.rpartition("/")[0]
+    in_masks = above in _TRAINING_FOLDERS if is_training else not above
+    return in_masks and place.endswith(".png")

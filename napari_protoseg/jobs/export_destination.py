@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from napari_protoseg.errors import ExportError, ProtosegError, StorageError
 from napari_protoseg.exports.earlier import earlier_export
 from napari_protoseg.exports.folder import vacant
 from napari_protoseg.project.folder import Project
+from napari_protoseg.project.records import ImageRecord
 from napari_protoseg.storage import storage_errors
 
 
@@ -38,8 +39,20 @@ class Destination:
         return self.error is None and self.files == 0
 
 
-def look_at_destination(project: Project, out: Path) -> Destination:
-    """Look at what lies in `out`, without changing anything."""
+def look_at_destination(
+    project: Project, out: Path, images: Sequence[ImageRecord] | None = None
+) -> Destination:
+    """Look at what lies in `out`, without changing anything.
+
+    Parameters
+    ----------
+    project
+        Nothing of it is to be replaced.
+    out
+        Where the export is to go.
+    images
+        Of the project, where they have been read already.
+    """
     try:
         with storage_errors(out):
             place = out.resolve()
@@ -47,8 +60,10 @@ def look_at_destination(project: Project, out: Path) -> Destination:
                 vacant(out)
                 _require_writable(place)
                 return Destination(out)
-        _require_foreign(project, place)
-        return Destination(out, earlier_export(place))
+        _require_another_folder(project, place)
+        files = earlier_export(place)
+        _require_no_images(project.images() if images is None else images, place)
+        return Destination(out, files)
     except (ExportError, StorageError) as error:
         return Destination(out, error=error)
 
@@ -68,27 +83,31 @@ def _require_writable(place: Path) -> None:
         )
 
 
-def _require_foreign(project: Project, place: Path) -> None:
-    """Refuse what an export must never replace, whatever files it holds."""
+def _require_another_folder(project: Project, place: Path) -> None:
+    """Refuse what an export must never replace, whatever it holds."""
     for name, folder in (
         ("this project", project.folder),
         ("the home folder", Path.home().resolve()),
     ):
         if folder.is_relative_to(place):
             raise _refusal(place, name)
+
+
+def _require_no_images(images: Sequence[ImageRecord], place: Path) -> None:
+    """Refuse an earlier export whose images are those of the project now."""
     # As text: there may be tens of thousands.
     beginning = os.path.join(place, "")  # noqa: PTH118
-    if any(path.startswith(beginning) for path in _files(project)):
+    if any(path.startswith(beginning) for path in _files(images)):
         raise _refusal(place, "images or true masks of this project")
 
 
-def _files(project: Project) -> Iterator[str]:
+def _files(images: Sequence[ImageRecord]) -> Iterator[str]:
     """Yield the files that the project reads; of a link both it and what it leads to."""
-    for image in project.images():
+    for image in images:
         for path in (image.path, image.mask_path):
             if path is not None:
                 yield str(path)
-                if path.is_symlink():
+                if os.path.islink(path):  # noqa: PTH114 (with many of them, in half the time)
                     yield str(path.resolve())
 
 

@@ -178,7 +178,7 @@ def plan_export(project: Project, form: ExportFormat, out: Path, recipe: Recipe)
     return ExportPlan(
         project=project.folder,
         form=form,
-        destination=look_at_destination(project, out),
+        destination=look_at_destination(project, out, images),
         round_id=None if trained is None else trained.id,
         images=len(images),
         exported=tuple(exported),

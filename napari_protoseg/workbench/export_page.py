@@ -44,6 +44,7 @@ class ExportState(PageState):
         self._plan: ExportPlan | None = None
         self._planned_for: tuple[ExportFormat, Recipe] | None = None
         self._problem: str | None = None
+        self._stamp: tuple[int, int] | None = None
         session.opened.connect(self._forget)
         for signal in (
             session.schema_changed,
@@ -129,8 +130,10 @@ class ExportState(PageState):
         self.changed.emit()
 
     def look_at_folder(self) -> None:
-        """Look anew at what lies in the folder, where that may have changed."""
-        if self._plan is not None and not self.session.is_busy:
+        """Look anew at what lies in the folder, if files have come or gone there."""
+        if self._plan is None or self.session.is_busy:
+            return
+        if _stamp(self._plan.destination.folder) != self._stamp:
             found = self._destination(self.session.require_project())
             if found != self._plan.destination:
                 self._plan = replace(self._plan, destination=found)
@@ -184,6 +187,7 @@ class ExportState(PageState):
             if wanted != self._planned_for:
                 self._plan, self._problem = None, None
                 self._planned_for = wanted
+                self._stamp = _stamp(folder)
                 form, recipe = wanted
                 self._plan = plan_export(project, form, folder, with_muted(project, recipe))
             elif self._plan is not None and self._plan.destination.folder != folder:
@@ -194,6 +198,7 @@ class ExportState(PageState):
     def _destination(self, project: Project) -> Destination:
         folder = self.folder
         assert folder is not None
+        self._stamp = _stamp(folder)
         return look_at_destination(project, folder)
 
     def _follow_task(self) -> None:
@@ -210,3 +215,12 @@ class ExportState(PageState):
         self.overwrite = False
         self.exported = self._plan = None
         self.look()
+
+
+def _stamp(folder: Path) -> tuple[int, int] | None:
+    """Return what changes when another folder is put in its place, or an entry comes or goes."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None  # it is not there, or whoever looks at it is told why it cannot be seen
+    return found.st_ino, found.st_mtime_ns

@@ -34,7 +34,7 @@ def test_nothing_but_an_earlier_export_is_replaced(tmp_path: Path, trained: Path
     (out / "thesis.txt").write_text("years of work")
     for place, reason in (
         (out, "holds thesis.txt"),
-        (trained / "tiles", "images or true masks"),
+        (trained / "tiles", "no earlier export"),
         (trained / "project", "this project"),
     ):
         args = ("--format", "png", "--out", place, "--overwrite")

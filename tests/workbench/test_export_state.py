@@ -1,0 +1,300 @@
+"""The page of exports: what it says before, and what it does."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from inline_runner import InlineRunner, StepRunner
+from PIL import Image
+
+from napari_protoseg.errors import ExportError
+from napari_protoseg.jobs import export_plan
+from napari_protoseg.jobs.export_plan import ExportFormat
+from napari_protoseg.masks.recipe import Recipe
+from napari_protoseg.project.folder import Project
+from napari_protoseg.project.records import ImageRecord
+from napari_protoseg.schema import ClassSchema
+from napari_protoseg.workbench import export_page
+from napari_protoseg.workbench.export_page import ExportState
+from napari_protoseg.workbench.session import Session
+
+SIZE = 40
+
+
+def make(folder: Path, count: int = 3, painted: int = 3) -> Path:
+    """Make a project of images of which the first have painted masks, without a model."""
+    (folder / "tiles").mkdir(parents=True)
+    schema = ClassSchema.from_names(["tumour", "stroma"])
+    with Project.create(folder / "project", schema, created=Session.now()) as project:
+        for number in range(count):
+            path = folder / "tiles" / f"{number}.png"
+            pixels = np.random.default_rng(number).integers(0, 255, (SIZE, SIZE, 3), np.uint8)
+            Image.fromarray(pixels).save(path)
+        project.add_images(
+            ImageRecord(
+                path=folder / "tiles" / f"{number}.png",
+                content_hash=f"{number:064x}",
+                width=SIZE,
+                height=SIZE,
+                label=(1, 0),
+            )
+            for number in range(count)
+        )
+        for image in project.images()[:painted]:
+            paint(project, image)
+    return folder / "project"
+
+
+def paint(project: Project, image: ImageRecord) -> None:
+    assert image.id is not None
+    mask = np.ones((SIZE, SIZE), np.uint8)
+    project.correct_mask(image.id, mask, base=None, person="Ada", now=Session.now())
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return make(tmp_path / "work")
+
+
+@pytest.fixture
+def session() -> Iterator[Session]:
+    session = Session(InlineRunner())
+    yield session
+    session.close()
+
+
+@pytest.fixture
+def state(session: Session, folder: Path) -> ExportState:
+    state = ExportState(session)
+    session.open(folder)
+    return state
+
+
+class Told(list[str]):
+    """What the person was told: sentences said, and problems."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        session.said.connect(self.hear_notice)
+        session.went_wrong.connect(self.hear_problem)
+
+    def hear_notice(self, notice: Any) -> None:
+        self.append(notice.text)
+
+    def hear_problem(self, problem: Any) -> None:
+        self.append(problem.sentence)
+
+
+class Counted:
+    """How often a signal was emitted, or a function called."""
+
+    def __init__(self, wrapped: Any = None) -> None:
+        self.times = 0
+        self._wrapped = wrapped
+
+    def __call__(self, *args: Any) -> Any:
+        self.times += 1
+        return None if self._wrapped is None else self._wrapped(*args)
+
+
+def test_without_a_project_it_asks_for_one(session: Session):
+    state = ExportState(session)
+    assert state.needs() == "Open a project first."
+    assert (state.plan, state.folder) == (None, None)
+    with pytest.raises(ExportError):
+        state.export()
+
+
+def test_the_export_goes_beside_the_project_unless_another_folder_is_typed(
+    state: ExportState, folder: Path, tmp_path: Path
+):
+    assert state.folder == folder.with_name("project-export-png")
+    state.choose_form(ExportFormat.TRAINING)
+    assert state.folder == folder.with_name("project-export-training")
+    state.choose_folder(str(tmp_path / "masks"))
+    assert state.folder == tmp_path / "masks"
+    state.choose_folder("")
+    assert state.folder == folder.with_name("project-export-training")
+
+
+def test_masks_are_written_and_the_person_is_told_where(state: ExportState, folder: Path):
+    told = Told(state.session)
+    assert state.needs() is None
+    state.export()
+    out = folder.with_name("project-export-png")
+    assert told == [f"3 masks are in {out}."]
+    assert state.exported is not None
+    assert state.exported.folder == out
+    assert len(list(out.glob("*.png"))) == 3
+
+
+def test_an_earlier_export_is_replaced_only_with_leave(state: ExportState):
+    assert not state.can_overwrite
+    state.export()
+    assert state.can_overwrite
+    assert "earlier export of 4 files" in str(state.needs())
+    with pytest.raises(ExportError, match="earlier export"):
+        state.export()
+    state.set_overwrite(True)
+    assert state.needs() is None
+    told = Told(state.session)
+    state.export()
+    assert "3 masks are in" in told[-1]
+    assert not state.overwrite
+
+
+@pytest.mark.parametrize("change", ["folder", "format", "project"])
+def test_leave_to_replace_is_for_one_folder(state: ExportState, tmp_path: Path, change: str):
+    state.export()
+    state.set_overwrite(True)
+    if change == "folder":
+        state.choose_folder(str(tmp_path / "masks"))
+    elif change == "format":
+        state.choose_form(ExportFormat.TRAINING)
+    else:
+        state.session.open(make(tmp_path / "other"))
+        assert state.exported is None
+    assert not state.overwrite
+
+
+def test_what_may_not_be_replaced_is_named(state: ExportState, folder: Path):
+    for place, reason in (
+        (folder, "this project"),
+        (folder.with_name("tiles"), "no earlier export"),
+    ):
+        state.choose_folder(str(place))
+        state.set_overwrite(True)
+        assert reason in str(state.needs())
+        assert not state.can_overwrite
+
+
+def test_a_folder_without_its_whole_path_is_asked_for_again(
+    state: ExportState, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    state.choose_folder("masks")
+    assert state.needs() == "Give the whole path of the folder."
+    monkeypatch.setenv("HOME", str(tmp_path))
+    state.choose_folder("~/masks")
+    assert state.folder == tmp_path / "masks"
+    assert state.needs() is None
+
+
+def test_the_plan_follows_masks_and_labels(state: ExportState):
+    project = state.session.require_project()
+    first = project.images()[0]
+    assert first.id is not None
+    changed = Counted()
+    state.changed.connect(changed)
+    state.choose_form(ExportFormat.TRAINING)
+    plan = state.plan
+    assert plan is not None
+    assert len(plan.exported) == 3
+    project.set_labels({first.id: (-1, 1)}, source="person")
+    state.session.images_changed.emit()
+    plan = state.plan
+    assert plan is not None
+    assert (len(plan.exported), plan.unknown) == (2, 1)
+    assert changed.times == 2
+
+
+def test_it_is_planned_once_for_many_redraws(state: ExportState, monkeypatch: pytest.MonkeyPatch):
+    planned = Counted(export_plan.plan_export)
+    looked = Counted(export_page.look_at_destination)
+    monkeypatch.setattr(export_page, "plan_export", planned)
+    monkeypatch.setattr(export_page, "look_at_destination", looked)
+    for _ in range(10):
+        state.session.masks_changed.emit()
+    assert planned.times == 0
+    for _ in range(10):
+        assert state.needs() is None
+        assert state.plan is not None
+    assert (planned.times, looked.times) == (1, 0)
+    # A folder being typed is looked at, and no record read for it.
+    for typed in ("/m", "/ma", "/mas"):
+        state.choose_folder(typed)
+        state.needs()
+        state.needs()
+    assert (planned.times, looked.times) == (1, 3)
+
+
+def test_another_recipe_is_another_plan(session: Session, folder: Path):
+    recipes = [Recipe()]
+    state = ExportState(session, lambda: recipes[-1])
+    session.open(folder)
+    before = state.plan
+    assert state.plan is before
+    recipes.append(Recipe(flip=False))
+    assert state.plan is not before
+
+
+def test_what_happens_to_the_folder_meanwhile_is_seen_when_it_is_looked_at(
+    state: ExportState, folder: Path
+):
+    state.export()
+    assert state.needs() is not None
+    shutil.rmtree(folder.with_name("project-export-png"))
+    state.look_at_folder()
+    assert state.needs() is None
+
+
+def test_what_came_into_the_folder_unseen_is_not_replaced(state: ExportState, folder: Path):
+    assert state.needs() is None
+    out = folder.with_name("project-export-png")
+    out.mkdir()
+    (out / "thesis.txt").write_text("years of work")
+    told = Told(state.session)
+    assert not state.session.attempt(state.export)
+    assert "not empty" in told[0]
+    assert [path.name for path in out.iterdir()] == ["thesis.txt"]
+
+
+def test_images_without_a_mask_and_without_a_model_are_left_out(session: Session, tmp_path: Path):
+    state = ExportState(session)
+    session.open(make(tmp_path / "some", count=3, painted=1))
+    plan = state.plan
+    assert plan is not None
+    assert plan.without_mask == 2
+    told = Told(session)
+    state.export()
+    assert "2 images without a mask" in told[0]
+    assert "1 mask is in" in told[-1]
+    session.open(make(tmp_path / "none", painted=0))
+    assert "no trained model" in str(state.needs())
+
+
+def test_while_a_task_runs_the_plan_rests(folder: Path):
+    runner = StepRunner()
+    session = Session(runner)
+    state = ExportState(session)
+    session.open(folder)
+    state.export()
+    before = state.plan
+    session.masks_changed.emit()
+    assert "Export is under way" in str(state.needs())
+    assert state.plan is before
+    runner.finish()
+    assert state.plan is not before
+    session.close()
+
+
+def test_a_stop_leaves_nothing_and_says_so(folder: Path):
+    runner = StepRunner()
+    session = Session(runner)
+    state = ExportState(session)
+    session.open(folder)
+    told = Told(session)
+    state.export()
+    runner.jobs[0].step()
+    assert session.task is not None
+    session.task.stop()
+    runner.finish()
+    assert "before anything was written" in told[-1]
+    assert state.exported is None
+    assert not folder.with_name("project-export-png").exists()
+    assert state.needs() is None
+    session.close()
