@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 
 from napari_protoseg.events import Job, Progress
-from napari_protoseg.jobs.models import trained_model, with_muted
+from napari_protoseg.jobs.models import trained_model, with_bank_muted
 from napari_protoseg.jobs.predict import in_model_order
 from napari_protoseg.jobs.preparation import frozen_evidence
 from napari_protoseg.masks.prediction import Prediction, Predictor, View
@@ -166,7 +166,7 @@ def look(
     predictor = last.predictor if known and last is not None else _open(project, key, device)
     yield Progress("Looking at the image", 1, 3)
     kind = ModelKind.PLAIN_CAM if _is_cam(predictor) else ModelKind.PROTOTYPES
-    recipe = with_muted(project, recipe, kind, key.bank_version)
+    recipe = with_bank_muted(project, recipe, kind, key.bank_version)
     predictor = predictor.with_recipe(recipe)
     if last is not None and known and _seen(last, image, recipe):
         views = last.views

@@ -8,7 +8,7 @@ from datetime import datetime
 import torch
 
 from napari_protoseg.events import Job, Notice
-from napari_protoseg.jobs.models import trained_model, with_muted
+from napari_protoseg.jobs.models import trained_model, with_bank_muted
 from napari_protoseg.jobs.predict import predict_project
 from napari_protoseg.masks.recipe import Recipe
 from napari_protoseg.project.folder import Project
@@ -50,7 +50,7 @@ def make_masks(
     """
     trained = trained_model(project)
     yield from trained.notices()
-    muting = with_muted(project, recipe, trained.record.kind, trained.round.bank_version)
+    muting = with_bank_muted(project, recipe, trained.record.kind, trained.round.bank_version)
     reviews = project.review_states()
     images = project.images()
     open_ones = [i for i in images if reviews.get(i.id or 0) is not ReviewStatus.ACCEPTED]

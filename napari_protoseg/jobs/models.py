@@ -91,7 +91,7 @@ def trained_model(project: Project) -> TrainedModel:
     return TrainedModel(checkpoint.restore(), checkpoint.record, path, sha256, ended, newer)
 
 
-def with_muted(project: Project, recipe: Recipe, kind: ModelKind, bank_version: int) -> Recipe:
+def with_bank_muted(project: Project, recipe: Recipe, kind: ModelKind, bank_version: int) -> Recipe:
     """Return a recipe with the prototypes muted that a person has muted in a model's bank.
 
     Parameters

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from pydantic import ValidationError
 
+from napari_protoseg.jobs.models import with_bank_muted
 from napari_protoseg.jobs.preparation import TrainRequest
 from napari_protoseg.masks.recipe import Recipe
 from napari_protoseg.network.record import ModelKind
@@ -25,10 +26,9 @@ def with_muted(project: Project, recipe: Recipe) -> Recipe:
     model is a plain class activation map, which has no prototypes, none is muted.
     """
     trained = newest_trained_round(project)
-    muted: tuple[int, ...] = ()
-    if trained is not None and _has_prototypes(trained):
-        muted = tuple(sorted(project.muted_prototypes(trained.bank_version)))
-    return recipe.model_copy(update={"muted": muted})
+    if trained is None:
+        return recipe.model_copy(update={"muted": ()})
+    return with_bank_muted(project, recipe, _kind_of(trained), trained.bank_version)
 
 
 def outdated_masks(
@@ -79,9 +79,8 @@ def _is_recipe(made_with: str, recipe: Recipe) -> bool:
     return recipe == (made.model_copy(update={"margin": None}) if recipe.margin is None else made)
 
 
-def _has_prototypes(trained: Round) -> bool:
+def _kind_of(trained: Round) -> ModelKind:
     try:
-        request = TrainRequest.model_validate_json(trained.config_json)
+        return TrainRequest.model_validate_json(trained.config_json).kind
     except ValidationError:
-        return True  # of another version of this program; almost every model has
-    return request.kind is not ModelKind.PLAIN_CAM
+        return ModelKind.PROTOTYPES  # of another version of this program; almost every model is

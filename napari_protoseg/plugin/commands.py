@@ -64,6 +64,11 @@ def make_masks(viewer: napari.Viewer) -> None:
     _do(viewer, lambda bench: bench.review.make_masks())
 
 
+def export_masks(viewer: napari.Viewer) -> None:
+    """Export the masks, as the page's options say."""
+    _do(viewer, lambda bench: bench.export.export())
+
+
 def stop(viewer: napari.Viewer) -> None:
     """Stop what is under way, keeping what is worth keeping."""
     task = open_workbench(viewer).session.task

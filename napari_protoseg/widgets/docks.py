@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QTabWidget, QVBoxLayout, QWidget
 from napari_protoseg.plugin import benches
 from napari_protoseg.plugin.canvas import Canvas
 from napari_protoseg.widgets.bank_page import BankPage
+from napari_protoseg.widgets.export_page import ExportPage
 from napari_protoseg.widgets.labels_page import LabelsPage
 from napari_protoseg.widgets.page import Page
 from napari_protoseg.widgets.project_header import ProjectHeader
@@ -34,6 +35,7 @@ LABELS = Entry("Labels", lambda bench, _: LabelsPage(bench.labels))
 BANK = Entry("Prototype bank", lambda bench, _: BankPage(bench.bank))
 TRAINING = Entry("Training", lambda bench, _: TrainingPage(bench.training))
 REVIEW = Entry("Review", lambda bench, canvas: ReviewPage(bench.review, canvas))
+EXPORT = Entry("Export", lambda bench, _: ExportPage(bench.export))
 
 
 class Dock(QWidget):
@@ -121,7 +123,7 @@ def _topmost(widget: QWidget) -> QWidget:
 class WorkbenchDock(Dock):
     """All pages, in the order of the work."""
 
-    entries = (LABELS, BANK, TRAINING, REVIEW)
+    entries = (LABELS, BANK, TRAINING, REVIEW, EXPORT)
 
 
 class LabelsDock(Dock):
@@ -146,3 +148,9 @@ class ReviewDock(Dock):
     """The page of review alone."""
 
     entries = (REVIEW,)
+
+
+class ExportDock(Dock):
+    """The page of exports alone."""
+
+    entries = (EXPORT,)

@@ -37,7 +37,7 @@ class Page(QWidget):
         self.body = QVBoxLayout()
         layout.addLayout(self.body)
         self._is_outdated = True
-        self.listen(state.changed, self._redraw)
+        self.listen(state.changed, self.redraw)
 
     def listen(self, signal: SignalInstance, slot: Callable[..., Any]) -> None:
         """Connect a signal of something that may outlive this page."""
@@ -48,10 +48,10 @@ class Page(QWidget):
         """Draw what has changed while this page was hidden."""
         super().showEvent(event)
         if self._is_outdated:
-            self._redraw()
+            self.redraw()
 
-    def _redraw(self) -> None:
-        """Draw the state now if it is seen, else as soon as it is."""
+    def redraw(self) -> None:
+        """Draw the state now if it is seen, or else as soon as it is."""
         self._is_outdated = not self.isVisible()
         if not self._is_outdated:
             self.refresh()

@@ -187,10 +187,11 @@ class ReviewPage(Page):
         if self.isVisible():
             self._list_view.reread()
 
-    def _redraw(self) -> None:
+    def redraw(self) -> None:
+        """Draw the state, and mark the open image in the list."""
         if self._is_outdated and self.isVisible():
             self._list_view.reread()
-        super()._redraw()
+        super().redraw()
         if self.isVisible():
             self._list_view.follow()
 

@@ -50,6 +50,7 @@ class ExportState(PageState):
             session.schema_changed,
             session.images_changed,
             session.muted_changed,
+            session.recipe_changed,
             session.model_changed,
             session.masks_changed,
         ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from napari_protoseg.workbench.bank_page import BankState
+from napari_protoseg.workbench.export_page import ExportState
 from napari_protoseg.workbench.image_maps import ImageMaps
 from napari_protoseg.workbench.labels_page import LabelsState
 from napari_protoseg.workbench.open_image import OpenImage
@@ -27,6 +28,7 @@ class Workbench:
         self.labels = LabelsState(session)
         self.bank = BankState(session, self.maps)
         self.training = TrainingState(session)
+        self.export = ExportState(session, recipe=lambda: session.recipe)
         self.review = ReviewState(session, self.opened, self.maps, self.bank)
 
     def close(self) -> None:
