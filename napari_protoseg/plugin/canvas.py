@@ -46,6 +46,7 @@ class Canvas:
         self._viewer = viewer
         self._bench = bench
         self._mask: Labels | None = None
+        self._lacks_maps = True
         self._listens: list[tuple[SignalInstance, Callable[..., Any]]] = []
         opened, session = bench.opened, bench.session
         for signal, slot in (
@@ -84,6 +85,7 @@ class Canvas:
         if mask is not None and mask not in self._viewer.layers:
             self._viewer.add_layer(mask)
         self._show_pixels()
+        self._lacks_maps = True
         self._show_maps()
 
     @property
@@ -112,6 +114,7 @@ class Canvas:
         is_new = before is None or before.data.shape != opened.pixels.shape
         self._show_pixels()
         self._put_mask()
+        self._lacks_maps = True
         self._show_maps()
         if is_new:
             self._viewer.reset_view()
@@ -169,8 +172,9 @@ class Canvas:
         for class_id, values in maps.class_maps.items():
             if class_id in shown:
                 shown.pop(class_id).data = values
-            elif class_id in classes:
+            elif class_id in classes and self._lacks_maps:
                 self._below_mask(class_map_layer(values, classes[class_id]))
+        self._lacks_maps = self._lacks_maps and not maps.class_maps
         mask = self._bench.opened.mask
         for layer in shown.values():  # of another image
             layer.data = np.zeros((1, 1) if mask is None else mask.shape, dtype=np.float32)

@@ -59,7 +59,7 @@ KEYS = (
 def bind_keys(viewer: Any, canvas: Canvas) -> None:
     """Let the keys work while the canvas of `viewer` has the focus."""
     for key in KEYS:
-        viewer.bind_key(key.chord, partial(_press, key, canvas), overwrite=True)
+        viewer.bind_key(key.chord, _pressing(key, canvas), overwrite=True)
 
 
 def unbind_keys(viewer: Any) -> None:
@@ -73,5 +73,10 @@ def press(key: Key, canvas: Canvas) -> None:
     canvas.bench.session.attempt(lambda: (key.do(canvas), None)[1])
 
 
-def _press(key: Key, canvas: Canvas, viewer: Any) -> None:
-    press(key, canvas)
+def _pressing(key: Key, canvas: Canvas) -> Callable[[Any], None]:
+    """Return what napari calls with its viewer: a function, since it looks at the name."""
+
+    def pressed(viewer: Any) -> None:
+        press(key, canvas)
+
+    return pressed

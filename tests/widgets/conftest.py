@@ -49,6 +49,17 @@ class User:
         (found,) = self.dock.findChildren(kind, name)
         return found
 
+    def page(self, title: str) -> Any:
+        """Click the tab of a page, and return the page."""
+        from qtpy.QtCore import Qt
+
+        tabs = self.dock.tabs
+        (index,) = [k for k in range(tabs.count()) if tabs.tabText(k) == title]
+        place = tabs.tabBar().tabRect(index).center()
+        self._qtbot.mouseClick(tabs.tabBar(), Qt.MouseButton.LeftButton, pos=place)
+        assert tabs.currentIndex() == index
+        return self.dock.pages[title]
+
     def turn_to(self, widget: Any) -> None:
         """Bring the page of a widget to the front."""
         for index in range(self.dock.tabs.count()):

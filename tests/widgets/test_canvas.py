@@ -14,7 +14,7 @@ from napari.layers import Image, Labels
 
 from napari_protoseg.masks.recipe import Background
 from napari_protoseg.plugin.keys import KEYS
-from napari_protoseg.plugin.layers import Role, own_layers, role_of
+from napari_protoseg.plugin.layers import Role, class_of, own_layers, role_of
 from napari_protoseg.project.records import ReviewStatus
 
 
@@ -161,20 +161,17 @@ def test_muted_prototypes_leave_the_class_maps_and_one_can_be_shown(
     user: Any, bench: Any, trained: Path
 ):
     bench.session.open(trained / "project")
+    user.page("Prototype bank")
     user.click("crop-0-0")
     user.wait(lambda: bench.maps.sight is not None)
     assert bench.session.current.content_hash == bench.bank.cards[0].crops[0].content_hash
     class_id = bench.bank.cards[0].tissue_class.id
-    (layer,) = [
-        layer
-        for layer in layers_of(user, Role.CLASS_MAP)
-        if class_id == layer.metadata["protoseg"]["class_id"]
-    ]
+    (layer,) = [layer for layer in layers_of(user, Role.CLASS_MAP) if class_of(layer) == class_id]
     assert layer.data.any()
     user.click("map-0")
     (shown,) = layers_of(user, Role.PROTOTYPE_MAP)
     assert shown.name == f"Prototype {bench.bank.cards[0].title}"
-    assert user.viewer.layers.selection.active is mask_of(user)
+    assert role_of(user.viewer.layers.selection.active) is Role.MASK
     user.click("mute-0")
     user.wait(lambda: not layer.data.any())
     user.click("mute-0")
