@@ -47,7 +47,7 @@ KEYS = (
     ),
     Key("Alt-K", "Skip the image, and go on", lambda c: c.bench.review.mark(ReviewStatus.SKIPPED)),
     Key("Alt-G", "Flag the image, and go on", lambda c: c.bench.review.mark(ReviewStatus.FLAGGED)),
-    Key("Alt-S", "Save the mask", lambda c: c.bench.review.save()),
+    Key("Alt-M", "Save the mask", lambda c: c.bench.review.save()),
     *(
         Key(f"Alt-{digit}", f"Draw with the class of key {digit}", partial(_pick, digit))
         for digit in range(1, 10)

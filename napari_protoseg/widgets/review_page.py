@@ -141,7 +141,9 @@ class ReviewPage(Page):
         self.body.addLayout(verbs)
         self.body.addWidget(self._more)
         self.body.addWidget(self._apply)
-        keys = QLabel("Keys: Page Down and Page Up step, Alt+digit picks a class, Alt+S saves.")
+        keys = QLabel(
+            "Keys: Page Down and Page Up step, Alt+digit picks a class, Alt+M saves the mask."
+        )
         keys.setWordWrap(True)
         keys.setToolTip("\n".join(f"{key.chord}: {key.words}" for key in KEYS))
         self.body.addWidget(keys)

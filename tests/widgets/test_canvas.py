@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +198,7 @@ def test_keys_of_a_real_keyboard_reach_the_canvas(user: Any, bench: Any, trained
     user.screen_key("alt+3")
     assert mask_of(user).selected_label == 3
     paint(mask_of(user), 3)
-    user.screen_key("alt+s")
+    user.screen_key("alt+m")
     user.wait(lambda: bench.session.project.read_mask(first) is not None)
     go_on(user, bench, lambda: user.screen_key("Page_Down"))
     go_on(user, bench, lambda: user.screen_key("Page_Up"))
@@ -222,12 +223,25 @@ def test_keys_work_on_the_page_too(user: Any, bench: Any, trained: Path):
     assert bench.session.current.id == first
 
 
+def chords_in(action: Any) -> Iterator[Any]:
+    """Return the key sequences of an action, and of the menu that it opens."""
+    yield from action.shortcuts()
+    for inner in action.menu().actions() if action.menu() is not None else ():
+        yield from chords_in(inner)
+
+
 def test_no_key_is_one_that_napari_has(user: Any):
     from napari.utils.shortcuts import default_shortcuts
+    from qtpy.QtWidgets import QMenuBar
 
     taken = {str(chord).casefold() for chords in default_shortcuts.values() for chord in chords}
-    for key in KEYS:
-        assert key.chord.replace("-", "+").casefold() not in taken
+    bars = user.window.findChildren(QMenuBar)
+    for action in [action for bar in bars for action in bar.actions()]:
+        _, mark, word = action.text().partition("&")
+        taken |= {f"alt+{word[0].casefold()}"} if mark else set()
+        taken |= {chord.toString().casefold() for chord in chords_in(action)}
+    assert {"alt+s", "alt+f", "ctrl+r"} <= taken
+    assert not {key.chord.replace("-", "+").casefold() for key in KEYS} & taken
 
 
 def test_what_is_drawn_is_saved_when_the_window_is_closed(user: Any, bench: Any, trained: Path):
