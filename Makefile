@@ -16,16 +16,24 @@ unexport PROTOSEG_DATA
 endif
 
 help:
-	@echo "make demo        install, then turn the labels of the sample data into masks"
+	@echo "make demo        install, turn the labels of the sample data into masks, open napari with them"
 	@echo "make app         install with napari, and open the workbench with the sample project"
 	@echo "make test        install with all tools; lint, check types and layers, test"
 	@echo "make check-slow  the tests that take minutes"
 	@echo "make bench       parity and real tissue (needs PROTOSEG_DATA)"
 	@echo "make lint        what make test does before testing"
 
-demo: $(VENV)/installed-base
+demo: $(VENV)/installed-app | virtual-screen
 	rm -rf protoseg-demo
 	$(BIN)/protoseg demo --data sample_data --out protoseg-demo
+	@if [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] || [ "$$(uname)" = Darwin ]; then \
+		echo "napari opens with the project; close its window to end."; \
+		$(BIN)/python -m napari_protoseg.plugin protoseg-demo/project; \
+	else \
+		xvfb-run -a -s "-screen 0 1600x1100x24" $(BIN)/python -m napari_protoseg.plugin \
+			protoseg-demo/project --screenshot protoseg-demo/workbench.png && \
+		echo "There is no display here: protoseg-demo/workbench.png shows the workbench."; \
+	fi
 
 app: $(VENV)/installed-app
 	$(BIN)/python -m napari_protoseg.plugin

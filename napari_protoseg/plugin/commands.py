@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import napari
-from qtpy.QtWidgets import QFileDialog
+from qtpy.QtWidgets import QFileDialog, QTabWidget
 
 from napari_protoseg.plugin import benches
 from napari_protoseg.plugin.settings import PLUGIN
@@ -14,6 +14,9 @@ from napari_protoseg.workbench.workbench import Workbench
 
 WORKBENCH = "Workbench"
 """Name of the dock with all pages, in the manifest."""
+
+_DOCK = f"{WORKBENCH} ({PLUGIN})"
+"""What napari calls it."""
 
 
 def open_workbench(viewer: napari.Viewer) -> Workbench:
@@ -24,6 +27,15 @@ def open_workbench(viewer: napari.Viewer) -> Workbench:
         bench = benches.workbench_of(viewer)
         assert bench is not None
     return bench
+
+
+def show_page(viewer: napari.Viewer, title: str) -> None:
+    """Bring a page of the workbench to the front."""
+    open_workbench(viewer)
+    for tabs in viewer.window.dock_widgets[_DOCK].findChildren(QTabWidget, "pages"):
+        titles = [tabs.tabText(index) for index in range(tabs.count())]
+        if title in titles:
+            tabs.setCurrentIndex(titles.index(title))
 
 
 def open_project(viewer: napari.Viewer) -> None:

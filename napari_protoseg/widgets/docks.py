@@ -38,6 +38,9 @@ REVIEW = Entry("Review", lambda bench, canvas: ReviewPage(bench.review, canvas))
 EXPORT = Entry("Export", lambda bench, _: ExportPage(bench.export))
 
 
+_ROOM_FOR_TABS = 400
+
+
 class Dock(QWidget):
     """Some pages of the workbench, between the open project and the long task.
 
@@ -68,6 +71,7 @@ class Dock(QWidget):
         else:
             self.tabs = QTabWidget()
             self.tabs.setObjectName("pages")
+            self.tabs.setMinimumWidth(_ROOM_FOR_TABS)
             for title, page in self.pages.items():
                 self.tabs.addTab(page, title)
             layout.addWidget(self.tabs, 1)

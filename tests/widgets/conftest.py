@@ -86,6 +86,10 @@ class User:
     def wait(self, condition: Callable[[], bool], seconds: float = 60) -> None:
         self._qtbot.waitUntil(condition, timeout=round(seconds * 1000))
 
+    def settle(self) -> None:
+        """Let what was asked for be drawn."""
+        self._qtbot.wait(400)
+
     @property
     def window(self) -> Any:
         return self.dock.window()
