@@ -1,0 +1,181 @@
+"""Wrong turns in the window: each ends in a sentence, with everything that was set still there."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("napari")
+
+from qtpy.QtWidgets import QComboBox, QPushButton
+from tiny_project import NOW, SIZE, write_training_tiles
+
+from napari_protoseg.jobs.bank import BankRequest
+from napari_protoseg.plugin.layers import Role, class_of, own_layers, role_of
+from napari_protoseg.project.folder import Project
+from napari_protoseg.project.records import ImageRecord
+from napari_protoseg.schema import ClassSchema
+
+UNKNOWN = -1
+
+
+def unlabelled(folder: Path, *names: str) -> Path:
+    """Make a project of 4 tiles of which nothing is known."""
+    write_training_tiles(folder / "tiles", cases=1)
+    schema = ClassSchema.from_names(names)
+    with Project.create(folder / "project", schema, created=NOW) as project:
+        project.add_images(
+            ImageRecord(
+                path=path,
+                content_hash=f"{number:064x}",
+                width=SIZE,
+                height=SIZE,
+                label=(UNKNOWN,) * len(names),
+            )
+            for number, path in enumerate(sorted((folder / "tiles").iterdir()))
+        )
+    return folder
+
+
+def test_nothing_can_be_built_or_trained_without_labels(user: Any, bench: Any, tmp_path: Path):
+    bench.session.open(unlabelled(tmp_path, "tumour", "stroma") / "project")
+    bank = user.page("Prototype bank")
+    assert "Label images first" in bank.needs.text()
+    assert not user.find(QPushButton, "build-bank").isEnabled()
+    training = user.page("Training")
+    assert training.needs.text() == "Build a prototype bank first."
+    assert not user.find(QPushButton, "train").isEnabled()
+    bench.session.attempt(bench.training.train)
+    assert "Build a prototype bank first" in user.text("message")
+
+
+def start(user: Any, bench: Any, workspace: Path, verb: str) -> None:
+    """Begin one of the long tasks as its page does."""
+    bench.session.open(workspace / "project")
+    verbs: dict[str, Callable[[], None]] = {
+        "bank": bench.bank.build,
+        "training": bench.training.train,
+        "masks": bench.review.make_masks,
+        "apply": lambda: bench.review.apply(workspace / "validation" / "images"),
+        "export": bench.export.export,
+    }
+    verbs[verb]()
+
+
+@pytest.mark.parametrize("verb", ["bank", "training", "masks", "apply", "export"])
+def test_each_task_can_be_stopped_and_begun_again(user: Any, bench: Any, trained: Path, verb: str):
+    bench.bank.request = BankRequest.model_validate({"config": {"clusters": 1}})
+    shutil.rmtree(trained / "project" / "cache", ignore_errors=True)
+    start(user, bench, trained, verb)
+    user.click("stop-task")
+    user.wait(lambda: not bench.session.is_busy)
+    assert bench.session.task.problem is None or "stopped" in bench.session.task.problem.sentence
+    if verb == "training":
+        assert user.find(QPushButton, "train").isEnabled()
+    bench.session.close_project()
+    start(user, bench, trained, verb)
+    user.wait(lambda: not bench.session.is_busy)
+    assert bench.session.task.problem is None
+
+
+def test_layers_may_be_deleted_while_a_task_runs(user: Any, bench: Any, trained: Path):
+    bench.session.open(trained / "project")
+    user.page("Review")
+    user.click("next-image")
+    user.wait(lambda: bench.maps.sight is not None)
+    bench.review.make_masks()
+    for layer in list(user.viewer.layers):
+        user.viewer.layers.remove(layer)
+    user.wait(lambda: not bench.session.is_busy)
+    assert bench.session.task.problem is None
+    user.settle()
+    before = bench.session.current.id
+    user.click("next-image")
+    user.wait(lambda: bench.opened.image is not None and bench.opened.image.id != before)
+    user.wait(lambda: bench.maps.sight is not None)
+    assert {role_of(layer) for layer in user.viewer.layers} == {
+        Role.IMAGE,
+        Role.CLASS_MAP,
+        Role.MASK,
+    }
+
+
+def test_layers_may_be_deleted_while_a_network_trains(user: Any, bench: Any, banked: Path):
+    bench.session.open(banked / "project")
+    user.page("Review")
+    user.click("next-image")
+    user.wait(lambda: bench.maps.sight is not None)
+    preset = user.find(QComboBox, "preset")
+    user.page("Training")
+    preset.setCurrentIndex(preset.findData("standard"))
+    preset.activated.emit(preset.currentIndex())
+    user.click("train")
+    for layer in list(user.viewer.layers):
+        user.viewer.layers.remove(layer)
+    user.wait(lambda: "epoch" in bench.maps.source, 120)
+    user.click("stop-task")
+    user.wait(lambda: not bench.session.is_busy, 120)
+    assert bench.session.task.problem is None
+
+
+def test_a_project_with_other_classes_after_another(
+    user: Any, bench: Any, trained: Path, tmp_path: Path
+):
+    bench.session.open(trained / "project")
+    user.page("Review")
+    user.click("next-image")
+    user.wait(lambda: bench.maps.sight is not None)
+    first = bench.session.current.id
+    (mask,) = [la for la in own_layers(user.viewer.layers) if role_of(la) is Role.MASK]
+    mask.data_setitem((np.array([0]), np.array([0])), np.array([4]))
+    other = unlabelled(tmp_path / "other", "gland", "muscle")
+    bench.session.open(other / "project")
+    assert list(own_layers(user.viewer.layers)) == []
+    assert len(bench.labels.images.all) == 4
+    user.click("next-image")
+    # Its recorded hash is not that of the file: said, not shown.
+    user.wait(lambda: "has changed since it was taken in" in user.text("message"))
+    assert bench.opened.image is None
+    with Project.open(trained / "project") as project:
+        stored = project.read_mask(first)
+    assert stored is not None
+    assert stored.mask[0, 0] == 4
+    assert [class_of(layer) for layer in own_layers(user.viewer.layers)] == []
+
+
+def test_a_model_for_other_classes_is_refused_with_the_reason(
+    user: Any, bench: Any, trained: Path, tmp_path: Path
+):
+    other = unlabelled(tmp_path / "other", "gland", "muscle")
+    bench.session.open(other / "project")
+    bench.review.apply(trained / "validation" / "images", trained / "project")
+    user.wait(lambda: not bench.session.is_busy)
+    assert "the model knows classes that the project does not have" in user.text("message")
+    assert len(bench.session.project.images()) == 4
+
+
+def test_a_project_without_a_database_is_refused_and_the_open_one_stays(
+    user: Any, bench: Any, trained: Path, tmp_path: Path
+):
+    bench.session.open(trained / "project")
+    bench.session.attempt(lambda: bench.session.open(tmp_path / "nothing"))
+    assert "nothing" in user.text("message")
+    assert bench.session.project.folder == trained / "project"
+
+
+@pytest.mark.parametrize("verb", ["bank", "training", "masks", "export"])
+def test_an_image_that_vanished_from_disk_is_named(user: Any, bench: Any, trained: Path, verb: str):
+    shutil.rmtree(trained / "project" / "cache", ignore_errors=True)
+    with Project.open(trained / "project") as project:
+        gone = project.images()[0].path
+    gone.unlink()
+    start(user, bench, trained, verb)
+    user.wait(lambda: not bench.session.is_busy)
+    assert gone.name in user.text("message")
+    assert bench.bank.needs() is None
+    assert bench.training.needs() is None
