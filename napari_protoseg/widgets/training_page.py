@@ -62,10 +62,10 @@ class TrainingPage(Page):
         area.setFrameShape(QFrame.Shape.NoFrame)
         area.setWidget(inner)
         self.body.addWidget(area, 1)
-        self._redraw = QTimer(self)
-        self._redraw.setSingleShot(True)
-        self._redraw.setInterval(_REDRAWN_EACH)
-        self._redraw.timeout.connect(self._draw_progress)
+        self._curve_timer = QTimer(self)
+        self._curve_timer.setSingleShot(True)
+        self._curve_timer.setInterval(_REDRAWN_EACH)
+        self._curve_timer.timeout.connect(self._draw_progress)
         self.listen(state.advanced, self._draw_soon)
         self.refresh()
 
@@ -95,7 +95,7 @@ class TrainingPage(Page):
     def close_page(self) -> None:
         """Draw no more, and let go of the state."""
         super().close_page()
-        self._redraw.stop()
+        self._curve_timer.stop()
 
     def _add_choices(self) -> None:
         self._device = QLabel()
@@ -207,8 +207,8 @@ class TrainingPage(Page):
         form.setVisible(training.has_options and self._show.isChecked())
 
     def _draw_soon(self) -> None:
-        if not self._redraw.isActive():
-            self._redraw.start()
+        if not self._curve_timer.isActive():
+            self._curve_timer.start()
 
     def _draw_progress(self) -> None:
         training = self._training
