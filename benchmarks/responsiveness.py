@@ -26,6 +26,7 @@ from typing import Any
 
 import napari
 import numpy as np
+import torch
 from napari.settings import get_plugin_settings, get_settings
 from qtpy.QtCore import QEventLoop, Qt, QTimer
 from qtpy.QtWidgets import QTabWidget
@@ -213,6 +214,16 @@ def watch_training(person: Person, bench: Workbench, seconds: float) -> tuple[li
     return turns, taken
 
 
+def keep_to(most: int) -> int | None:
+    """Use only so many cores, where the system allows that, and return how many are used."""
+    if sys.platform != "linux":
+        return os.cpu_count()
+    cores = sorted(os.sched_getaffinity(0))[:most]
+    os.sched_setaffinity(0, cores)
+    torch.set_num_threads(len(cores))
+    return len(cores)
+
+
 def run(project: Path, seconds: float, runs: int) -> list[float]:
     """Print the waits of each run, and return by how many milliseconds training makes them longer.
 
@@ -256,6 +267,7 @@ def main() -> int:
     )
     parser.add_argument("--seconds", type=float, default=20.0, help="at rest, and training")
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--cores", type=int, default=2, help="at most; on Linux alone")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -268,7 +280,7 @@ def main() -> int:
             case_pattern=r"(case\d+)_",
         )
         made = Terminal(quiet=True).run(new_project(request, now=datetime.now(UTC)))
-        cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
+        cores = keep_to(options.cores)
         print(f"{cores} cores, {options.runs} runs of {options.seconds:g} s at rest and training")
         added = run(made.folder, options.seconds, options.runs)
     median = statistics.median(added)
