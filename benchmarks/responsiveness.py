@@ -257,9 +257,7 @@ def run(project: Path, seconds: float, runs: int) -> list[float]:
         training = Waits.of(turns)
         print(f"{number:3} training {training}   {steps} steps", flush=True)
         if steps == 0:
-            print(
-                f"run {number} took no step and says nothing: watch longer, or on a quiet machine"
-            )
+            print(f"run {number} took no step, and is left out: watch longer")
             continue
         added.append(training.p999 - rest.p999)
     benches.close(viewer)
