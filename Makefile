@@ -1,7 +1,7 @@
 # Needs only make, bash and git; what else is missing is installed, or named where it cannot be.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help demo app test check-slow bench lint
+.PHONY: help demo app test check-slow bench responsiveness lint
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,7 +20,8 @@ help:
 	@echo "make app         install with napari, and open the workbench with the sample project"
 	@echo "make test        install with all tools; lint, check types and layers, test"
 	@echo "make check-slow  the tests that take minutes"
-	@echo "make bench       parity and real tissue (needs PROTOSEG_DATA)"
+	@echo "make bench       parity, real tissue, responsiveness (needs PROTOSEG_DATA)"
+	@echo "make responsiveness  the window while a network trains"
 	@echo "make lint        what make test does before testing"
 
 demo: $(VENV)/installed-app | virtual-screen
@@ -55,6 +56,10 @@ bench: $(VENV)/installed-base
 	$(BIN)/python benchmarks/check_parity.py "$$PROTOSEG_DATA"/parity/*.npz
 	$(BIN)/python benchmarks/real_tissue.py lung
 	$(BIN)/python benchmarks/real_tissue.py colon
+	$(MAKE) responsiveness
+
+responsiveness: $(VENV)/installed-app | virtual-screen
+	xvfb-run -a $(BIN)/python benchmarks/responsiveness.py
 
 # A file in the environment says that a set of requirements is installed.
 EXTRAS_base :=

@@ -1,12 +1,16 @@
-"""Jobs in background threads: Qt's thread pool, napari's list of running tasks."""
+"""Jobs in background threads: behind the window, in napari's list of running tasks."""
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import zarr
 from napari.qt.threading import WorkerBase, WorkerBaseSignals, create_worker
 from qtpy.QtCore import Signal
 
@@ -15,6 +19,8 @@ from napari_protoseg.workbench.tasks import Driver, Listener
 
 _CLOSE_SECONDS = 120.0
 """How long a job may take to save."""
+_NICE = 10
+"""By how much a job gives way to the window, on the system's scale of 0 to 19."""
 
 
 class _JobSignals(WorkerBaseSignals):
@@ -35,6 +41,9 @@ class _Title:
 
 class JobWorker(WorkerBase):
     """Drives one job in a thread; events, result and error are signalled to the main thread.
+
+    The thread is the job's alone, and gives way to the window where both want the same core: what
+    a thread of Qt's pool gives up in favour of others, it could not take back for its next task.
 
     It differs from napari's own worker for generators in that a stop is a request that the job
     answers in order, that the job is closed in its thread, and that no error passes for a result.
@@ -65,16 +74,13 @@ class JobWorker(WorkerBase):
         self._abandoned = threading.Event()
 
     def work(self) -> None:
-        """Run in the thread: ask for events until the job ends."""
+        """Run in a thread of the pool: wait for the job's own."""
         self.begun.set()
         try:
-            if not self._abandoned.is_set():
-                self._drive()
+            with ThreadPoolExecutor(1, str(self.title), _give_way) as own:
+                own.submit(self._run).result()
         finally:
-            try:
-                self._job.close()
-            finally:
-                self.over.set()
+            self.over.set()
 
     def pause(self) -> None:
         """Ask for no more events."""
@@ -94,6 +100,14 @@ class JobWorker(WorkerBase):
         self._abandoned.set()
         self._go_on.set()
 
+    def _run(self) -> None:
+        """Ask for events until the job ends."""
+        try:
+            if not self._abandoned.is_set():
+                self._drive()
+        finally:
+            self._job.close()
+
     def _drive(self) -> None:
         answer: Request | None = None
         while True:
@@ -112,10 +126,22 @@ class JobWorker(WorkerBase):
             answer = Request.STOP if self._stopping.is_set() else None
 
 
+def _give_way() -> None:
+    """Let others go first where a core is short: this thread, and those that it starts.
+
+    Only Linux has this for a single thread; elsewhere all share alike.
+    """
+    if sys.platform == "linux":
+        os.nice(_NICE)
+
+
 class ThreadRunner:
-    """Starts each job in a thread of Qt's pool."""
+    """Starts each job in a thread, called by Qt's pool."""
 
     def __init__(self) -> None:
+        # The threads that zarr reads and writes by are shared by the whole process, and begin
+        # with their first use: where that is a job's, the window would wait for them for ever.
+        zarr.group({})
         self._workers: weakref.WeakSet[JobWorker] = weakref.WeakSet()
 
     def start(self, title: str, job: Job[Any], listener: Listener) -> Driver:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import zarr
 
 pytest.importorskip("napari")
 
@@ -155,3 +159,25 @@ def test_a_listener_that_nobody_else_keeps_is_told(runner: ThreadRunner, qtbot: 
 
     runner.start("Count", Counting(3).job(), Listening())
     qtbot.waitUntil(lambda: told == [3])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have a priority of their own on Linux")
+def test_only_the_job_and_the_threads_that_it_starts_give_way(runner: ThreadRunner, qtbot: Any):
+    def nice_now() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    def job() -> Job[tuple[int, int]]:
+        yield Progress("Computing", 0, 1)
+        array = zarr.create_array({}, shape=(4,), dtype="uint8")  # starts what zarr shares
+        array[:] = 1
+        with ThreadPoolExecutor(1) as started:
+            return nice_now(), started.submit(nice_now).result()
+
+    heard = Heard()
+    runner.start("Compute", job(), heard)
+    qtbot.waitUntil(lambda: heard.over)
+    at_window = nice_now()
+    assert min(heard.result) > at_window
+    qtbot.waitUntil(lambda: not any(t.name.startswith("Compute") for t in threading.enumerate()))
+    alive = {t.native_id for t in threading.enumerate() if t.native_id is not None}
+    assert {os.getpriority(os.PRIO_PROCESS, native) for native in alive} == {at_window}

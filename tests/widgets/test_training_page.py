@@ -30,6 +30,7 @@ from tiny_project import build, make_project, write_training_tiles
 from napari_protoseg.jobs.preparation import TrainRequest
 from napari_protoseg.plugin.threads import ThreadRunner
 from napari_protoseg.project.records import RoundStatus
+from napari_protoseg.training.config import Preset
 from napari_protoseg.training.events import EpochFinished, StepFinished
 from napari_protoseg.widgets.curve_plot import CurvePlot
 from napari_protoseg.widgets.training_page import TrainingPage
@@ -200,6 +201,15 @@ def test_many_steps_at_once_are_drawn_once(page: TrainingPage, session: Session,
     qtbot.waitUntil(lambda: losses.points(EACH) == 499, timeout=10_000)
     assert len(drawn) == 1
     wait(session, qtbot)
+
+
+def test_what_changed_behind_another_page_is_drawn_once_it_is_seen(page: TrainingPage, qtbot: Any):
+    page.hide()
+    page.state.choose(Preset.STANDARD)
+    assert child(page, QComboBox, "preset").currentData() == "quick"
+    page.show()
+    qtbot.waitExposed(page)
+    assert child(page, QComboBox, "preset").currentData() == "standard"
 
 
 def test_the_time_left_is_said_while_it_trains(page: TrainingPage, session: Session, qtbot: Any):

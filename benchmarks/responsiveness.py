@@ -1,0 +1,301 @@
+"""How long the window waits for its event loop while a network trains, against the same at rest.
+
+``python benchmarks/responsiveness.py`` opens napari with a project of the sample data, and lets
+someone review images: draw, pick classes, move the camera, turn pages, open the next image. In
+turns they do so at rest and while the preset `standard` trains. Printed are quantiles of the time
+between two turns of Qt's event loop. It ends with 1 where, at quantile 99.9 % and in the median of
+all runs, training adds more than 100 ms.
+
+Needs a screen, ``xvfb-run`` will do, and trains on the CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import napari
+import numpy as np
+import torch
+from napari.settings import get_plugin_settings, get_settings
+from qtpy.QtCore import QEventLoop, Qt, QTimer
+from qtpy.QtWidgets import QTabWidget
+
+from napari_protoseg.cli.terminal import Terminal
+from napari_protoseg.jobs.new import NewProject, new_project
+from napari_protoseg.plugin import benches
+from napari_protoseg.plugin.commands import open_workbench
+from napari_protoseg.plugin.layers import Role, own_layers, role_of
+from napari_protoseg.plugin.settings import PLUGIN
+from napari_protoseg.training.config import Preset
+from napari_protoseg.workbench.tasks import TaskState
+from napari_protoseg.workbench.workbench import Workbench
+
+LIMIT = 100.0
+"""Most milliseconds that training may add."""
+QUANTILE = 99.9
+
+_SAMPLE = Path(__file__).parent.parent / "sample_data"
+_TURN = 5
+"""Milliseconds from one turn of the event loop to the next where nothing else is to be done."""
+_ACTS_EACH = 0.25
+"""Seconds between two acts of the person."""
+_WARM_UP = 5.0
+_STROKE = 40
+"""Pixels of a stroke's side."""
+
+
+@dataclass(frozen=True)
+class Waits:
+    """Quantiles of the time between two turns of the event loop, in milliseconds."""
+
+    median: float
+    p99: float
+    p999: float
+    longest: float
+
+    @classmethod
+    def of(cls, turns: Sequence[float]) -> Waits:
+        """Take the quantiles of the times between `turns`, in seconds from any start."""
+        waits = np.diff(turns) * 1000
+        return cls(*(float(q) for q in np.percentile(waits, (50, 99, QUANTILE, 100))))
+
+    def __str__(self) -> str:
+        return f"{self.median:8.1f} {self.p99:8.1f} {self.p999:8.1f} {self.longest:8.1f}"
+
+
+class Person:
+    """Someone who reviews images, always in the same way.
+
+    Parameters
+    ----------
+    viewer
+        With the pages of `bench`.
+    bench
+        Whose project is reviewed.
+    """
+
+    def __init__(self, viewer: napari.Viewer, bench: Workbench) -> None:
+        self._viewer, self._bench = viewer, bench
+        window = next(iter(viewer.window.dock_widgets.values())).window()
+        self._pages = window.findChild(QTabWidget, "pages")
+        self._way = 1
+        self._acts = cycle(
+            (
+                self._move,
+                self._pick,
+                self._draw,
+                self._move,
+                self._draw,
+                self._next_image,
+                self._move,
+                self._turn_page,
+            )
+        )
+
+    def act(self) -> None:
+        """Do the next thing."""
+        next(self._acts)()
+
+    def turn_to(self, title: str) -> None:
+        """Bring a page to the front."""
+        titles = [self._pages.tabText(index) for index in range(self._pages.count())]
+        self._pages.setCurrentIndex(titles.index(title))
+
+    def _mask(self) -> Any:
+        found = [layer for layer in own_layers(self._viewer.layers) if role_of(layer) is Role.MASK]
+        return found[0] if found else None
+
+    def _move(self) -> None:
+        self._way = -self._way
+        camera = self._viewer.scene.camera
+        _, y, x = camera.center
+        camera.center = (0, y, x + 10 * self._way)
+        camera.zoom *= 1.1**self._way
+
+    def _pick(self) -> None:
+        mask, project = self._mask(), self._bench.session.require_project()
+        if mask is not None:
+            ids = project.schema.ids
+            mask.selected_label = ids[(ids.index(mask.selected_label) + 1) % len(ids)]
+
+    def _draw(self) -> None:
+        mask = self._mask()
+        if mask is not None:
+            for place in range(_STROKE):
+                mask.paint((place, place), mask.selected_label)
+
+    def _next_image(self) -> None:
+        self._bench.session.attempt(lambda: self._bench.review.step(1))
+
+    def _turn_page(self) -> None:
+        title = self._pages.tabText(self._pages.currentIndex())
+        self.turn_to("Training" if title == "Review" else "Review")
+
+
+def watch(person: Person, seconds: float) -> list[float]:
+    """Run the event loop, and return when it turned; the person acts meanwhile."""
+    loop, timer = QEventLoop(), QTimer()
+    timer.setTimerType(Qt.TimerType.PreciseTimer)
+    turns = [time.perf_counter()]
+    begun = turns[0]
+    acts = 0
+
+    def turn() -> None:
+        nonlocal acts
+        turns.append(time.perf_counter())
+        if turns[-1] - begun >= seconds:
+            timer.stop()
+            loop.quit()
+        elif turns[-1] - begun >= acts * _ACTS_EACH:  # what comes late is made up for
+            acts += 1
+            person.act()
+
+    timer.timeout.connect(turn)
+    timer.start(_TURN)
+    loop.exec()
+    return turns
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Run the event loop until `condition` holds."""
+    loop, timer = QEventLoop(), QTimer()
+    timer.timeout.connect(lambda: condition() and loop.quit())
+    timer.start(_TURN)
+    loop.exec()
+
+
+def watch_training(person: Person, bench: Workbench, seconds: float) -> tuple[list[float], int]:
+    """Return when the event loop turned during a training, and how many steps that took.
+
+    It is watched from the click on; one that ends before the time is over is followed by another.
+    """
+    session, training = bench.session, bench.training
+    taken = 0
+    watching = True
+
+    def train() -> None:
+        if watching:
+            training.train()
+
+    def count() -> None:
+        nonlocal taken
+        taken += 1
+
+    def go_on() -> None:
+        if session.task is not None and session.task.state is TaskState.ENDED and watching:
+            if training.problem is not None:
+                raise RuntimeError(training.problem.details)
+            QTimer.singleShot(0, train)
+
+    training.choose(Preset.STANDARD)
+    training.train()
+    training.advanced.connect(count)
+    session.task_changed.connect(go_on)
+    try:
+        turns = watch(person, seconds)
+    finally:
+        watching = False
+        training.advanced.disconnect(count)
+        session.task_changed.disconnect(go_on)
+        if session.task is not None:
+            session.task.stop()
+        wait_until(lambda: not session.is_busy)
+    return turns, taken
+
+
+def keep_to(most: int) -> int | None:
+    """Use only so many cores, where the system allows that, and return how many are used."""
+    if sys.platform != "linux":
+        return os.cpu_count()
+    cores = sorted(os.sched_getaffinity(0))[:most]
+    os.sched_setaffinity(0, cores)
+    torch.set_num_threads(len(cores))
+    return len(cores)
+
+
+def run(project: Path, seconds: float, runs: int) -> list[float]:
+    """Print the waits of each run, and return by how many milliseconds training makes them longer.
+
+    Runs in which no step was taken are left out.
+
+    Parameters
+    ----------
+    project
+        Folder of a project without a bank.
+    seconds
+        Of each part of a run.
+    runs
+        How many.
+    """
+    viewer = napari.Viewer()
+    bench = open_workbench(viewer)
+    get_plugin_settings(PLUGIN).workbench.device = "cpu"
+    bench.session.open(project)
+    bench.bank.build()
+    wait_until(lambda: not bench.session.is_busy)
+    person = Person(viewer, bench)
+    person.turn_to("Review")
+    bench.review.open_row(0)
+    watch(person, _WARM_UP)
+    added = []
+    print("run             p50      p99    p99.9  longest   ms")
+    for number in range(1, runs + 1):
+        rest = Waits.of(watch(person, seconds))
+        print(f"{number:3} at rest  {rest}", flush=True)
+        turns, steps = watch_training(person, bench, seconds)
+        training = Waits.of(turns)
+        print(f"{number:3} training {training}   {steps} steps", flush=True)
+        if steps == 0:
+            print(f"run {number} took no step, and is left out: watch longer")
+            continue
+        added.append(training.p999 - rest.p999)
+    benches.close(viewer)
+    viewer.close()
+    return added
+
+
+def main() -> int:
+    """Measure, and return the exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=20.0, help="at rest, and training")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--cores", type=int, default=2, help="at most; on Linux alone")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        # A person's own settings of napari are neither used nor changed.
+        get_settings(folder / "napari" / "settings.yaml")
+        request = NewProject(
+            folder=folder / "project",
+            images=_SAMPLE / "train",
+            schema_file=_SAMPLE / "classes.json",
+            case_pattern=r"(case\d+)_",
+        )
+        made = Terminal(quiet=True).run(new_project(request, now=datetime.now(UTC)))
+        cores = keep_to(options.cores)
+        print(f"{cores} cores, {options.runs} runs of {options.seconds:g} s at rest and training")
+        added = run(made.folder, options.seconds, options.runs)
+    if not added:
+        return 1
+    median = statistics.median(added)
+    verdict = "ok" if median <= LIMIT else "TOO SLOW"
+    print(f"training adds {', '.join(f'{ms:.1f}' for ms in added)} ms at p99.9")
+    print(f"median {median:.1f} ms, at most {LIMIT:g} ms: {verdict}")
+    return 0 if median <= LIMIT else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
