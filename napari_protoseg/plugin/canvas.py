@@ -105,7 +105,7 @@ class Canvas:
             self._mask.opacity = opacity
 
     def _show_image(self) -> None:
-        """Show another image; its mask is a layer of its own, whose undo history is empty."""
+        """Show another image."""
         opened = self._bench.opened
         if opened.pixels is None or opened.mask is None or self._schema() is None:
             self._clear()
@@ -137,18 +137,22 @@ class Canvas:
         layer.metadata[KEY]["named"] = layer.name
 
     def _put_mask(self) -> None:
+        """Show the mask of another image, with nothing to undo yet."""
         mask, schema = self._bench.opened.mask, self._schema()
         assert mask is not None
         assert schema is not None
-        layer = mask_layer(mask.copy(), schema)
-        old = self._one(Role.MASK)
-        place = len(self._viewer.layers)
-        if isinstance(old, Labels):
-            _take_over(old, layer, schema)
-            place = self._viewer.layers.index(old)
-            self._viewer.layers.remove(old)
-        self._viewer.layers.insert(place, layer)
-        layer.name = old.name if old is not None else layer.name
+        layer = self._one(Role.MASK)
+        if isinstance(layer, Labels):
+            mode = layer.mode
+            layer.data = mask.copy()
+            # This empties the history, without which the next undo would write pixels of the
+            # image before; a new layer would do so too, and cost half a second.
+            layer.editable = False
+            layer.editable = True
+            layer.mode = mode
+        else:
+            layer = mask_layer(mask.copy(), schema)
+            self._viewer.add_layer(layer)
         self._viewer.layers.selection.active = layer
         self._mask = layer
         # Kept with its layer, so that what was drawn outlives a layer that a person deletes.
@@ -229,12 +233,3 @@ class Canvas:
 
     def _all(self, role: Role) -> list[Layer]:
         return [layer for layer in own_layers(self._viewer.layers) if role_of(layer) is role]
-
-
-def _take_over(old: Labels, new: Labels, schema: ClassSchema) -> None:
-    """Let a new mask look and draw as the one before."""
-    new.opacity, new.visible, new.blending = old.opacity, old.visible, old.blending
-    new.brush_size, new.contour = old.brush_size, old.contour
-    new.mode = old.mode
-    if old.selected_label in schema.ids:
-        new.selected_label = old.selected_label

@@ -19,6 +19,7 @@ pytest.importorskip("napari")
 from qtpy.QtCore import QPoint
 from qtpy.QtWidgets import QAbstractSpinBox, QComboBox
 
+from napari_protoseg.jobs.names import mask_names
 from napari_protoseg.labels.records import Presence
 from napari_protoseg.plugin.layers import Role, own_layers, role_of
 from napari_protoseg.project.records import Origin, RoundStatus
@@ -151,6 +152,7 @@ def test_from_the_labels_of_the_sample_to_a_corrected_mask(user: Any, bench: Any
     user.wait(lambda: not session.is_busy, 300)
     picture("export")
     folder = bench.export.exported.folder
-    exported = np.asarray(Image.open(folder / f"{painted.path.stem}.png"))
+    names = dict(zip((i.id for i in project.images()), mask_names(project.images()), strict=True))
+    exported = np.asarray(Image.open(folder / f"{names[painted.id]}.png"))
     assert np.array_equal(exported[drawn != before], drawn[drawn != before])
     assert len(list(folder.glob("*.png"))) == len(project.images())

@@ -76,6 +76,7 @@ def test_each_task_can_be_stopped_and_begun_again(user: Any, bench: Any, trained
     user.wait(lambda: not bench.session.is_busy)
     assert bench.session.task.problem is None or "stopped" in bench.session.task.problem.sentence
     if verb == "training":
+        user.page("Training")
         assert user.find(QPushButton, "train").isEnabled()
     bench.session.close_project()
     start(user, bench, trained, verb)
