@@ -35,7 +35,8 @@ def tissue(height: int, width: int) -> NDArray[np.uint8]:
     rows, columns = -(-height // _TILE), -(-width // _TILE)
     tiles = [synthesize_tile(0, 0, n, size=_TILE).image for n in range(rows * columns)]
     whole = [np.concatenate(tiles[row * columns : (row + 1) * columns], 1) for row in range(rows)]
-    return np.concatenate(whole)[:height, :width]
+    image: NDArray[np.uint8] = np.concatenate(whole)[:height, :width]
+    return image
 
 
 def masks(seed: int, image: NDArray[np.uint8], windows: Windows | WideWindows) -> NDArray[np.uint8]:
@@ -46,7 +47,8 @@ def masks(seed: int, image: NDArray[np.uint8], windows: Windows | WideWindows) -
     model = PrototypeNetwork(backbone, prototypes, _CLASS_POSITIONS, 3, cosine=False)
     recipe = Recipe(flip=False)
     predictor = Predictor(model, (1, 2, 3), recipe, torch.device("cpu"), windows)
-    return predictor.predict(image[None]).masks[0]
+    mask: NDArray[np.uint8] = predictor.predict(image[None]).masks[0]
+    return mask
 
 
 def main() -> None:
