@@ -22,6 +22,7 @@ _GATHERING_NAMES = (
     "CbamModule",
     "SelectiveKernel",
     "FocalModulation",
+    "LiteMLA",
 )
 _GATHERING_TYPES = (nn.GroupNorm, nn.InstanceNorm2d)
 
