@@ -16,7 +16,13 @@ from napari_protoseg.errors import ProjectError
 from napari_protoseg.images.tissue import glass_mask
 from napari_protoseg.masks.class_maps import fuse, stage_class_maps
 from napari_protoseg.masks.recipe import Background, LabelCondition, Recipe
-from napari_protoseg.masks.windows import Windows, pad_to_stride, padded_size, prototype_maps
+from napari_protoseg.masks.windows import (
+    WideWindows,
+    Windows,
+    pad_to_stride,
+    padded_size,
+    prototype_maps,
+)
 from napari_protoseg.network.baselines import PlainCam
 from napari_protoseg.network.maps import MapModel
 from napari_protoseg.schema import UNLABELLED
@@ -93,7 +99,7 @@ class Predictor:
         class_ids: Sequence[int],
         recipe: Recipe,
         device: torch.device,
-        windows: Windows | None = None,
+        windows: Windows | WideWindows | None = None,
     ) -> None:
         used = recipe.stage_weights[-len(model.strides) :]
         if min(used, default=0) < 0 or sum(used) <= 0:

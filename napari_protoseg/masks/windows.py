@@ -1,27 +1,59 @@
-"""Prototype maps of images too large for one pass: windows with a halo.
+"""Prototype maps of images too large for one pass: windows, of which the inner part is kept.
 
-A pixel of a map depends on the image within the model's receptive field. Each window is computed
-with that much of its surroundings, which is then cut off, so that the pieces equal the maps of
-the whole image. Windows begin at multiples of the largest stride.
+A pixel of a map depends on the image as far as the model reaches. Each window is computed with
+that much of its surroundings, which is then cut off, so that the pieces equal the maps of the
+whole image.
 
-A transformer sees all of the image at once, so no halo makes its windows equal to the whole. It
-takes an image in one pass up to 16.8 megapixels, which needs about 6 GB; only larger ones are cut.
+A model that sees all of the image, a transformer say, has no windows that equal the whole. It
+takes an image in one pass up to 16.8 megapixels, which needs about 6 GB. A larger one is cut into
+as few windows as that size allows, and each is as large as it allows, to see as much of the image
+as it can (`benchmarks/windows.py` measures how far the masks agree).
+
+All windows begin and end at multiples of the model's largest stride.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
 from dataclasses import dataclass
+from itertools import product
 
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from napari_protoseg.encoders.context import reach
 from napari_protoseg.network.maps import MapModel
 
 
 @dataclass(frozen=True)
+class Span:
+    """A window along one axis, in pixels.
+
+    Parameters
+    ----------
+    start, end
+        Of what is kept; these parts of all windows fill the image.
+    first, last
+        Of what is computed, without `last` itself.
+    """
+
+    start: int
+    end: int
+    first: int
+    last: int
+
+    def kept(self, stride: int) -> slice:
+        """Where in the whole map its part goes."""
+        return slice(self.start // stride, self.end // stride)
+
+    def inner(self, stride: int) -> slice:
+        """Where in the map of the window that part lies."""
+        return slice((self.start - self.first) // stride, (self.end - self.first) // stride)
+
+
+@dataclass(frozen=True)
 class Windows:
-    """How a large image is cut.
+    """How a large image is cut for a model that sees so far and no farther.
 
     Parameters
     ----------
@@ -35,14 +67,68 @@ class Windows:
     core: int = 1024
     halo: int = 432
 
+    @property
+    def pixels(self) -> int:
+        """Area up to which an image is computed in one pass."""
+        return (self.core + 2 * self.halo) ** 2
+
+    def cut(self, height: int, width: int, stride: int) -> tuple[list[Span], list[Span]]:
+        """Cut an image of whole strides into the rows and the columns of its windows."""
+        return self._spans(height, stride), self._spans(width, stride)
+
+    def _spans(self, length: int, stride: int) -> list[Span]:
+        core = max(_whole_strides(self.core, stride), stride)
+        halo = _next_stride(self.halo, stride)
+        cores = ((start, min(start + core, length)) for start in range(0, length, core))
+        return [Span(a, b, max(a - halo, 0), min(b + halo, length)) for a, b in cores]
+
+
+@dataclass(frozen=True)
+class WideWindows:
+    """How a large image is cut for a model that sees all of it: few windows, all of one size.
+
+    Parameters
+    ----------
+    side
+        Of a square with the area of a window, in pixels; at least three strides of the model.
+        An eighth of it at least, or all that there is, is seen round the part that is kept.
+    """
+
+    side: int = 4096
+
+    @property
+    def pixels(self) -> int:
+        """Area up to which an image is computed in one pass, and of each window."""
+        return self.side**2
+
+    def cut(self, height: int, width: int, stride: int) -> tuple[list[Span], list[Span]]:
+        """Cut an image of whole strides into the rows and the columns of its windows."""
+        halo = _next_stride(self.side / 8, stride)
+        choices = []
+        for rows in range(1, height // stride + 1):
+            high = _least_side(height, rows, halo, stride)
+            columns = _fewest(width, _whole_strides(self.pixels / high, stride), halo)
+            if columns is not None:
+                wide = _least_side(width, columns, halo, stride)
+                choices.append((rows * columns, high * wide, rows, columns, high, wide))
+        # Of equally few windows those that leave the most to grow by.
+        _, area, rows, columns, high, wide = min(choices)
+        growth = math.sqrt(self.pixels / area)
+        high = min(height, _whole_strides(high * growth, stride))
+        wide = min(width, _whole_strides(self.pixels / high, stride))
+        high = min(height, _whole_strides(self.pixels / wide, stride))
+        return _slid(height, rows, high, stride), _slid(width, columns, wide, stride)
+
 
 DEFAULT_WINDOWS = Windows()
-WINDOWS_OF_TRANSFORMERS = Windows(core=4096 - 2 * 432, halo=432)
 
 
-def windows_of(model: MapModel) -> Windows:
-    """Return how large images are cut for `model`."""
-    return WINDOWS_OF_TRANSFORMERS if model.sees_whole_image else DEFAULT_WINDOWS
+def windows_of(model: MapModel) -> Windows | WideWindows:
+    """Return how large images are cut for `model`, by how far it is measured to see."""
+    found = reach(model, max(model.strides), model.class_positions.device)
+    if found is None:
+        return WideWindows()
+    return Windows(halo=max(found, DEFAULT_WINDOWS.halo))
 
 
 def pad_to_stride(images: Tensor, stride: int) -> Tensor:
@@ -61,7 +147,7 @@ def padded_size(height: int, width: int, stride: int) -> tuple[int, int]:
 
 
 def prototype_maps(
-    model: MapModel, images: Tensor, windows: Windows | None = None
+    model: MapModel, images: Tensor, windows: Windows | WideWindows | None = None
 ) -> tuple[Tensor, ...]:
     """Return the prototype maps of padded images of any size.
 
@@ -78,48 +164,60 @@ def prototype_maps(
     -------
     tuple of Tensor
         ``(B, P, H / stride, W / stride)`` for each stage; those of one pass over the whole image
-        as far as the halo covers the receptive field.
+        as far as the halo covers what the model sees.
     """
-    if windows is None:
-        windows = windows_of(model)
     height, width = images.shape[2:]
-    largest = windows.core + 2 * windows.halo
-    if height * width <= largest * largest:
+    if windows is None and height * width > DEFAULT_WINDOWS.pixels:
+        windows = windows_of(model)
+    if windows is None or height * width <= windows.pixels:
         maps: tuple[Tensor, ...] = model(images)
         return maps
-    coarsest = max(model.strides)
-    whole: list[Tensor] | None = None
-    for top, bottom in _spans(height, windows.core, coarsest):
-        for left, right in _spans(width, windows.core, coarsest):
-            y, y_end = _extended(top, bottom, height, windows.halo, coarsest)
-            x, x_end = _extended(left, right, width, windows.halo, coarsest)
-            pieces = model(images[:, :, y:y_end, x:x_end])
-            if whole is None:
-                whole = [
-                    piece.new_empty(*piece.shape[:2], height // stride, width // stride)
-                    for piece, stride in zip(pieces, model.strides, strict=True)
-                ]
-            for target, piece, stride in zip(whole, pieces, model.strides, strict=True):
-                target[:, :, top // stride : bottom // stride, left // stride : right // stride] = (
-                    piece[
-                        :,
-                        :,
-                        (top - y) // stride : (bottom - y) // stride,
-                        (left - x) // stride : (right - x) // stride,
-                    ]
-                )
-    assert whole is not None
+    rows, columns = windows.cut(height, width, max(model.strides))
+    whole: list[Tensor] = []
+    for y, x in product(rows, columns):
+        pieces = model(images[:, :, y.first : y.last, x.first : x.last])
+        if not whole:
+            whole = [
+                piece.new_empty(*piece.shape[:2], height // stride, width // stride)
+                for piece, stride in zip(pieces, model.strides, strict=True)
+            ]
+        for target, piece, stride in zip(whole, pieces, model.strides, strict=True):
+            target[:, :, y.kept(stride), x.kept(stride)] = piece[
+                :, :, y.inner(stride), x.inner(stride)
+            ]
     return tuple(whole)
 
 
-def _spans(length: int, core: int, stride: int) -> Iterator[tuple[int, int]]:
-    """Cut `length` into spans of about `core` pixels that begin at multiples of `stride`."""
-    step = max(core // stride, 1) * stride
-    for start in range(0, length, step):
-        yield start, min(start + step, length)
+def _least_side(length: int, count: int, halo: int, stride: int) -> int:
+    """Return the least side of `count` equal windows over `length`, each with its halos."""
+    halos = 2 if count > 2 else count - 1  # none where the image ends
+    return _next_stride(length / count, stride) + halos * halo
 
 
-def _extended(start: int, end: int, length: int, halo: int, stride: int) -> tuple[int, int]:
-    """Add the halo to a span, in whole strides, as far as the image reaches."""
-    margin = -(-halo // stride) * stride
-    return max(start - margin, 0), min(end + margin, length)
+def _fewest(length: int, side: int, halo: int) -> int | None:
+    """Return how many windows of at most `side` cover `length`; None if none are large enough."""
+    if length <= side:
+        return 1
+    if length <= 2 * (side - halo):
+        return 2
+    return None if side <= 2 * halo else max(3, math.ceil(length / (side - 2 * halo)))
+
+
+def _slid(length: int, count: int, side: int, stride: int) -> list[Span]:
+    """Lay windows of one side round `count` cores, slid to where they lie within `length`."""
+    core = _next_stride(length / count, stride)
+    spans = []
+    for start in range(0, length, core):
+        end = min(start + core, length)
+        centred = _whole_strides((start + end - side) / 2, stride)
+        first = min(max(centred, 0), length - side)
+        spans.append(Span(start, end, first, first + side))
+    return spans
+
+
+def _next_stride(pixels: float, stride: int) -> int:
+    return math.ceil(pixels / stride) * stride
+
+
+def _whole_strides(pixels: float, stride: int) -> int:
+    return math.floor(pixels / stride) * stride

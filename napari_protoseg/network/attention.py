@@ -34,6 +34,9 @@ class FusedAttention(nn.Module):
         seen = x
         if self.sr_ratio > 1:
             grid = x.transpose(1, 2).reshape(batch, channels, height, width)
+            # Of less than one place after reduction nothing would be left to attend to.
+            below, right = (max(self.sr_ratio - side, 0) for side in (height, width))
+            grid = F.pad(grid, (0, right, 0, below), mode="replicate")
             seen = self.norm(self.sr(grid).flatten(2).transpose(1, 2))
         queries = self.q(x).view(batch, tokens, self.num_heads, -1).transpose(1, 2)
         keys, values = (

@@ -10,7 +10,6 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from napari_protoseg.encoders.context import sees_whole_image
 from napari_protoseg.encoders.registry import DEFAULT_ENCODER, licence_of
 from napari_protoseg.encoders.weights import (
     Weights,
@@ -58,11 +57,6 @@ class Backbone(nn.Module):
         self.widths = tuple(widths)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
-
-    @property
-    def sees_whole_image(self) -> bool:
-        """Whether each pixel of its maps depends on all of the image."""
-        return sees_whole_image(self.features)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return the maps of the four stages for RGB images ``(B, 3, H, W)`` in 0..1."""

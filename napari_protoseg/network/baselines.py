@@ -15,12 +15,7 @@ class PlainCam(MapModel):
     """
 
     def __init__(self, backbone: Backbone, classes: int) -> None:
-        super().__init__(
-            range(classes),
-            classes,
-            backbone.strides[-1:],
-            sees_whole_image=backbone.sees_whole_image,
-        )
+        super().__init__(range(classes), classes, backbone.strides[-1:])
         self.backbone = backbone
         self.classifier = nn.Conv2d(backbone.widths[-1], classes, 1)
 

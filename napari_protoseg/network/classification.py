@@ -52,12 +52,7 @@ class PrototypeNetwork(MapModel):
         *,
         cosine: bool,
     ) -> None:
-        super().__init__(
-            class_positions,
-            classes,
-            [backbone.strides[s] for s in STAGES],
-            sees_whole_image=backbone.sees_whole_image,
-        )
+        super().__init__(class_positions, classes, [backbone.strides[s] for s in STAGES])
         self.backbone = backbone
         self.cosine = cosine
         self.register_buffer("prototypes", prototypes)

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from napari_protoseg.encoders.context import sees_whole_image
 from napari_protoseg.encoders.encoder import FrozenEncoder
 from napari_protoseg.network.maps import MapModel
 
@@ -37,12 +36,7 @@ class EvidenceModel(MapModel):
         class_positions: Sequence[int],
         classes: int,
     ) -> None:
-        super().__init__(
-            class_positions,
-            classes,
-            [encoder.stride],
-            sees_whole_image=sees_whole_image(encoder.model),
-        )
+        super().__init__(class_positions, classes, [encoder.stride])
         self.encoder = encoder
         self.register_buffer("prototypes", prototypes)
         self.scale = nn.Parameter(torch.ones(len(prototypes)))

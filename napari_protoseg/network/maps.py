@@ -22,9 +22,6 @@ class MapModel(nn.Module, ABC):
         Number of classes N.
     strides
         Pixels of the image for each pixel of the maps, stage by stage.
-    sees_whole_image
-        Whether each pixel of the maps depends on all of the image: see
-        `napari_protoseg.encoders.context`.
     """
 
     class_positions: Tensor
@@ -34,15 +31,12 @@ class MapModel(nn.Module, ABC):
         class_positions: Sequence[int],
         classes: int,
         strides: Sequence[int],
-        *,
-        sees_whole_image: bool = False,
     ) -> None:
         super().__init__()
         positions = torch.tensor(class_positions, dtype=torch.int64)
         self.register_buffer("class_positions", positions, persistent=False)
         self.classes = classes
         self.strides = tuple(strides)
-        self.sees_whole_image = sees_whole_image
 
     @abstractmethod
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:

@@ -10,6 +10,7 @@ from segmentation_models_pytorch.encoders.mix_transformer import Attention
 from torch import nn
 
 from napari_protoseg.network.attention import FusedAttention, fuse_attention
+from napari_protoseg.network.backbones import create_backbone
 
 
 @pytest.mark.parametrize(("heads", "reduction"), [(1, 8), (2, 4), (5, 2), (8, 1)])
@@ -27,6 +28,45 @@ def test_values_and_gradients_equal_the_plain_attention(heads: int, reduction: i
         found.append((out, own.grad, attention.kv.weight.grad))
     for ours, theirs in zip(*found, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-9)
+
+
+def test_the_scale_of_queries_and_keys_is_taken_over():
+    torch.manual_seed(0)
+    tokens = torch.randn(2, 64, 40, dtype=torch.float64)
+    scaled = Attention(40, num_heads=2, qk_scale=0.9, sr_ratio=2).double().eval()
+    expected = scaled(tokens, 8, 8)
+    torch.testing.assert_close(FusedAttention(scaled)(tokens, 8, 8), expected, rtol=0, atol=1e-9)
+    usual = Attention(40, num_heads=2, sr_ratio=2).double().eval()
+    usual.load_state_dict(scaled.state_dict())
+    assert not torch.allclose(usual(tokens, 8, 8), expected, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_dropout_of_weights_is_that_of_the_plain_attention_in_training_only():
+    torch.manual_seed(0)
+    plain = Attention(40, num_heads=2, qkv_bias=True, attn_drop=0.5, sr_ratio=2)
+    fused, tokens = FusedAttention(copy.deepcopy(plain)), torch.randn(1, 64, 40)
+    spreads = []
+    for attention in (plain.train(), fused.train()):
+        outs = torch.stack([attention(tokens, 8, 8) for _ in range(400)])
+        spreads.append(outs.std(0).mean())
+    assert spreads[0] > 0.001
+    torch.testing.assert_close(*spreads, rtol=0.1, atol=0)
+    torch.testing.assert_close(
+        fused.eval()(tokens, 8, 8), plain.eval()(tokens, 8, 8), rtol=0, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("size", [(16, 16), (16, 208), (48, 16)])
+def test_images_narrower_than_a_reduced_place_are_attended_to(size: tuple[int, int]):
+    torch.manual_seed(0)
+    backbone = create_backbone("mit_b1").eval()
+    with torch.inference_mode():
+        stages = backbone(torch.rand(2, 3, *size))
+    for stage, stride in zip(stages, backbone.strides, strict=True):
+        assert stage.shape[2:] == (size[0] // stride, size[1] // stride)
+        assert stage.isfinite().all()
+        assert not torch.allclose(stage[0], stage[1])
 
 
 def test_every_attention_within_is_exchanged():
