@@ -19,7 +19,7 @@ help:
 	@echo "make demo        install, turn the labels of the sample data into masks, open napari with them"
 	@echo "make app         install with napari, and open the workbench with the sample project"
 	@echo "make test        install with all tools; lint, check types and layers, test"
-	@echo "make check-slow  the tests that take minutes"
+	@echo "make check-slow  the tests that take minutes, and those of the window on PyQt6"
 	@echo "make bench       parity, real tissue, responsiveness (needs PROTOSEG_DATA)"
 	@echo "make responsiveness  the window while a network trains"
 	@echo "make lint        what make test does before testing"
@@ -42,8 +42,9 @@ app: $(VENV)/installed-app
 test: lint
 	xvfb-run -a $(BIN)/pytest
 
-check-slow: $(VENV)/installed-dev
+check-slow: $(VENV)/installed-dev $(VENV)/installed-qt6
 	xvfb-run -a $(BIN)/pytest -m slow
+	QT_API=pyqt6 PYTEST_QT_API=pyqt6 xvfb-run -a $(BIN)/pytest tests/plugin tests/widgets
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
@@ -65,6 +66,7 @@ responsiveness: $(VENV)/installed-app | virtual-screen
 EXTRAS_base :=
 EXTRAS_app := [pyqt5]
 EXTRAS_dev := [pyqt5,dev]
+EXTRAS_qt6 := [pyqt6]
 
 $(VENV)/pyvenv.cfg:
 	.ci/create-environment $(VENV)
