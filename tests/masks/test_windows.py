@@ -223,6 +223,11 @@ def test_an_image_is_cut_only_as_far_as_its_area_asks(size: tuple[int, int], win
     assert len(rows) * len(columns) == windows
 
 
+def test_what_is_left_of_the_area_is_seen_in_both_directions():
+    rows, columns = WideWindows().cut(6480, 6480, 16)
+    assert {span.last - span.first for span in rows + columns} == {4096}
+
+
 @pytest.mark.parametrize("size", [(176, 320), (320, 176), (208, 224), (16, 2048)])
 def test_wide_windows_put_every_pixel_in_its_place(size: tuple[int, int]):
     model, images = PlaceModel(), noise(*size)
