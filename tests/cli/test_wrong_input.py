@@ -127,7 +127,7 @@ def test_other_classes_than_labels_are_refused(tmp_path: Path, made: Path):
     project = tmp_path / "p"
     args = ("new", project, "--images", made / "tiles")
     assert "4 digits" in refusal(*args, "--classes", "a,b,c", untouched=project)
-    assert "--classes with 4 names" in refusal(*args, untouched=project)
+    assert "Name the 4 classes" in refusal(*args, untouched=project)
 
 
 def test_a_class_that_no_image_holds_is_refused_where_it_matters(tmp_path: Path):
