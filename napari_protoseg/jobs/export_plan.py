@@ -9,7 +9,8 @@ from pathlib import Path
 
 from napari_protoseg.errors import ExportError, ProtosegError
 from napari_protoseg.jobs.export_destination import Destination, look_at_destination
-from napari_protoseg.jobs.outdated import newest_trained_round, outdated_masks
+from napari_protoseg.jobs.models import newest_trained_round
+from napari_protoseg.jobs.outdated import outdated_masks
 from napari_protoseg.labels.records import Presence
 from napari_protoseg.masks.recipe import Recipe
 from napari_protoseg.project.folder import Project

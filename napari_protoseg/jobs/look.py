@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 
 from napari_protoseg.events import Job, Progress
-from napari_protoseg.jobs.models import trained_model, with_bank_muted
+from napari_protoseg.jobs.models import newest_trained_round, trained_model, with_bank_muted
 from napari_protoseg.jobs.predict import in_model_order
 from napari_protoseg.jobs.preparation import frozen_evidence
 from napari_protoseg.masks.prediction import Prediction, Predictor, View
@@ -20,7 +20,7 @@ from napari_protoseg.masks.windows import padded_size
 from napari_protoseg.network.baselines import PlainCam
 from napari_protoseg.network.record import ModelKind
 from napari_protoseg.project.folder import Project
-from napari_protoseg.project.records import ImageRecord, MaskSource, PredictedMask, RoundStatus
+from napari_protoseg.project.records import ImageRecord, MaskSource, PredictedMask
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def model_at_hand(project: Project) -> ModelKey | None:
         None before the first bank.
     """
     bank = project.latest_bank()
-    ended = project.latest_round((RoundStatus.FINISHED, RoundStatus.STOPPED))
+    ended = newest_trained_round(project)
     if bank is None:
         return None
     if ended is None or ended.bank_version < bank.version:

@@ -52,6 +52,11 @@ class TrainedModel:
             )
 
 
+def newest_trained_round(project: Project) -> Round | None:
+    """Return the newest round that has left a model, or None."""
+    return project.latest_round((RoundStatus.FINISHED, RoundStatus.STOPPED))
+
+
 def trained_model(project: Project) -> TrainedModel:
     """Return the best model of the project's newest round that has one.
 
@@ -62,7 +67,7 @@ def trained_model(project: Project) -> TrainedModel:
     CheckpointError
         The checkpoint is damaged, or of another schema.
     """
-    ended = project.latest_round((RoundStatus.FINISHED, RoundStatus.STOPPED))
+    ended = newest_trained_round(project)
     if ended is None:
         raise ProjectError(
             "has no trained model yet",

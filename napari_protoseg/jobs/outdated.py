@@ -6,17 +6,12 @@ from collections.abc import Mapping
 
 from pydantic import ValidationError
 
-from napari_protoseg.jobs.models import with_bank_muted
+from napari_protoseg.jobs.models import newest_trained_round, with_bank_muted
 from napari_protoseg.jobs.preparation import TrainRequest
 from napari_protoseg.masks.recipe import Recipe
 from napari_protoseg.network.record import ModelKind
 from napari_protoseg.project.folder import Project
-from napari_protoseg.project.records import MaskSummary, Round, RoundStatus
-
-
-def newest_trained_round(project: Project) -> Round | None:
-    """Return the newest round that has left a model, or None."""
-    return project.latest_round((RoundStatus.FINISHED, RoundStatus.STOPPED))
+from napari_protoseg.project.records import MaskSummary, Round
 
 
 def with_muted(project: Project, recipe: Recipe) -> Recipe:
@@ -59,7 +54,7 @@ def outdated_masks(
             continue
         made_with = summary.recipe_json
         if made_with not in fitting:
-            fitting[made_with] = _is_recipe(made_with, recipe)
+            fitting[made_with] = is_made_by(made_with, recipe)
         if (
             summary.round_id != trained.id
             or trained.finished is None
@@ -70,7 +65,8 @@ def outdated_masks(
     return frozenset(outdated)
 
 
-def _is_recipe(made_with: str, recipe: Recipe) -> bool:
+def is_made_by(made_with: str, recipe: Recipe) -> bool:
+    """Tell whether the recipe recorded with a mask, as JSON, is `recipe`."""
     try:
         made = Recipe.model_validate_json(made_with)
     except ValidationError:

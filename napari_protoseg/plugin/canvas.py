@@ -88,11 +88,6 @@ class Canvas:
         self._lacks_maps = True
         self._show_maps()
 
-    @property
-    def mask_layer(self) -> Labels | None:
-        """The editable mask of the open image, if one is open."""
-        return self._mask
-
     def pick_class(self, class_id: int) -> None:
         """Draw with a class from now on."""
         if self._mask is not None:

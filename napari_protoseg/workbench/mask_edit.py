@@ -7,10 +7,9 @@ from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from napari_protoseg.jobs.look import Sight
-from napari_protoseg.masks.recipe import Recipe
+from napari_protoseg.jobs.outdated import is_made_by
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import (
     Correction,
@@ -160,16 +159,5 @@ class MaskEdit:
         return (
             source.round_id != sight.key.round_id
             or newer
-            or not _alike(source, sight.predictor.recipe)
+            or not is_made_by(source.recipe_json, sight.predictor.recipe)
         )
-
-
-def _alike(source: MaskSource, recipe: Recipe) -> bool:
-    """Tell whether a mask was made by a recipe; a margin that it learned does not count."""
-    try:
-        made_by = Recipe.model_validate_json(source.recipe_json)
-    except ValidationError:  # of another version
-        return False
-    if recipe.margin is None:
-        made_by = made_by.model_copy(update={"margin": None})
-    return made_by == recipe

@@ -9,9 +9,10 @@ from psygnal import Signal
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.jobs.apply import AppliedModel, ApplyModel, apply_model
 from napari_protoseg.jobs.make_masks import MadeMasks, make_masks
+from napari_protoseg.jobs.models import newest_trained_round
 from napari_protoseg.masks.prediction import learn_margin
 from napari_protoseg.masks.recipe import Background, Recipe
-from napari_protoseg.project.records import ReviewStatus, RoundStatus
+from napari_protoseg.project.records import ReviewStatus
 from napari_protoseg.workbench.bank_page import BankState
 from napari_protoseg.workbench.image_maps import ImageMaps
 from napari_protoseg.workbench.open_image import OpenImage
@@ -156,8 +157,7 @@ class ReviewState(PageState):
             return "Open a project first."
         if self.session.is_busy:
             return self.session.busy()
-        ended = (RoundStatus.FINISHED, RoundStatus.STOPPED)
-        if self.session.project.latest_round(ended) is None:
+        if newest_trained_round(self.session.project) is None:
             return "Train first."
         return None
 
