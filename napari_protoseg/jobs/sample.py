@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import datetime
 from pathlib import Path
 
+from napari_protoseg.errors import ExportError
 from napari_protoseg.events import Job
 from napari_protoseg.jobs.add import AddImages, add_images, read_addition
 from napari_protoseg.jobs.new import NewProject, new_project
 from napari_protoseg.project.folder import Project
-from napari_protoseg.synthesis.sample import write_sample_data
+from napari_protoseg.storage import storage_errors
+from napari_protoseg.synthesis.sample import TRAINING_TILES, VALIDATION_TILES, write_sample_data
 
 CASE_PATTERN = r"(case\d+)_"
 """Finds the case in the name of a synthetic tile."""
@@ -18,10 +21,13 @@ CASE_PATTERN = r"(case\d+)_"
 def make_sample_project(folder: Path, *, now: datetime) -> Job[Path]:
     """Write synthetic tiles, and make a project of them with true masks to validate on.
 
+    It is made beside `folder` and moved there once it is whole: what a stop, a kill or a full
+    disk leaves behind is never taken for the sample, and is cleared away the next time.
+
     Parameters
     ----------
     folder
-        A new or empty folder; the tiles go to ``data`` in it, the project to ``project``.
+        Of which there is nothing yet; the tiles go to ``data`` in it, the project to ``project``.
     now
         Date of the project.
 
@@ -32,9 +38,28 @@ def make_sample_project(folder: Path, *, now: datetime) -> Job[Path]:
 
     Raises
     ------
+    ExportError
+        Stopped.
     ProtosegError
     """
+    part = folder.with_name(f"{folder.name}.part")
+    with storage_errors(part):
+        if part.exists():
+            shutil.rmtree(part)
+    made = yield from _make(part, now)
+    with storage_errors(folder):
+        part.rename(folder)
+    return folder / made.relative_to(part)
+
+
+def _make(folder: Path, now: datetime) -> Job[Path]:
     data = yield from write_sample_data(folder / "data")
+    if data.images < TRAINING_TILES + VALIDATION_TILES:
+        raise ExportError(
+            f"stopped after {data.images} tiles",
+            where=folder,
+            remedy="Ask for the sample once more to have it made anew.",
+        )
     request = NewProject(
         folder=folder / "project",
         images=data.training,

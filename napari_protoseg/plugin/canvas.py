@@ -46,10 +46,12 @@ class Canvas:
         self._viewer = viewer
         self._bench = bench
         self._mask: Labels | None = None
+        self._mode = "pan_zoom"
         self._lacks_maps = True
         self._listens: list[tuple[SignalInstance, Callable[..., Any]]] = []
         opened, session = bench.opened, bench.session
         for signal, slot in (
+            (session.current_changed, self._hold_brush),
             (opened.loaded, self._show_image),
             (opened.mask_changed, self._show_mask),
             (bench.maps.changed, self._show_maps),
@@ -99,6 +101,12 @@ class Canvas:
         if self._mask is not None:
             self._mask.opacity = opacity
 
+    def _hold_brush(self) -> None:
+        """Let nobody draw on the mask of the image before while another one is read."""
+        if self._mask is not None and self._mask.editable:
+            self._mode = self._mask.mode
+            self._mask.editable = False
+
     def _show_image(self) -> None:
         """Show another image."""
         opened = self._bench.opened
@@ -138,13 +146,12 @@ class Canvas:
         assert schema is not None
         layer = self._one(Role.MASK)
         if isinstance(layer, Labels):
-            mode = layer.mode
+            self._hold_brush()
             layer.data = mask.copy()
-            # This empties the history, without which the next undo would write pixels of the
-            # image before; a new layer would do so too, and cost half a second.
-            layer.editable = False
+            # That it was not editable empties the history, without which the next undo would write
+            # pixels of the image before; a new layer would do so too, and cost half a second.
             layer.editable = True
-            layer.mode = mode
+            layer.mode = self._mode
         else:
             layer = mask_layer(mask.copy(), schema)
             self._viewer.add_layer(layer)

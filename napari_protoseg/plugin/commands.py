@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import napari
-from qtpy.QtWidgets import QFileDialog, QTabWidget
+from qtpy.QtWidgets import QDockWidget, QFileDialog, QTabWidget
 
 from napari_protoseg.plugin import benches
 from napari_protoseg.plugin.settings import PLUGIN
@@ -20,22 +20,30 @@ _DOCK = f"{WORKBENCH} ({PLUGIN})"
 
 
 def open_workbench(viewer: napari.Viewer) -> Workbench:
-    """Return the workbench of a viewer, shown if it is not yet."""
-    bench = benches.workbench_of(viewer)
-    if bench is None:
+    """Return the workbench of a viewer, in a dock that is seen."""
+    docks = _docks(viewer)
+    if not docks:
         viewer.window.add_plugin_dock_widget(PLUGIN, WORKBENCH)
-        bench = benches.workbench_of(viewer)
-        assert bench is not None
+    elif not any(dock.isVisible() for dock in docks.values()):
+        docks.get(_DOCK, next(iter(docks.values()))).show()
+    bench = benches.workbench_of(viewer)
+    assert bench is not None
     return bench
 
 
 def show_page(viewer: napari.Viewer, title: str) -> None:
-    """Bring a page of the workbench to the front."""
+    """Bring a page to the front: in the dock with all pages, or in one of its own."""
     open_workbench(viewer)
-    for tabs in viewer.window.dock_widgets[_DOCK].findChildren(QTabWidget, "pages"):
+    docks = _docks(viewer)
+    dock = docks.get(_DOCK) or docks.get(f"{title} ({PLUGIN})")
+    if dock is None:
+        viewer.window.add_plugin_dock_widget(PLUGIN, WORKBENCH)
+        dock = _docks(viewer)[_DOCK]
+    dock.show()
+    dock.raise_()
+    for tabs in dock.findChildren(QTabWidget, "pages"):
         titles = [tabs.tabText(index) for index in range(tabs.count())]
-        if title in titles:
-            tabs.setCurrentIndex(titles.index(title))
+        tabs.setCurrentIndex(titles.index(title))
 
 
 def open_project(viewer: napari.Viewer) -> None:
@@ -86,6 +94,18 @@ def stop(viewer: napari.Viewer) -> None:
     task = open_workbench(viewer).session.task
     if task is not None:
         task.stop()
+
+
+def _docks(viewer: napari.Viewer) -> dict[str, QDockWidget]:
+    """Return the docks with pages of the workbench, hidden ones too, by the names they have."""
+    found = {}
+    for name, widget in viewer.window.dock_widgets.items():
+        if name.endswith(f" ({PLUGIN})"):
+            dock = widget.parentWidget()
+            while not isinstance(dock, QDockWidget):
+                dock = dock.parentWidget()
+            found[name] = dock
+    return found
 
 
 def _do(viewer: napari.Viewer, verb: Callable[[Workbench], object]) -> None:

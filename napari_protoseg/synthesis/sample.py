@@ -26,6 +26,9 @@ TRAINING_CASES = range(8)
 VALIDATION_CASES = range(8, 11)
 """Numbers of the cases of the validation tiles: other slides, other stains."""
 
+TRAINING_TILES, VALIDATION_TILES = 120, 24
+"""Tiles of the sample data, over all cases."""
+
 PRESENT_FRACTION = 0.02
 """Least share of a tile's pixels that makes a class present in its label."""
 
@@ -79,8 +82,8 @@ def write_sample_data(
     folder: Path,
     *,
     seed: int = SAMPLE_SEED,
-    training_tiles: int = 120,
-    validation_tiles: int = 24,
+    training_tiles: int = TRAINING_TILES,
+    validation_tiles: int = VALIDATION_TILES,
 ) -> Job[SampleData]:
     """Write tiles, masks, labels and class schema to a new or empty folder.
 

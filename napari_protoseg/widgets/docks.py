@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import napari
 from qtpy.QtCore import QEvent, QObject
-from qtpy.QtWidgets import QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QMessageBox, QTabWidget, QVBoxLayout, QWidget
 
 from napari_protoseg.plugin import benches
 from napari_protoseg.plugin.canvas import Canvas
@@ -20,6 +20,7 @@ from napari_protoseg.widgets.project_header import ProjectHeader
 from napari_protoseg.widgets.review_page import ReviewPage
 from napari_protoseg.widgets.task_bar import TaskBar
 from napari_protoseg.widgets.training_page import TrainingPage
+from napari_protoseg.workbench.tasks import TaskState
 from napari_protoseg.workbench.workbench import Workbench
 
 
@@ -95,6 +96,9 @@ class Dock(QWidget):
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 (Qt's name)
         """Close the workbench with its window, once whoever was asked has agreed."""
         if event.type() == QEvent.Type.Close:
+            if self._must_ask(event) and not self._agrees_to_close():
+                event.ignore()
+                return True
             self._closing = True
         elif event.type() == QEvent.Type.WindowActivate:
             self._closing = False  # it was asked to close, and stayed
@@ -102,6 +106,30 @@ class Dock(QWidget):
             self._leave()
             benches.close(self._viewer)
         return False
+
+    def _must_ask(self, event: QEvent) -> bool:
+        """Tell whether a task would end with the window, and napari does not ask.
+
+        It asks where its close button was pressed, or where there are layers.
+        """
+        task = None if self.workbench is None else self.workbench.session.task
+        if event.spontaneous() or len(self._viewer.layers) or task is None:
+            return False
+        return task.state in (TaskState.RUNNING, TaskState.PAUSED)
+
+    def _agrees_to_close(self) -> bool:
+        assert self.workbench is not None
+        task = self.workbench.session.task
+        assert task is not None
+        answer = QMessageBox.question(
+            self,
+            "Close napari?",
+            f"{task.title} is under way. Closing stops it, and keeps what it has.",
+        )
+        if answer != QMessageBox.StandardButton.Yes:
+            return False
+        task.stop()
+        return True
 
     def _leave(self) -> None:
         """Let go of all that outlives this dock; a second time is nothing."""

@@ -11,6 +11,8 @@ from psygnal import Signal
 from napari_protoseg.events import Event
 from napari_protoseg.jobs.look import Sight, look
 from napari_protoseg.jobs.previews import EpochPreview
+from napari_protoseg.project.folder import Project
+from napari_protoseg.project.records import ImageRecord
 from napari_protoseg.workbench.open_image import OpenImage
 from napari_protoseg.workbench.session import Session
 
@@ -102,18 +104,21 @@ class ImageMaps:
         if self._is_looking:
             self._looks_again = True
             return
-        assert opened.image.id is not None
-        image = session.project.image(opened.image.id)  # with the labels that it has now
+        session.attempt(partial(self._begin, session.project, opened.image, opened.pixels))
+
+    def _begin(self, project: Project, image: ImageRecord, pixels: NDArray[np.uint8]) -> None:
+        assert image.id is not None
+        session = self._session
         job = look(
-            session.project,
-            image,
-            opened.pixels,
+            project,
+            project.image(image.id),  # with the labels that it has now
+            pixels,
             session.recipe,
             last=self._last,
             device=session.device,
         )
         self._is_looking, self._looks_again = True, False
-        session.run_aside("Look at the image", job, partial(self._seen, session.project))
+        session.run_aside("Look at the image", job, partial(self._seen, project))
 
     def _seen(self, project: object, sight: Sight | None) -> None:
         self._is_looking = False

@@ -12,11 +12,15 @@ import pytest
 pytest.importorskip("napari")
 
 from napari.layers import Image, Labels
+from qtpy.QtWidgets import QDockWidget
 
 from napari_protoseg.masks.recipe import Background
+from napari_protoseg.plugin.commands import open_workbench, show_page
 from napari_protoseg.plugin.keys import KEYS
 from napari_protoseg.plugin.layers import Role, class_of, own_layers, role_of
 from napari_protoseg.project.records import ReviewStatus
+from napari_protoseg.widgets.docks import Dock
+from napari_protoseg.workbench.session import Settings
 
 
 def layers_of(user: Any, role: Role) -> list[Any]:
@@ -253,3 +257,52 @@ def test_what_is_drawn_is_saved_when_the_window_is_closed(user: Any, bench: Any,
     user.viewer.close()
     with Project.open(trained / "project") as project:
         assert project.read_mask(first).mask[20, 20] == value
+
+
+def test_nothing_is_drawn_on_an_image_that_is_being_left(user: Any, bench: Any, trained: Path):
+    open_first(user, bench, trained)
+    mask = mask_of(user)
+    mask.mode = "paint"
+
+    def leave() -> None:
+        bench.review.step(1)
+        assert not mask.editable  # the next image is still being read
+        assert mask.mode == "pan_zoom"
+
+    go_on(user, bench, leave)
+    assert mask_of(user).editable
+    assert mask_of(user).mode == "paint"
+
+
+def test_a_device_that_is_not_there_is_named_and_the_image_shown(
+    user: Any, bench: Any, trained: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(bench.session, "settings", lambda: Settings(device="xpu"))
+    bench.session.open(trained / "project")
+    user.click("next-image")
+    user.wait(lambda: bool(layers_of(user, Role.MASK)))
+    assert "xpu" in user.text("message")
+    assert bench.maps.sight is None
+
+
+def test_a_hidden_workbench_is_shown_by_the_commands_that_need_it(user: Any, bench: Any):
+    user.wait(user.dock.isVisible)
+    dock = user.dock.parentWidget()
+    while not isinstance(dock, QDockWidget):
+        dock = dock.parentWidget()
+    dock.hide()
+    assert open_workbench(user.viewer) is bench
+    assert user.dock.isVisible()
+    dock.hide()
+    show_page(user.viewer, "Export")
+    assert user.dock.pages["Export"].isVisible()
+
+
+def test_a_page_alone_is_brought_to_the_front_too(viewer: Any):
+    viewer.window.add_plugin_dock_widget("napari-protoseg", "Export")
+    show_page(viewer, "Export")
+    (alone,) = [w for w in viewer.window.dock_widgets.values() if isinstance(w, Dock)]
+    assert alone.pages["Export"].isVisible()
+    show_page(viewer, "Training")
+    docks = [w for w in viewer.window.dock_widgets.values() if isinstance(w, Dock)]
+    assert any("Training" in dock.pages and dock.isVisible() for dock in docks)

@@ -15,8 +15,16 @@ import pytest
 pytest.importorskip("napari")
 
 from npe2 import PluginManifest
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QTabWidget, QWidget
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import (
+    QApplication,
+    QComboBox,
+    QLabel,
+    QMessageBox,
+    QPushButton,
+    QTabWidget,
+    QWidget,
+)
 from tiny_project import build, make_project, write_training_tiles
 
 from napari_protoseg.plugin import benches
@@ -153,7 +161,20 @@ def test_closing_the_window_while_it_trains_keeps_what_was_trained(
     preset.setCurrentIndex(preset.findData("standard"))
     click("train")
     qtbot.waitUntil(lambda: bool(bench.training.steps), timeout=60_000)
+    asked = []
+
+    def answer(button: str) -> None:
+        (box,) = [w for w in QApplication.topLevelWidgets() if isinstance(w, QMessageBox)]
+        asked.append(box.text())
+        box.button(getattr(QMessageBox.StandardButton, button)).click()
+
+    QTimer.singleShot(500, lambda: answer("No"))
     viewer.close()
+    assert bench.session.is_busy
+    QTimer.singleShot(500, lambda: answer("Yes"))
+    viewer.close()
+    assert "Train is under way" in asked[0]
+    assert len(asked) == 2
     with Project.open(project) as opened:
         stopped = opened.latest_round()
     assert stopped is not None
