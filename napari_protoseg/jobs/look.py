@@ -11,7 +11,8 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 
 from napari_protoseg.events import Job, Progress
-from napari_protoseg.jobs.models import newest_trained_round, trained_model, with_bank_muted
+from napari_protoseg.jobs.models import newest_trained_round, trained_model
+from napari_protoseg.jobs.muted import with_muted_of_bank
 from napari_protoseg.jobs.predict import in_model_order
 from napari_protoseg.jobs.preparation import frozen_evidence
 from napari_protoseg.masks.prediction import Prediction, Predictor, View
@@ -143,7 +144,7 @@ def look(
     image, pixels
         The image, uint8 ``(H, W, 3)``, RGB.
     recipe
-        From maps to mask; the muted prototypes of the model's bank are muted beside its own.
+        From maps to mask; the prototypes are muted that are muted in the model's bank.
     last
         What was seen before: the model is not opened again if it is the same, nor run again if
         the image is the same too.
@@ -166,7 +167,7 @@ def look(
     predictor = last.predictor if known and last is not None else _open(project, key, device)
     yield Progress("Looking at the image", 1, 3)
     kind = ModelKind.PLAIN_CAM if _is_cam(predictor) else ModelKind.PROTOTYPES
-    recipe = with_bank_muted(project, recipe, kind, key.bank_version)
+    recipe = with_muted_of_bank(project, recipe, kind, key.bank_version)
     predictor = predictor.with_recipe(recipe)
     if last is not None and known and _seen(last, image, recipe):
         views = last.views

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from napari_protoseg.errors import CheckpointError, ProjectError
 from napari_protoseg.events import Notice, Severity
-from napari_protoseg.masks.recipe import Recipe
 from napari_protoseg.network.maps import MapModel
-from napari_protoseg.network.record import ModelKind, ModelRecord
+from napari_protoseg.network.record import ModelRecord
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import Round, RoundStatus
 from napari_protoseg.storage import storage_errors
@@ -94,21 +93,3 @@ def trained_model(project: Project) -> TrainedModel:
     newest = project.latest_round()
     newer = newest if newest is not None and newest.id > ended.id else None
     return TrainedModel(checkpoint.restore(), checkpoint.record, path, sha256, ended, newer)
-
-
-def with_bank_muted(project: Project, recipe: Recipe, kind: ModelKind, bank_version: int) -> Recipe:
-    """Return a recipe with the prototypes muted that a person has muted in a model's bank.
-
-    Parameters
-    ----------
-    project, bank_version
-        Whose bank it is, and which.
-    recipe
-        For anything else.
-    kind
-        Of the model; plain class activation maps have no prototypes to mute.
-    """
-    muted: tuple[int, ...] = ()
-    if kind is not ModelKind.PLAIN_CAM:
-        muted = tuple(sorted(project.muted_prototypes(bank_version)))
-    return recipe.model_copy(update={"muted": muted})

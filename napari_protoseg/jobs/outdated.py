@@ -6,24 +6,8 @@ from collections.abc import Mapping
 
 from pydantic import ValidationError
 
-from napari_protoseg.jobs.models import newest_trained_round, with_bank_muted
-from napari_protoseg.jobs.preparation import TrainRequest
 from napari_protoseg.masks.recipe import Recipe
-from napari_protoseg.network.record import ModelKind
-from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import MaskSummary, Round
-
-
-def with_muted(project: Project, recipe: Recipe) -> Recipe:
-    """Return `recipe` with those prototypes muted that a person has muted in the project.
-
-    They are those of the bank of the newest trained round. Where nothing is trained, or the
-    model is a plain class activation map, which has no prototypes, none is muted.
-    """
-    trained = newest_trained_round(project)
-    if trained is None:
-        return recipe.model_copy(update={"muted": ()})
-    return with_bank_muted(project, recipe, _kind_of(trained), trained.bank_version)
 
 
 def outdated_masks(
@@ -73,10 +57,3 @@ def is_made_by(made_with: str, recipe: Recipe) -> bool:
         return False  # of another version of this program
     # A margin that was to be learned stands in the record of the mask.
     return recipe == (made.model_copy(update={"margin": None}) if recipe.margin is None else made)
-
-
-def _kind_of(trained: Round) -> ModelKind:
-    try:
-        return TrainRequest.model_validate_json(trained.config_json).kind
-    except ValidationError:
-        return ModelKind.PROTOTYPES  # of another version of this program; almost every model is
