@@ -228,6 +228,25 @@ def test_the_time_left_follows_the_clock_and_a_pause_takes_none(
     assert training.time_left() == ""
 
 
+def test_features_take_no_more_of_the_disk_than_the_settings_allow(
+    training: TrainingState, runner: StepRunner
+):
+    session = training.session
+    cache = session.require_project().cache
+    kept = []
+    for gigabytes in (1.0, 1e-5):
+        session.settings = lambda gigabytes=gigabytes: Settings("cpu", cache_gigabytes=gigabytes)
+        shutil.rmtree(cache, ignore_errors=True)
+        training.estimate()
+        runner.finish()
+        training.train()
+        runner.finish()
+        assert training.problem is None
+        kept.append(sum(file.stat().st_size for file in cache.rglob("*") if file.is_file()))
+    plenty, little = kept
+    assert plenty > 1e-5 * 2**30 >= little
+
+
 def test_curves_tell_when_they_have_grown(training: TrainingState, runner: StepRunner):
     counted: list[int] = []
 
