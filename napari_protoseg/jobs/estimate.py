@@ -54,7 +54,7 @@ class Estimate:
     images
         That it is trained on.
     steps
-        Of the optimiser; 0 for the quick preset.
+        Of the network's optimiser; 0 for the quick preset, which trains no network.
     peak_bytes
         Memory of the device at its highest; None where it is not known.
     """
@@ -305,18 +305,24 @@ def _estimate_quick(
 
 
 def _timed(job: Job[Result], clock: Callable[[], float]) -> Job[tuple[Result, list[float]] | None]:
-    """Return the result of a job, and how long it took to each event and to its end."""
+    """Return the result of a job, and how long it took to each event that is told, and to its end.
+
+    Of the others, no page is to take a step for that of a training.
+    """
     durations: list[float] = []
     with closing(job):
+        before = clock()
         while True:
-            before = clock()
             try:
                 event = next(job)
             except StopIteration as end:
                 return end.value, [*durations, clock() - before]
+            if not _is_told(event):
+                continue
             durations.append(clock() - before)
             if (yield event) is Request.STOP:
                 return None
+            before = clock()
 
 
 def _is_told(event: Event) -> bool:

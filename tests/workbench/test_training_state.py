@@ -189,6 +189,22 @@ def test_steps_and_epochs_become_curves(training: TrainingState, runner: StepRun
     assert accuracy.y == tuple(event.held_out_accuracy for event in training.epochs)
 
 
+def test_the_quick_preset_has_a_curve_and_a_time_left_as_well(
+    training: TrainingState, runner: StepRunner, clock: Clock
+):
+    training.train()
+    session = training.session
+    for _ in range(3):
+        step_until(runner, session, StepFinished)
+        clock.time += 2
+    assert training.curves.time_left() == pytest.approx(2.0 * (training.steps[0].steps - 3))
+    assert training.time_left().endswith("left")
+    runner.finish()
+    each, _ = training.curves.losses()
+    assert each.x == tuple(range(1, training.steps[0].steps + 1))
+    assert each.y[-1] < each.y[0]
+
+
 def test_the_open_image_is_shown_after_each_epoch(
     training: TrainingState, runner: StepRunner, small: TrainRequest
 ):
