@@ -55,7 +55,7 @@ class PredictionRecord(BaseModel):
         ISO 8601 date and time.
     others
         Number of masks beside them that came about otherwise: painted, imported, accepted in
-        review before, or made by a model of another project.
+        review before, or made by a model of another project or before any training.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
