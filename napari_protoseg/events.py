@@ -23,6 +23,11 @@ class Request(Enum):
 class Event:
     """Base of everything that a job yields."""
 
+    @property
+    def progress(self) -> Progress | None:
+        """How far the job has come, where this event says so."""
+        return None
+
 
 @dataclass(frozen=True)
 class Progress(Event):
@@ -39,6 +44,11 @@ class Progress(Event):
     stage: str
     done: int
     total: int
+
+    @property
+    def progress(self) -> Progress:
+        """The event itself."""
+        return self
 
 
 class Severity(Enum):

@@ -33,8 +33,8 @@ from napari_protoseg.jobs.evaluate import evaluate_masks
 from napari_protoseg.jobs.export import export_project
 from napari_protoseg.jobs.export_plan import ExportFormat
 from napari_protoseg.jobs.info import describe_program, describe_project
+from napari_protoseg.jobs.muted import with_muted_of_project
 from napari_protoseg.jobs.new import NewProject, new_project
-from napari_protoseg.jobs.outdated import with_muted
 from napari_protoseg.jobs.predict import predict_images
 from napari_protoseg.jobs.preparation import TrainRequest
 from napari_protoseg.jobs.train import resume_training, train_project
@@ -245,7 +245,7 @@ def predict(
     terminal = Terminal(quiet=quiet, as_json=json)
     with terminal.errors(), Project.open(project) as opened:
         updates = {"labels": labels, "background": background}
-        used = (Recipe() if recipe is None else Recipe.read(recipe)).model_copy(
+        used = _recipe(opened, recipe).model_copy(
             update={name: value for name, value in updates.items() if value is not None}
         )
         written = terminal.run(
@@ -315,13 +315,12 @@ def export(
     """Write the masks of the project's images."""
     terminal = Terminal(quiet=quiet, as_json=json)
     with terminal.errors(), Project.open(project) as opened:
-        used = with_muted(opened, Recipe()) if recipe is None else Recipe.read(recipe)
         written = terminal.run(
             export_project(
                 opened,
                 format,
                 out,
-                used,
+                _recipe(opened, recipe),
                 overwrite=overwrite,
                 device=choose_device(device),
                 now=_now(),
@@ -393,6 +392,11 @@ def _training_config(preset: Preset, given: dict[str, Any]) -> TrainingConfig:
         return TrainingConfig.model_validate(PRESETS[preset].model_dump() | given)
     except ValidationError as error:
         raise typer.BadParameter(error.errors()[0]["msg"]) from error
+
+
+def _recipe(project: Project, file: Path | None) -> Recipe:
+    """Return the recipe in a file as it stands; without one, what is muted in the project is."""
+    return with_muted_of_project(project, Recipe()) if file is None else Recipe.read(file)
 
 
 def _number_or_pattern(text: str | None) -> float | str | None:

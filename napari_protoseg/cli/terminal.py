@@ -170,13 +170,14 @@ class _Display:
         elif self._quiet:
             return
         elif isinstance(event, Progress):
-            self._advance(event.stage, event.done, event.total)
+            self._advance(event)
         elif isinstance(event, StepFinished):
-            self._advance("Training", event.step, event.steps, f"loss {event.loss:.3f}")
+            self._advance(event.progress, f"loss {event.loss:.3f}")
         elif isinstance(event, EpochFinished):
             self._console.print(_epoch_line(event))
 
-    def _advance(self, stage: str, done: int, total: int, detail: str = "") -> None:
+    def _advance(self, progress: Progress, detail: str = "") -> None:
+        stage, done, total = progress.stage, progress.done, progress.total
         described = f"{stage} ({detail})" if detail else stage
         if self._bar is not None:
             if stage != self._stage:

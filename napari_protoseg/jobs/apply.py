@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict
 from napari_protoseg.errors import SchemaError
 from napari_protoseg.events import Job, Notice, Progress, Request, Severity
 from napari_protoseg.jobs.add import AddImages, add_images, read_addition
-from napari_protoseg.jobs.models import TrainedModel, trained_model, with_bank_muted
+from napari_protoseg.jobs.models import TrainedModel, trained_model
+from napari_protoseg.jobs.muted import with_muted_of_bank
 from napari_protoseg.jobs.predict import (
     compare_pixel_sizes,
     in_model_order,
@@ -166,12 +167,12 @@ def _model_of(project: Project, folder: Path | None, recipe: Recipe) -> _Applied
     if folder is None or real_path(folder) == project.folder:
         trained = trained_model(project)
         version = trained.round.bank_version
-        own_recipe = with_bank_muted(project, recipe, trained.record.kind, version)
+        own_recipe = with_muted_of_bank(project, recipe, trained.record.kind, version)
         return _Applied(trained, _training(project, trained), own_recipe, trained.round.id)
     with Project.open(folder) as other:
         trained = trained_model(other)
         version = trained.round.bank_version
-        own_recipe = with_bank_muted(other, recipe, trained.record.kind, version)
+        own_recipe = with_muted_of_bank(other, recipe, trained.record.kind, version)
         return _Applied(trained, _training(other, trained), own_recipe, None)
 
 

@@ -54,7 +54,7 @@ class Estimate:
     images
         That it is trained on.
     steps
-        Of the optimiser; 0 for the quick preset.
+        Of the network's optimiser; 0 for the quick preset, which trains no network.
     peak_bytes
         Memory of the device at its highest; None where it is not known.
     """
@@ -85,13 +85,14 @@ def estimate_training(
     request: TrainRequest,
     *,
     device: torch.device,
+    cache_bytes: int = CACHE_BYTES,
     clock: Callable[[], float] = time.monotonic,
 ) -> Job[Estimate | None]:
     """Take a few steps of a training on the project's images, and discard them.
 
     Parameters
     ----------
-    project, request, device
+    project, request, device, cache_bytes
         As of the training.
     clock
         Seconds from any start.
@@ -114,7 +115,9 @@ def estimate_training(
     preparing = clock() - before
     with tempfile.TemporaryDirectory(prefix="protoseg-estimate-") as folder:
         if request.preset is Preset.QUICK:
-            estimate = yield from _estimate_quick(project, prepared, Path(folder), clock)
+            estimate = yield from _estimate_quick(
+                project, prepared, Path(folder), cache_bytes, clock
+            )
         else:
             estimate = yield from _estimate_network(prepared, Path(folder), clock)
     if estimate is None:
@@ -128,13 +131,14 @@ def estimate_presets(
     requests: Sequence[TrainRequest],
     *,
     device: torch.device,
+    cache_bytes: int = CACHE_BYTES,
     clock: Callable[[], float] = time.monotonic,
 ) -> Job[dict[TrainRequest, Estimate]]:
     """Estimate several trainings, for a person to choose from.
 
     Parameters
     ----------
-    project, device, clock
+    project, device, cache_bytes, clock
         As of `estimate_training`.
     requests
         The first is what the person asks for; of the others, one that could not be trained here
@@ -153,7 +157,9 @@ def estimate_presets(
     measured: dict[TrainRequest, Estimate] = {}
     for number, request in enumerate(requests):
         try:
-            estimate = yield from estimate_training(project, request, device=device, clock=clock)
+            estimate = yield from estimate_training(
+                project, request, device=device, cache_bytes=cache_bytes, clock=clock
+            )
         except ProtosegError as error:
             if number == 0:
                 raise
@@ -263,13 +269,17 @@ def _estimate_network(
 
 
 def _estimate_quick(
-    project: Project, prepared: Prepared, folder: Path, clock: Callable[[], float]
+    project: Project,
+    prepared: Prepared,
+    folder: Path,
+    cache_bytes: int,
+    clock: Callable[[], float],
 ) -> Job[Estimate | None]:
     """Time the encoding of a few images and their fit; what is cached needs no encoding."""
     assert prepared.encoder is not None
     assert isinstance(prepared.model, EvidenceModel)
     items = encode_items(tuple(prepared.training))
-    cache = FeatureCache(project.cache / "features", CACHE_BYTES)
+    cache = FeatureCache(project.cache / "features", cache_bytes)
     known = cache.results(prepared.encoder.identity, FeatureKind.DENSE)
     missing = len({i.content_hash for i in items if i.content_hash not in known})
     chosen = prepared.training[:: max(len(items) // _ENCODED, 1)][:_ENCODED]
@@ -277,7 +287,7 @@ def _estimate_quick(
     encoding = encode_dense(
         prepared.encoder,
         some,
-        FeatureCache(folder, CACHE_BYTES),
+        FeatureCache(folder, cache_bytes),
         batch_size=_ENCODED_AT_ONCE,
         read=reader_of(prepared.training),
     )
@@ -295,18 +305,24 @@ def _estimate_quick(
 
 
 def _timed(job: Job[Result], clock: Callable[[], float]) -> Job[tuple[Result, list[float]] | None]:
-    """Return the result of a job, and how long it took to each event and to its end."""
+    """Return the result of a job, and how long it took to each event that is told, and to its end.
+
+    Of the others, no page is to take a step for that of a training.
+    """
     durations: list[float] = []
     with closing(job):
+        before = clock()
         while True:
-            before = clock()
             try:
                 event = next(job)
             except StopIteration as end:
                 return end.value, [*durations, clock() - before]
+            if not _is_told(event):
+                continue
             durations.append(clock() - before)
             if (yield event) is Request.STOP:
                 return None
+            before = clock()
 
 
 def _is_told(event: Event) -> bool:

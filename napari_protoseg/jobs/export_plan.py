@@ -9,7 +9,7 @@ from pathlib import Path
 
 from napari_protoseg.errors import ExportError, ProtosegError
 from napari_protoseg.jobs.export_destination import Destination, look_at_destination
-from napari_protoseg.jobs.models import newest_trained_round
+from napari_protoseg.jobs.models import ModelKey, newest_trained_round
 from napari_protoseg.jobs.outdated import outdated_masks
 from napari_protoseg.labels.records import Presence
 from napari_protoseg.masks.recipe import Recipe
@@ -50,7 +50,8 @@ class ExportPlan:
         How many of `stale` have no mask yet.
     predicted
         How many masks are of this model and recipe in the end: the others were painted,
-        imported, accepted in review, or made by a model of another project.
+        imported, accepted in review, or made by a model of another project or by the frozen
+        evidence of a bank that is newer than this model.
     corrected, accepted
         How many masks a person has corrected, or accepted in review.
     unknown
@@ -168,7 +169,7 @@ def plan_export(project: Project, form: ExportFormat, out: Path, recipe: Recipe)
     trained = newest_trained_round(project)
     outdated: frozenset[int] = frozenset()
     if trained is not None:
-        outdated = outdated_masks(summaries, trained, recipe)
+        outdated = outdated_masks(summaries, ModelKey.of(trained), recipe)
     suited = [image for image in images if form is not ExportFormat.TRAINING or _is_known(image)]
     exported = [
         number_of(image) for image in suited if trained is not None or image.id in summaries

@@ -11,7 +11,8 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 
 from napari_protoseg.events import Job, Progress
-from napari_protoseg.jobs.models import newest_trained_round, trained_model, with_bank_muted
+from napari_protoseg.jobs.models import ModelKey, model_at_hand, trained_model
+from napari_protoseg.jobs.muted import with_muted_of_bank
 from napari_protoseg.jobs.predict import in_model_order
 from napari_protoseg.jobs.preparation import frozen_evidence
 from napari_protoseg.masks.prediction import Prediction, Predictor, View
@@ -21,47 +22,6 @@ from napari_protoseg.network.baselines import PlainCam
 from napari_protoseg.network.record import ModelKind
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import ImageRecord, MaskSource, PredictedMask
-
-
-@dataclass(frozen=True)
-class ModelKey:
-    """Tells one state of one model of a project from another, without opening it.
-
-    Parameters
-    ----------
-    round_id
-        Training that it came from; None for the frozen evidence of a bank.
-    finished
-        When that ended last.
-    bank_version
-        Whose prototypes it has.
-    """
-
-    round_id: int | None
-    finished: datetime | None
-    bank_version: int
-
-    def __str__(self) -> str:
-        if self.round_id is None:
-            return f"bank {self.bank_version}, not trained yet"
-        return f"round {self.round_id}"
-
-
-def model_at_hand(project: Project) -> ModelKey | None:
-    """Return the model to look with: of the newest round, or of a bank that is newer still.
-
-    Returns
-    -------
-    ModelKey or None
-        None before the first bank.
-    """
-    bank = project.latest_bank()
-    ended = newest_trained_round(project)
-    if bank is None:
-        return None
-    if ended is None or ended.bank_version < bank.version:
-        return ModelKey(None, None, bank.version)
-    return ModelKey(ended.id, ended.finished, ended.bank_version)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +62,7 @@ class Sight:
         mask = PredictedMask(self.image.id, self.prediction.masks[0], self.prediction.confidence[0])
         source = MaskSource(
             round_id=self.key.round_id,
+            bank_version=self.key.bank_version if self.key.round_id is None else None,
             label_condition=recipe.labels.value,
             recipe_json=recipe.model_dump_json(),
             created=now,
@@ -143,7 +104,7 @@ def look(
     image, pixels
         The image, uint8 ``(H, W, 3)``, RGB.
     recipe
-        From maps to mask; the muted prototypes of the model's bank are muted beside its own.
+        From maps to mask; the prototypes are muted that are muted in the model's bank.
     last
         What was seen before: the model is not opened again if it is the same, nor run again if
         the image is the same too.
@@ -166,7 +127,7 @@ def look(
     predictor = last.predictor if known and last is not None else _open(project, key, device)
     yield Progress("Looking at the image", 1, 3)
     kind = ModelKind.PLAIN_CAM if _is_cam(predictor) else ModelKind.PROTOTYPES
-    recipe = with_bank_muted(project, recipe, kind, key.bank_version)
+    recipe = with_muted_of_bank(project, recipe, kind, key.bank_version)
     predictor = predictor.with_recipe(recipe)
     if last is not None and known and _seen(last, image, recipe):
         views = last.views

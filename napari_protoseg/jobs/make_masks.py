@@ -8,7 +8,8 @@ from datetime import datetime
 import torch
 
 from napari_protoseg.events import Job, Notice
-from napari_protoseg.jobs.models import trained_model, with_bank_muted
+from napari_protoseg.jobs.models import trained_model
+from napari_protoseg.jobs.muted import with_muted_of_bank
 from napari_protoseg.jobs.predict import predict_project
 from napari_protoseg.masks.recipe import Recipe
 from napari_protoseg.project.folder import Project
@@ -35,7 +36,7 @@ def make_masks(
     project
         With a trained round.
     recipe
-        From maps to masks; the muted prototypes of the round's bank are muted beside.
+        From maps to masks; the prototypes are muted that are muted in the round's bank.
     device, now
         Where it computes; date of the masks.
 
@@ -50,7 +51,7 @@ def make_masks(
     """
     trained = trained_model(project)
     yield from trained.notices()
-    muting = with_bank_muted(project, recipe, trained.record.kind, trained.round.bank_version)
+    muting = with_muted_of_bank(project, recipe, trained.record.kind, trained.round.bank_version)
     reviews = project.review_states()
     images = project.images()
     open_ones = [i for i in images if reviews.get(i.id or 0) is not ReviewStatus.ACCEPTED]

@@ -1,22 +1,51 @@
-"""The model that a project's training left."""
+"""The models that a project has: the one that its training left, and the one to look with."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from napari_protoseg.errors import CheckpointError, ProjectError
 from napari_protoseg.events import Notice, Severity
-from napari_protoseg.masks.recipe import Recipe
 from napari_protoseg.network.maps import MapModel
-from napari_protoseg.network.record import ModelKind, ModelRecord
+from napari_protoseg.network.record import ModelRecord
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import Round, RoundStatus
 from napari_protoseg.storage import storage_errors
 from napari_protoseg.training.checkpoint import Checkpoint
 from napari_protoseg.training.loop import BEST, LAST
+
+
+@dataclass(frozen=True)
+class ModelKey:
+    """Tells one state of one model of a project from another, without opening it.
+
+    Parameters
+    ----------
+    round_id
+        Training that it came from; None for the frozen evidence of a bank.
+    finished
+        When that ended last.
+    bank_version
+        Whose prototypes it has.
+    """
+
+    round_id: int | None
+    finished: datetime | None
+    bank_version: int
+
+    @classmethod
+    def of(cls, trained: Round) -> ModelKey:
+        """Return that of a round that has left a model."""
+        return cls(trained.id, trained.finished, trained.bank_version)
+
+    def __str__(self) -> str:
+        if self.round_id is None:
+            return f"bank {self.bank_version}, not trained yet"
+        return f"round {self.round_id}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +86,23 @@ def newest_trained_round(project: Project) -> Round | None:
     return project.latest_round((RoundStatus.FINISHED, RoundStatus.STOPPED))
 
 
+def model_at_hand(project: Project) -> ModelKey | None:
+    """Return the model to look with: of the newest round, or of a bank that is newer still.
+
+    Returns
+    -------
+    ModelKey or None
+        None before the first bank.
+    """
+    bank = project.latest_bank()
+    ended = newest_trained_round(project)
+    if bank is None:
+        return None
+    if ended is None or ended.bank_version < bank.version:
+        return ModelKey(None, None, bank.version)
+    return ModelKey.of(ended)
+
+
 def trained_model(project: Project) -> TrainedModel:
     """Return the best model of the project's newest round that has one.
 
@@ -94,21 +140,3 @@ def trained_model(project: Project) -> TrainedModel:
     newest = project.latest_round()
     newer = newest if newest is not None and newest.id > ended.id else None
     return TrainedModel(checkpoint.restore(), checkpoint.record, path, sha256, ended, newer)
-
-
-def with_bank_muted(project: Project, recipe: Recipe, kind: ModelKind, bank_version: int) -> Recipe:
-    """Return a recipe with the prototypes muted that a person has muted in a model's bank.
-
-    Parameters
-    ----------
-    project, bank_version
-        Whose bank it is, and which.
-    recipe
-        For anything else.
-    kind
-        Of the model; plain class activation maps have no prototypes to mute.
-    """
-    muted: tuple[int, ...] = ()
-    if kind is not ModelKind.PLAIN_CAM:
-        muted = tuple(sorted(project.muted_prototypes(bank_version)))
-    return recipe.model_copy(update={"muted": muted})

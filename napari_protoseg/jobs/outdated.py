@@ -1,71 +1,67 @@
-"""Which stored masks are no longer what the project's model makes, told from records alone."""
+"""Which stored masks are no longer what the model at hand makes, told from records alone."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from pydantic import ValidationError
 
-from napari_protoseg.jobs.models import newest_trained_round, with_bank_muted
-from napari_protoseg.jobs.preparation import TrainRequest
+from napari_protoseg.jobs.models import ModelKey
 from napari_protoseg.masks.recipe import Recipe
-from napari_protoseg.network.record import ModelKind
-from napari_protoseg.project.folder import Project
-from napari_protoseg.project.records import MaskSummary, Round
-
-
-def with_muted(project: Project, recipe: Recipe) -> Recipe:
-    """Return `recipe` with those prototypes muted that a person has muted in the project.
-
-    They are those of the bank of the newest trained round. Where nothing is trained, or the
-    model is a plain class activation map, which has no prototypes, none is muted.
-    """
-    trained = newest_trained_round(project)
-    if trained is None:
-        return recipe.model_copy(update={"muted": ()})
-    return with_bank_muted(project, recipe, _kind_of(trained), trained.bank_version)
+from napari_protoseg.project.records import MaskSource, MaskSummary
 
 
 def outdated_masks(
-    summaries: Mapping[int, MaskSummary], trained: Round, recipe: Recipe
+    summaries: Mapping[int, MaskSummary], model: ModelKey, recipe: Recipe
 ) -> frozenset[int]:
-    """Return the images whose mask a model of this project made, but not this one in this way.
+    """Return the images whose mask `is_outdated`.
 
     Parameters
     ----------
     summaries
         Of masks, by image.
-    trained
-        The round whose model makes masks now.
-    recipe
-        By which it makes them.
+    model, recipe
+        By which masks are made now.
+    """
+    return frozenset(i for i, summary in summaries.items() if is_outdated(summary, model, recipe))
+
+
+def is_outdated(source: MaskSource, model: ModelKey, recipe: Recipe) -> bool:
+    """Tell whether a mask is to give way to what a model makes now; what a person has set stays.
+
+    Parameters
+    ----------
+    source
+        What the mask came from.
+    model, recipe
+        By which masks are made now.
 
     Returns
     -------
-    frozenset of int
-        Images whose mask came from another round, from an earlier state of this one, or by
-        another recipe. That a round went on after a mask was made is told by the dates of
-        both, since a mask does not record the hash of its checkpoint.
+    bool
+        Whether the mask came from an earlier model of this project, from an earlier state of
+        this one, or from this one by another recipe. One that was painted, imported, or made by
+        a model of another project is never outdated. That a round went on after a mask was made
+        is told by the dates of both, since a mask does not record the hash of its checkpoint.
     """
-    fitting: dict[str, bool] = {}
-    outdated = set()
-    for image_id, summary in summaries.items():
-        if summary.round_id is None:
-            continue
-        made_with = summary.recipe_json
-        if made_with not in fitting:
-            fitting[made_with] = is_made_by(made_with, recipe)
-        if (
-            summary.round_id != trained.id
-            or trained.finished is None
-            or summary.created < trained.finished
-            or not fitting[made_with]
-        ):
-            outdated.add(image_id)
-    return frozenset(outdated)
+    if source.round_id is not None:
+        # The frozen evidence of a newer bank is no better than what was trained before.
+        if model.round_id is None or model.round_id < source.round_id:
+            return False
+        goes_on = model.finished is None or source.created < model.finished
+        is_earlier = model.round_id > source.round_id or goes_on
+    elif source.bank_version is not None:
+        if model.bank_version < source.bank_version:
+            return False
+        is_earlier = model.round_id is not None or model.bank_version > source.bank_version
+    else:
+        return False
+    return is_earlier or not _is_made_by(source.recipe_json, recipe)
 
 
-def is_made_by(made_with: str, recipe: Recipe) -> bool:
+@lru_cache(maxsize=64)  # thousands of masks share a few recipes
+def _is_made_by(made_with: str, recipe: Recipe) -> bool:
     """Tell whether the recipe recorded with a mask, as JSON, is `recipe`."""
     try:
         made = Recipe.model_validate_json(made_with)
@@ -73,10 +69,3 @@ def is_made_by(made_with: str, recipe: Recipe) -> bool:
         return False  # of another version of this program
     # A margin that was to be learned stands in the record of the mask.
     return recipe == (made.model_copy(update={"margin": None}) if recipe.margin is None else made)
-
-
-def _kind_of(trained: Round) -> ModelKind:
-    try:
-        return TrainRequest.model_validate_json(trained.config_json).kind
-    except ValidationError:
-        return ModelKind.PROTOTYPES  # of another version of this program; almost every model is

@@ -55,7 +55,7 @@ class PredictionRecord(BaseModel):
         ISO 8601 date and time.
     others
         Number of masks beside them that came about otherwise: painted, imported, accepted in
-        review before, or made by a model of another project.
+        review before, or made by a model of another project or before any training.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -99,8 +99,9 @@ def predict_images(
     out
         A new or empty folder; it appears complete or not at all.
     recipe
-        From prototype maps to masks; with given labels, these are read from the names of the
-        images, or from `label_file`.
+        From prototype maps to masks, and written beside them; `with_muted_of_project` mutes in it
+        what a person has muted in the project. With given labels, these are read from the names
+        of the images, or from `label_file`.
     label_file
         Table of image-level labels.
     device, now

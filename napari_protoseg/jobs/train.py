@@ -81,6 +81,7 @@ def train_project(
     device: torch.device,
     now: Callable[[], datetime],
     preview: ChooseImage | None = None,
+    cache_bytes: int = CACHE_BYTES,
 ) -> Job[TrainedRound | None]:
     """Train a new round.
 
@@ -95,6 +96,8 @@ def train_project(
     preview
         Called in the job's thread after each epoch; of the image that it returns, the job yields
         an `EpochPreview`. The quick preset has no epochs.
+    cache_bytes
+        Size that the cache of features may grow to, which the quick preset fills.
 
     Returns
     -------
@@ -110,7 +113,7 @@ def train_project(
     prepared, bank_version = prepare_new(project, request, device)
     request = prepared.request
     if request.preset is Preset.QUICK:
-        return (yield from _fit_quick(project, prepared, bank_version, now))
+        return (yield from _fit_quick(project, prepared, bank_version, now, cache_bytes))
     begun = project.new_round(bank_version, request.model_dump_json(), created=now())
     return (
         yield from _train_round(project, prepared, begun, resume=False, now=now, preview=preview)
@@ -123,6 +126,7 @@ def resume_training(
     device: torch.device,
     now: Callable[[], datetime],
     preview: ChooseImage | None = None,
+    cache_bytes: int = CACHE_BYTES,
 ) -> Job[TrainedRound | None]:
     """Go on with the newest round, where it was stopped, killed or failed, on its own bank.
 
@@ -155,7 +159,7 @@ def resume_training(
     bank = bank_of_version(project, unfinished.bank_version)
     prepared = prepare(project, request, bank, device)
     if request.preset is Preset.QUICK:
-        return (yield from _fit_quick(project, prepared, bank.version, now))
+        return (yield from _fit_quick(project, prepared, bank.version, now, cache_bytes))
     return (
         yield from _train_round(
             project, prepared, unfinished, resume=True, now=now, preview=preview
@@ -164,14 +168,18 @@ def resume_training(
 
 
 def _fit_quick(
-    project: Project, prepared: Prepared, bank_version: int, now: Callable[[], datetime]
+    project: Project,
+    prepared: Prepared,
+    bank_version: int,
+    now: Callable[[], datetime],
+    cache_bytes: int,
 ) -> Job[TrainedRound | None]:
     """Fit the frozen evidence to the labels; only what has been fitted becomes a round."""
     model = prepared.model
     assert prepared.encoder is not None
     assert isinstance(model, EvidenceModel)
     items = encode_items(tuple(prepared.training))
-    cache = FeatureCache(project.cache / "features", CACHE_BYTES)
+    cache = FeatureCache(project.cache / "features", cache_bytes)
     dense = yield from encode_dense(
         prepared.encoder, items, cache, batch_size=BATCH_SIZE, read=reader_of(prepared.training)
     )

@@ -54,11 +54,12 @@ def store_masks(
         entries[mask.image_id] = entry
     _write_entries(connection, arrays, entries, source.created)
     connection.executemany(
-        "UPDATE masks SET round_id = ?, label_condition = ?, recipe = ?, created = ?"
-        " WHERE image_id = ?",
+        "UPDATE masks SET round_id = ?, bank_version = ?, label_condition = ?, recipe = ?,"
+        " created = ? WHERE image_id = ?",
         [
             (
                 source.round_id,
+                source.bank_version,
                 source.label_condition,
                 source.recipe_json,
                 recorded_time(source.created),
@@ -108,17 +109,29 @@ def store_corrections(
 def select_summaries(connection: sqlite3.Connection) -> dict[int, MaskSummary]:
     """Return what is known of each mask without reading it, by image."""
     rows = connection.execute(
-        "SELECT image_id, round_id, created, corrected_by, corrected, recipe FROM masks"
+        "SELECT image_id, corrected_by, corrected,"
+        " round_id, bank_version, label_condition, recipe, created FROM masks"
     )
     return {
         int(image_id): MaskSummary(
             round_id=round_id,
+            bank_version=bank_version,
+            label_condition=label_condition,
+            recipe_json=recipe_json,
             created=found_time(created),
             corrected_by=corrected_by,
             corrected=None if corrected is None else found_time(corrected),
-            recipe_json=recipe_json,
         )
-        for image_id, round_id, created, corrected_by, corrected, recipe_json in rows
+        for (
+            image_id,
+            corrected_by,
+            corrected,
+            round_id,
+            bank_version,
+            label_condition,
+            recipe_json,
+            created,
+        ) in rows
     }
 
 
@@ -182,13 +195,13 @@ def load_mask(
     """
     height, width = require_image(connection, image_id)
     found = connection.execute(
-        "SELECT row, digest, round_id, label_condition, recipe, created FROM masks"
-        " WHERE image_id = ?",
+        "SELECT row, digest, round_id, bank_version, label_condition, recipe, created"
+        " FROM masks WHERE image_id = ?",
         (image_id,),
     ).fetchone()
     if found is None:
         return None
-    row, digest, round_id, label_condition, recipe_json, created = found
+    row, digest, round_id, bank_version, label_condition, recipe_json, created = found
     entry = arrays.read(height, width, row)
     if entry.digest != digest:
         raise ProjectError(
@@ -205,6 +218,7 @@ def load_mask(
         origins=entry.origins,
         source=MaskSource(
             round_id=round_id,
+            bank_version=bank_version,
             label_condition=label_condition,
             recipe_json=recipe_json,
             created=found_time(created),

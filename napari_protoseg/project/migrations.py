@@ -80,4 +80,5 @@ MIGRATIONS: tuple[Migration, ...] = (
         "ALTER TABLE masks ADD COLUMN corrected_by TEXT",
         "ALTER TABLE masks ADD COLUMN corrected TEXT",
     ),
+    ("ALTER TABLE masks ADD COLUMN bank_version INTEGER REFERENCES banks (version)",),
 )

@@ -135,42 +135,36 @@ class MaskSource:
     Parameters
     ----------
     round_id
-        Training that it came from; None where none was needed.
+        Training that it came from; None where none was needed, or it was of another project.
+    bank_version
+        Bank whose frozen evidence has made it, before any training on that bank; else None.
     label_condition
         Which image-level labels it was made with.
     recipe_json
-        Everything between prototype maps and mask.
+        Everything between prototype maps and mask; ``null`` where no model has made it.
     created
-        When.
+        When a model, or else a person, has made it.
     """
 
     round_id: int | None
+    bank_version: int | None = None
     label_condition: str
     recipe_json: str
     created: datetime
 
 
-@dataclass(frozen=True)
-class MaskSummary:
+@dataclass(frozen=True, kw_only=True)
+class MaskSummary(MaskSource):
     """What is known of the current mask of an image without reading its pixels.
 
     Parameters
     ----------
-    round_id
-        Training that it came from; None where none was needed.
-    created
-        When a model, or else a person, has made it.
     corrected_by, corrected
         Who has set pixels, by hand or by an import, and when last; None where nobody has.
-    recipe_json
-        Everything between prototype maps and mask; ``null`` where no model has made it.
     """
 
-    round_id: int | None
-    created: datetime
     corrected_by: str | None
     corrected: datetime | None
-    recipe_json: str
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from napari_protoseg.events import Event
+from napari_protoseg.events import Event, Progress
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,11 @@ class StepFinished(Event):
     matching: float
     pairs: int
     skipped: int
+
+    @property
+    def progress(self) -> Progress:
+        """How many of the steps are taken."""
+        return Progress("Training", self.step, self.steps)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Training of the quick preset: a scale and a bias for each prototype of the frozen evidence.
 
 The logit of a prototype is the mean of its map, and the map is linear in scale and bias: so the
-mean cosine of each image to each prototype is all that training needs to know of the images.
+mean cosine of each image to each prototype is all that training needs to know of the images,
+and each step sees all of them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from napari_protoseg.encoders.encoding import DenseFeatures, EncodeItem
 from napari_protoseg.errors import TrainingError
 from napari_protoseg.events import Job, Progress, Request
 from napari_protoseg.network.evidence import EvidenceModel
+from napari_protoseg.training.events import StepFinished
 
 _STEPS = 300
 _RATE = 0.05
@@ -73,13 +75,29 @@ def fit_evidence(
     scale = torch.full_like(model.scale, _FIRST_SCALE).requires_grad_()
     bias = (-_FIRST_SCALE * cosine.mean(0)).requires_grad_()
     optimiser = torch.optim.Adam([scale, bias], lr=_RATE)
-    for _ in range(_STEPS):
+    for number in range(_STEPS):
         logits = model.class_logits(scale * cosine + bias)
         loss = F.binary_cross_entropy_with_logits(logits[known], target[known])
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
+        if (yield _finished(number, float(loss.detach()))) is Request.STOP:
+            return False
     with torch.no_grad():
         model.scale.copy_(scale)
         model.bias.copy_(bias)
     return True
+
+
+def _finished(number: int, loss: float) -> StepFinished:
+    """Say how a step went, numbered from 0: each is an epoch of its own, without matching."""
+    return StepFinished(
+        step=number + 1,
+        steps=_STEPS,
+        epoch=number,
+        loss=loss,
+        classification=loss,
+        matching=0.0,
+        pairs=0,
+        skipped=0,
+    )

@@ -111,16 +111,21 @@ class TaskBar(QWidget):
         self._pause.setText("Resume" if paused else "Pause")
         self._pause.setEnabled(not ending)
         self._stop.setEnabled(not ending)
-        if task.progress is None:
-            self._bar.setRange(0, 0)
-            self._bar.setFormat("")
+        self._draw_progress(task.progress)
 
     def _show_progress(self, event: Event) -> None:
-        if isinstance(event, Progress):
-            # Qt shows no text on a bar that has no length.
-            self._bar.setRange(0, max(event.total, 1))
-            self._bar.setValue(event.done)
-            self._bar.setFormat(f"{event.stage}: {event.done} of {event.total}")
+        if event.progress is not None:
+            self._draw_progress(event.progress)
+
+    def _draw_progress(self, progress: Progress | None) -> None:
+        if progress is None:
+            self._bar.setRange(0, 0)
+            self._bar.setFormat("")
+            return
+        # Qt shows no text on a bar that has no length.
+        self._bar.setRange(0, max(progress.total, 1))
+        self._bar.setValue(progress.done)
+        self._bar.setFormat(f"{progress.stage}: {progress.done} of {progress.total}")
 
     def _show_notice(self, notice: Notice) -> None:
         self._said = [*self._said, notice.text][-_KEPT_NOTICES:]

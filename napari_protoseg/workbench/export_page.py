@@ -13,7 +13,7 @@ from napari_protoseg.exports.folder import Exported
 from napari_protoseg.jobs.export import export_project
 from napari_protoseg.jobs.export_destination import Destination, look_at_destination
 from napari_protoseg.jobs.export_plan import ExportFormat, ExportPlan, plan_export
-from napari_protoseg.jobs.outdated import with_muted
+from napari_protoseg.jobs.muted import with_muted_of_project
 from napari_protoseg.masks.recipe import Recipe
 from napari_protoseg.project.folder import Project
 from napari_protoseg.workbench.page import PageState
@@ -159,7 +159,7 @@ class ExportState(PageState):
             project,
             self.form,
             folder,
-            with_muted(project, self._recipe()),
+            with_muted_of_project(project, self._recipe()),
             overwrite=self.overwrite,
             device=session.device,
             now=session.now(),
@@ -190,7 +190,8 @@ class ExportState(PageState):
                 self._planned_for = wanted
                 self._stamp = _stamp(folder)
                 form, recipe = wanted
-                self._plan = plan_export(project, form, folder, with_muted(project, recipe))
+                muting = with_muted_of_project(project, recipe)
+                self._plan = plan_export(project, form, folder, muting)
             elif self._plan is not None and self._plan.destination.folder != folder:
                 self._plan = replace(self._plan, destination=self._destination(project))
         except ProtosegError as error:

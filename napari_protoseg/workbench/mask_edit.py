@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_protoseg.jobs.look import Sight
-from napari_protoseg.jobs.outdated import is_made_by
+from napari_protoseg.jobs.outdated import is_outdated
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import (
     Correction,
@@ -67,8 +67,8 @@ class MaskEdit:
     def propose(self, sight: Sight, drawn: Mask) -> Mask:
         """Return the mask to show now that a model has seen the image.
 
-        The model's mask takes the place of one that an earlier round or another recipe has made,
-        where no person has set pixels. It is stored with the next correction, or not at all.
+        The model's mask takes the place of one that is outdated, where no person has set pixels.
+        It is stored with the next correction, or not at all.
 
         Raises
         ------
@@ -150,14 +150,4 @@ class MaskEdit:
             return False
         if self._proposed is not None or self.stored is None:
             return True
-        source = self.stored.source
-        if source.round_id is None:  # painted or imported, or by a model of another project
-            return False
-        if sight.key.round_id is None or sight.key.round_id < source.round_id:
-            return False
-        newer = sight.key.finished is not None and source.created < sight.key.finished
-        return (
-            source.round_id != sight.key.round_id
-            or newer
-            or not is_made_by(source.recipe_json, sight.predictor.recipe)
-        )
+        return is_outdated(self.stored.source, sight.key, sight.predictor.recipe)

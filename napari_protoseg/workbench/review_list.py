@@ -54,6 +54,8 @@ class ReviewItem:
             words.append(f"corrected by {self.mask.corrected_by}")
         elif self.mask.round_id is not None:
             words.append(f"round {self.mask.round_id}")
+        elif self.mask.bank_version is not None:
+            words.append(f"bank {self.mask.bank_version}, not trained yet")
         else:
             words.append("mask of another model")
         return ", ".join(words)

@@ -154,8 +154,8 @@ class TaskListener:
 
     def happened(self, event: Event) -> None:
         """Keep the progress, and pass every event on."""
-        if isinstance(event, Progress):
-            self._task.progress = event
+        if event.progress is not None:
+            self._task.progress = event.progress
         self._task.happened.emit(event)
 
     def ended(self, result: Any) -> None:

@@ -173,6 +173,7 @@ class TrainingState(PageState):
             device=session.device,
             now=session.now,
             preview=lambda: session.current,
+            cache_bytes=session.settings().cache_bytes,
         )
         self.curves = TrainingCurves(self._clock)
         self._run(_TRAIN, job, self._trained)
@@ -197,6 +198,7 @@ class TrainingState(PageState):
             device=session.device,
             now=session.now,
             preview=lambda: session.current,
+            cache_bytes=session.settings().cache_bytes,
         )
         self.curves = TrainingCurves(self._clock, () if saved is None else saved.history)
         self._run(_TRAIN, job, self._trained)
@@ -219,7 +221,10 @@ class TrainingState(PageState):
         ]
         session = self.session
         job = estimate_presets(
-            session.require_project(), [self.request, *others], device=session.device
+            session.require_project(),
+            [self.request, *others],
+            device=session.device,
+            cache_bytes=session.settings().cache_bytes,
         )
         self._run(_ESTIMATE, job, self._estimated)
 

@@ -14,6 +14,7 @@ from tiny_project import CLASSES, NAMES, SIZE, tree
 from napari_protoseg.images.reading import read_mask
 from napari_protoseg.jobs.predict import PREDICTION_RECORD, PredictionRecord
 from napari_protoseg.masks.recipe import LabelCondition, Recipe
+from napari_protoseg.project.folder import Project
 
 
 def masks_in(folder: Path) -> dict[str, np.ndarray]:
@@ -238,6 +239,26 @@ def test_the_recipe_beside_masks_makes_the_same_masks_again(tmp_path: Path, trai
     assert all((one[name] == other[name]).all() for name in one)
     record = PredictionRecord.model_validate_json((tmp_path / "b" / PREDICTION_RECORD).read_text())
     assert record.recipe.labels is LabelCondition.PREDICTED
+
+
+def test_a_prediction_mutes_what_is_muted_in_the_project_unless_a_recipe_file_says_otherwise(
+    tmp_path: Path, trained: Path
+):
+    project = trained / "project"
+    protoseg("predict", project, "--out", tmp_path / "all")
+    with Project.open(project) as opened:
+        opened.set_muted_prototypes(1, {1})
+        class_id = opened.schema.ids[1]  # each class has one prototype
+    protoseg("predict", project, "--out", tmp_path / "muted")
+    file = tmp_path / "all/recipe.json"
+    protoseg("predict", project, "--recipe", file, "--out", tmp_path / "as_before")
+    made = {name: masks_in(tmp_path / name) for name in ("all", "muted", "as_before")}
+    kept = [Recipe.read(tmp_path / name / "recipe.json").muted for name in made]
+    assert kept == [(), (1,), ()]
+    present = {int(value) for mask in made["all"].values() for value in np.unique(mask)}
+    left = {int(value) for mask in made["muted"].values() for value in np.unique(mask)}
+    assert present - left == {class_id}
+    assert all((made["as_before"][name] == mask).all() for name, mask in made["all"].items())
 
 
 def test_exported_masks_say_which_labels_they_were_allowed_to_use(tmp_path: Path, trained: Path):

@@ -91,8 +91,9 @@ def test_steps_that_are_very_slow_are_not_waited_for(project: Project, request_:
 
 
 def test_the_quick_preset_takes_less_once_its_features_are_cached(project: Project):
-    estimate = finish(estimate_training(project, QUICK, device=CPU, clock=ticking(0.5)))[0]
+    estimate, events = finish(estimate_training(project, QUICK, device=CPU, clock=ticking(0.5)))
     assert estimate is not None
+    assert {type(event) for event in events} == {Progress}, "no curve takes these for training"
     assert (estimate.images, estimate.steps) == (16, 0)
     finish(train_project(project, QUICK, device=CPU, now=lambda: NOW))
     again = finish(estimate_training(project, QUICK, device=CPU, clock=ticking(0.5)))[0]

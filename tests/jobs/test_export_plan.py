@@ -19,7 +19,7 @@ from napari_protoseg.exports.folder import Exported
 from napari_protoseg.images.reading import read_mask
 from napari_protoseg.jobs.export import export_project
 from napari_protoseg.jobs.export_plan import ExportFormat, ExportPlan, plan_export
-from napari_protoseg.jobs.outdated import with_muted
+from napari_protoseg.jobs.muted import with_muted_of_project
 from napari_protoseg.jobs.predict import PREDICTION_RECORD, PredictionRecord
 from napari_protoseg.jobs.preparation import TrainRequest
 from napari_protoseg.jobs.train import train_project
@@ -299,21 +299,22 @@ def test_nothing_to_export_says_what_is_missing(untrained: Project, tmp_path: Pa
 
 
 def test_muted_prototypes_are_those_of_the_bank_of_the_model(project: Project, made: Path):
-    assert with_muted(project, RECIPE.model_copy(update={"muted": (9,)})).muted == ()
+    assert with_muted_of_project(project, RECIPE.model_copy(update={"muted": (9,)})).muted == ()
     project.set_muted_prototypes(1, {2, 0})
-    recipe = with_muted(project, RECIPE)
+    recipe = with_muted_of_project(project, RECIPE)
     assert recipe.muted == (0, 2)
     export(project, recipe=recipe)
     assert plan(project, recipe=recipe, out="again").stale == ()
     project.set_muted_prototypes(1, {0})
-    assert len(plan(project, recipe=with_muted(project, RECIPE), out="again").stale) == 16
+    recipe = with_muted_of_project(project, RECIPE)
+    assert len(plan(project, recipe=recipe, out="again").stale) == 16
     config = TrainRequest(kind=ModelKind.PLAIN_CAM).model_dump_json()
     project.update_round(
         project.new_round(1, config, created=NOW).id, RoundStatus.FINISHED, finished=NOW
     )
-    assert with_muted(project, RECIPE).muted == ()
+    assert with_muted_of_project(project, RECIPE).muted == ()
     with Project.open(made / "project") as untrained:
-        assert with_muted(untrained, RECIPE).muted == ()
+        assert with_muted_of_project(untrained, RECIPE).muted == ()
 
 
 def test_the_record_tells_the_masks_of_the_model_from_the_others(project: Project):

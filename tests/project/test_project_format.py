@@ -74,10 +74,11 @@ def test_a_project_of_format_1_opens_with_its_records_and_can_be_corrected(folde
 
 
 def as_format_1(database: Path) -> None:
-    """Take away what format 2 has added; every table of it is empty."""
+    """Take away what later formats have added; every table of it is empty."""
     connection = sqlite3.connect(database)
     connection.executescript(
         "DROP TABLE muted_prototypes; DROP TABLE reviews; ALTER TABLE masks DROP COLUMN corrected;"
+        "ALTER TABLE masks DROP COLUMN bank_version;"
         "ALTER TABLE masks DROP COLUMN corrected_by; PRAGMA user_version = 1"
     )
     fresh = sqlite3.connect(":memory:")

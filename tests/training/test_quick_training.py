@@ -20,6 +20,7 @@ from napari_protoseg.errors import ImageError, TrainingError
 from napari_protoseg.events import Progress
 from napari_protoseg.images.reading import read_image
 from napari_protoseg.network.evidence import EvidenceModel
+from napari_protoseg.training.events import StepFinished
 from napari_protoseg.training.quick import fit_evidence
 
 
@@ -86,6 +87,15 @@ def test_fitting_lowers_the_loss_and_says_how_far_it_is(case: Case):
     ]
 
 
+def test_each_step_of_the_fit_is_told_with_its_loss(case: Case):
+    _, events = finish(fit_evidence(case.model, case.dense, case.items, LABELS))
+    told = [event for event in events if isinstance(event, StepFinished)]
+    assert [event.step for event in told] == list(range(1, told[0].steps + 1))
+    assert [event.epoch for event in told] == list(range(told[0].steps)), "each sees all images"
+    assert events[-len(told) :] == told
+    assert told[0].loss > told[-1].loss
+
+
 def test_the_same_images_give_the_same_fit(case: Case, tmp_path: Path):
     finish(fit_evidence(case.model, case.dense, case.items, LABELS))
     other = Case(tmp_path)
@@ -107,7 +117,7 @@ def test_unknown_labels_say_nothing(case: Case, tmp_path: Path):
 
 def test_a_stop_leaves_the_model_as_it_was(case: Case):
     before = case.weights()
-    for event in (1, 3, 6):
+    for event in (1, 3, 6, 7, 200):
         done, events = finish(
             fit_evidence(case.model, case.dense, case.items, LABELS), stop_after(event)
         )

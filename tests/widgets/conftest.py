@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 sys.path.append(str(Path(__file__).parent.parent / "jobs"))
+sys.path.append(str(Path(__file__).parent.parent / "workbench"))
 
 from tiny_project import (  # noqa: F401 (fixtures)
     banked,

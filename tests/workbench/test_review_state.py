@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from napari_protoseg.masks.recipe import Background, Recipe
 from napari_protoseg.project.folder import Project
-from napari_protoseg.project.records import Origin, ReviewStatus, StoredMask
+from napari_protoseg.project.records import Origin, PredictedMask, ReviewStatus, StoredMask
 from napari_protoseg.workbench.review_list import ReviewFilter
 from napari_protoseg.workbench.session import Session, Settings
 from napari_protoseg.workbench.workbench import Workbench
@@ -187,6 +187,62 @@ def test_the_background_rule_is_live_and_leaves_what_a_person_has_set(desk: Desk
     desk.bench.review.set_background(Background.OFF)
     assert desk.mask.all()
     assert np.array_equal(desk.mask[:8, :8], corner)
+
+
+def test_a_mask_corrected_before_any_training_follows_the_recipe_and_the_first_round(
+    desk: Desk, banked: Path
+):
+    desk.open(banked)
+    desk.step()
+    desk.painter.paint(unset(desk.mask))
+    corner = desk.mask[:8, :8].copy()
+    desk.bench.review.save()
+    before = desk.stored()
+    assert before is not None
+    assert (before.source.round_id, before.source.bank_version) == (None, 1)
+
+    desk.bench.review.set_background(Background.MARGIN)
+    desk.bench.review.set_margin(1.0)
+    assert np.count_nonzero(desk.mask[8:, 8:] == 0) > 100
+    desk.bench.review.set_background(Background.OFF)
+    assert np.array_equal(desk.mask, before.mask)
+
+    # The quick preset may well agree with the bank: let the bank have made something else.
+    otherwise = PredictedMask(desk.image_id, np.full_like(before.mask, 4), before.confidence)
+    desk.session.require_project().write_mask(otherwise, before.source)
+    desk.session.masks_changed.emit()
+    assert np.all(desk.mask[8:, 8:] == 4)
+
+    desk.bench.training.train()
+    assert desk.bench.maps.source == "round 1"
+    assert desk.bench.maps.sight is not None
+    predicted = desk.bench.maps.sight.prediction.masks[0]
+    is_free = ~before.is_protected
+    assert np.array_equal(desk.mask[is_free], predicted[is_free])
+    assert not np.any(desk.mask[8:, 8:] == 4)
+    assert np.array_equal(desk.mask[:8, :8], corner)
+    desk.bench.review.save()
+    after = desk.stored()
+    assert after is not None
+    assert (after.source.round_id, after.source.bank_version) == (1, None)
+    assert np.array_equal(after.is_protected, before.is_protected)
+    assert np.array_equal(after.mask, desk.mask)
+
+
+def test_a_mask_accepted_before_any_training_stays(desk: Desk, banked: Path):
+    desk.open(banked)
+    desk.step()
+    accepted = desk.image_id
+    desk.bench.review.mark(ReviewStatus.ACCEPTED)
+    item = desk.bench.review.images.item(accepted)
+    assert item is not None
+    assert item.state() == "accepted, bank 1, not trained yet"
+    kept = desk.stored(accepted)
+    desk.bench.training.train()
+    desk.step(-1)
+    assert desk.image_id == accepted
+    assert kept is not None
+    assert np.array_equal(desk.mask, kept.mask)
 
 
 def test_the_recipe_is_that_of_the_project(desk: Desk, trained: Path, banked: Path):

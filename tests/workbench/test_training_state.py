@@ -189,6 +189,22 @@ def test_steps_and_epochs_become_curves(training: TrainingState, runner: StepRun
     assert accuracy.y == tuple(event.held_out_accuracy for event in training.epochs)
 
 
+def test_the_quick_preset_has_a_curve_and_a_time_left_as_well(
+    training: TrainingState, runner: StepRunner, clock: Clock
+):
+    training.train()
+    session = training.session
+    for _ in range(3):
+        step_until(runner, session, StepFinished)
+        clock.time += 2
+    assert training.curves.time_left() == pytest.approx(2.0 * (training.steps[0].steps - 3))
+    assert training.time_left().endswith("left")
+    runner.finish()
+    each, _ = training.curves.losses()
+    assert each.x == tuple(range(1, training.steps[0].steps + 1))
+    assert each.y[-1] < each.y[0]
+
+
 def test_the_open_image_is_shown_after_each_epoch(
     training: TrainingState, runner: StepRunner, small: TrainRequest
 ):
@@ -226,6 +242,25 @@ def test_the_time_left_follows_the_clock_and_a_pause_takes_none(
     assert training.curves.time_left() == pytest.approx(16 * 15)
     runner.finish()
     assert training.time_left() == ""
+
+
+def test_features_take_no_more_of_the_disk_than_the_settings_allow(
+    training: TrainingState, runner: StepRunner
+):
+    session = training.session
+    cache = session.require_project().cache
+    kept = []
+    for gigabytes in (1.0, 1e-5):
+        session.settings = lambda gigabytes=gigabytes: Settings("cpu", cache_gigabytes=gigabytes)
+        shutil.rmtree(cache, ignore_errors=True)
+        training.estimate()
+        runner.finish()
+        training.train()
+        runner.finish()
+        assert training.problem is None
+        kept.append(sum(file.stat().st_size for file in cache.rglob("*") if file.is_file()))
+    plenty, little = kept
+    assert plenty > 1e-5 * 2**30 >= little
 
 
 def test_curves_tell_when_they_have_grown(training: TrainingState, runner: StepRunner):

@@ -1,0 +1,56 @@
+"""Prototypes that a person has muted in a project, as a part of the recipe of its masks."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+
+from napari_protoseg.jobs.models import newest_trained_round
+from napari_protoseg.jobs.preparation import TrainRequest
+from napari_protoseg.masks.recipe import Recipe
+from napari_protoseg.network.record import ModelKind
+from napari_protoseg.project.folder import Project
+from napari_protoseg.project.records import Round
+
+
+def with_muted_of_project(project: Project, recipe: Recipe) -> Recipe:
+    """Return `recipe` for the model that the project makes masks with now, told from records.
+
+    Parameters
+    ----------
+    project
+        Those prototypes are muted that a person has muted in the bank of its newest trained
+        round; none where nothing is trained, or that model has no prototypes.
+    recipe
+        For anything else: what it mutes itself does not count.
+    """
+    trained = newest_trained_round(project)
+    if trained is None:
+        return recipe.model_copy(update={"muted": ()})
+    return with_muted_of_bank(project, recipe, _kind_of(trained), trained.bank_version)
+
+
+def with_muted_of_bank(
+    project: Project, recipe: Recipe, kind: ModelKind, bank_version: int
+) -> Recipe:
+    """Return `recipe` for a model that is at hand, with a bank of the project.
+
+    Parameters
+    ----------
+    project, bank_version
+        Whose bank it is, and which: the prototypes are muted that a person has muted in it.
+    recipe
+        For anything else: what it mutes itself does not count.
+    kind
+        Of the model; plain class activation maps have no prototypes to mute.
+    """
+    muted: tuple[int, ...] = ()
+    if kind is not ModelKind.PLAIN_CAM:
+        muted = tuple(sorted(project.muted_prototypes(bank_version)))
+    return recipe.model_copy(update={"muted": muted})
+
+
+def _kind_of(trained: Round) -> ModelKind:
+    try:
+        return TrainRequest.model_validate_json(trained.config_json).kind
+    except ValidationError:
+        return ModelKind.PROTOTYPES  # of another version of this program; almost every model is
