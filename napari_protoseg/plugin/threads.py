@@ -55,7 +55,7 @@ class JobWorker(WorkerBase):
     job
         Not started yet.
     listener
-        Kept alive as long as the job runs: Qt holds the methods that it calls weakly.
+        Kept alive until it has heard the end: Qt holds the methods that it calls weakly.
     """
 
     def __init__(self, title: _Title, job: Job[Any], listener: Listener) -> None:
@@ -64,7 +64,10 @@ class JobWorker(WorkerBase):
         self.begun = threading.Event()
         self.over = threading.Event()
         self._job = job
-        self._listener = listener
+        # napari lists each worker as long as its window lives, so what hears of it is let go at
+        # the end; not by a method of the worker, which Qt may have deleted when it is called.
+        self._listeners = [listener]
+        self.finished.connect(self._listeners.clear)
         self.happened.connect(listener.happened)
         self.ended.connect(listener.ended)
         self.failed.connect(listener.failed)

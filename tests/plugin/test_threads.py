@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -159,6 +160,17 @@ def test_a_listener_that_nobody_else_keeps_is_told(runner: ThreadRunner, qtbot: 
 
     runner.start("Count", Counting(3).job(), Listening())
     qtbot.waitUntil(lambda: told == [3])
+
+
+def test_who_has_heard_the_end_is_let_go_however_long_the_driver_is_kept(
+    runner: ThreadRunner, qtbot: Any
+):
+    heard = Heard()
+    left = weakref.ref(heard)
+    driver = runner.start("Count", Counting(3).job(), heard)
+    del heard
+    qtbot.waitUntil(lambda: left() is None)
+    driver.stop()  # from napari's list of tasks, where it still stands
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have a priority of their own on Linux")
