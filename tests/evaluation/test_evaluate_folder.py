@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 import pytest
+from driven_jobs import finish
 from PIL import Image
 
 from napari_protoseg.errors import EvaluationError, StorageError
@@ -17,7 +18,7 @@ from napari_protoseg.evaluation.protocol import Background, ImageLabels, MaskCod
 from napari_protoseg.evaluation.scores import Evaluation
 from napari_protoseg.evaluation.table import table
 from napari_protoseg.evaluation.trivial import Trivial
-from napari_protoseg.events import Job, Notice, Progress, Request
+from napari_protoseg.events import Notice, Progress, Request
 from napari_protoseg.schema import ClassSchema, TissueClass
 
 Result = TypeVar("Result")
@@ -31,15 +32,6 @@ SCHEMA = ClassSchema(
     retired=(1, 2),
 )
 GIVEN = Protocol(labels=ImageLabels.GIVEN)
-
-
-def finish(job: Job[Result]) -> tuple[Result, list[object]]:
-    events: list[object] = []
-    while True:
-        try:
-            events.append(next(job))
-        except StopIteration as end:
-            return end.value, events
 
 
 def save(path: Path, values: object) -> None:

@@ -11,17 +11,16 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from driven_jobs import finish
 from PIL import Image
 
 from napari_protoseg.bank.bank import BankConfig
-from napari_protoseg.events import Event, Job, Request, Result
 from napari_protoseg.jobs.bank import BankRequest, build_project_bank
 from napari_protoseg.jobs.new import NewProject, new_project
 from napari_protoseg.jobs.preparation import TrainRequest
@@ -39,20 +38,6 @@ CLASSES = ",".join(NAMES)
 SIZE = 64
 CASES = 4
 CASE_PATTERN = r"(case\d+)_"
-
-
-def finish(
-    job: Job[Result], answer: Callable[[Event], Request | None] = lambda event: None
-) -> tuple[Result, list[Event]]:
-    """Run a job to its end, and return its result and what it said."""
-    events: list[Event] = []
-    reply = None
-    try:
-        while True:
-            events.append(job.send(reply))
-            reply = answer(events[-1])
-    except StopIteration as end:
-        return end.value, events
 
 
 def tile(case: int, number: int, *classes: int) -> SyntheticTile:

@@ -15,10 +15,11 @@ import pytest
 pytest.importorskip("qtpy")
 pytest.importorskip("pytestqt")
 
+from driven_jobs import finish
 from qtpy.QtCore import QEvent, Qt, QUrl
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QApplication, QCheckBox, QComboBox, QLabel, QLineEdit, QPushButton
-from tiny_project import CPU, NOW, build, finish, make_project, write_training_tiles
+from tiny_project import CPU, NOW, build, make_project, write_training_tiles
 
 from napari_protoseg.images.reading import read_mask
 from napari_protoseg.jobs.export_plan import ExportFormat
