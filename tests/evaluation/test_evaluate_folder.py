@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -20,8 +19,6 @@ from napari_protoseg.evaluation.table import table
 from napari_protoseg.evaluation.trivial import Trivial
 from napari_protoseg.events import Notice, Progress, Request
 from napari_protoseg.schema import ClassSchema, TissueClass
-
-Result = TypeVar("Result")
 
 # Ids are neither zero-based nor in order, so that no mask is right by accident.
 SCHEMA = ClassSchema(

@@ -146,6 +146,35 @@ class User:
 
 
 @pytest.fixture
+def session(qapp: Any) -> Iterator[Any]:
+    """A session whose jobs run in threads, for a page that is shown alone."""
+    from napari_protoseg.plugin.threads import ThreadRunner
+    from napari_protoseg.workbench.session import Session, Settings
+
+    session = Session(ThreadRunner(), lambda: Settings(device="cpu"))
+    yield session
+    session.close()
+
+
+@pytest.fixture
+def show_page(qtbot: Any) -> Iterator[Callable[[Any], Any]]:
+    """``show_page(page)`` shows a page in a window of its own, and returns it."""
+    shown: list[Any] = []
+
+    def show(page: Any) -> Any:
+        qtbot.addWidget(page)
+        page.resize(420, 900)
+        page.show()
+        qtbot.waitExposed(page)
+        shown.append(page)
+        return page
+
+    yield show
+    for page in shown:
+        page.close_page()
+
+
+@pytest.fixture
 def viewer(make_napari_viewer_proxy: Any, npe2pm: Any) -> Iterator[Any]:
     """A shown viewer that knows this plugin."""
     from npe2 import PluginManifest

@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip("napari")
 
+from left_behind import alive
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication, QComboBox, QPushButton
 
@@ -146,12 +147,6 @@ def use_and_close(user: Any, workspace: Path) -> list[weakref.ref[Any]]:
     things += [canvas, *layers, bench.opened, bench.opened.pixels, bench.maps, bench.maps.sight]
     viewer.window.remove_dock_widget(dock)
     return [weakref.ref(thing) for thing in things]
-
-
-def alive(left: list[weakref.ref[Any]]) -> list[str]:
-    """Name what is still there."""
-    gc.collect()
-    return [type(thing).__name__ for thing in (ref() for ref in left) if thing is not None]
 
 
 def standing(user: Any) -> dict[str, int]:
