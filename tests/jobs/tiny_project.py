@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from napari_protoseg.jobs.new import NewProject, new_project
 from napari_protoseg.jobs.preparation import TrainRequest
 from napari_protoseg.jobs.train import train_project
 from napari_protoseg.project.folder import Project
+from napari_protoseg.project.records import ImageRecord
+from napari_protoseg.schema import ClassSchema
 from napari_protoseg.synthesis.sample import image_label
 from napari_protoseg.synthesis.tiles import Region, SyntheticTile, synthesize_tile
 from napari_protoseg.synthesis.tissue import APPEARANCES, TISSUE_SCHEMA
@@ -84,6 +87,31 @@ def make_project(workspace: Path) -> None:
         case_pattern=CASE_PATTERN,
     )
     finish(new_project(request, now=NOW))
+
+
+def record_images(
+    folder: Path,
+    images: Iterable[Path],
+    names: Sequence[str],
+    label: tuple[int, ...] | None = None,
+    size: int = SIZE,
+) -> Path:
+    """Make a project in `folder` of images that are recorded unread: the hashes are made up.
+
+    Without a label, nothing is known of them.
+    """
+    with Project.create(folder, ClassSchema.from_names(names), created=NOW) as project:
+        project.add_images(
+            ImageRecord(
+                path=path,
+                content_hash=f"{number:064x}",
+                width=size,
+                height=size,
+                label=(-1,) * len(names) if label is None else label,
+            )
+            for number, path in enumerate(images)
+        )
+    return folder
 
 
 def build(workspace: Path, **config: object) -> None:

@@ -28,12 +28,10 @@ from qtpy.QtWidgets import (
     QTextEdit,
     QWidget,
 )
-from tiny_project import NAMES, make_project, write_tile, write_training_tiles
+from tiny_project import NAMES, make_project, record_images, write_tile, write_training_tiles
 
 from napari_protoseg.labels.records import Presence
 from napari_protoseg.project.folder import Project
-from napari_protoseg.project.records import ImageRecord
-from napari_protoseg.schema import ClassSchema
 from napari_protoseg.widgets.labels_page import LabelsPage
 from napari_protoseg.widgets.thumbnail_cell import chip_rectangles
 from napari_protoseg.widgets.thumbnails import ThumbnailModel
@@ -66,19 +64,8 @@ def unlabelled(tmp_path: Path) -> Path:
 
 
 def many(folder: Path, count: int) -> Path:
-    schema = ClassSchema.from_names(["tumour", "stroma"])
-    with Project.create(folder / "project", schema, created=Session.now()) as project:
-        project.add_images(
-            ImageRecord(
-                path=folder / "tiles" / f"{number}.png",
-                content_hash=f"{number:064x}",
-                width=64,
-                height=64,
-                label=(UNKNOWN, UNKNOWN),
-            )
-            for number in range(count)
-        )
-    return folder / "project"
+    paths = (folder / "tiles" / f"{number}.png" for number in range(count))
+    return record_images(folder / "project", paths, ["tumour", "stroma"])
 
 
 def chip(page: LabelsPage, row: int, class_id: int) -> QPoint:
