@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from driven_jobs import finish
 from PIL import Image
-from tiny_project import CPU, NAMES, NOW, build, finish, tile
+from tiny_project import CPU, NAMES, NOW, build, tile
 
 from napari_protoseg.errors import LabelError, ProjectError, SchemaError
 from napari_protoseg.events import Event, Notice, Progress, Request, Severity

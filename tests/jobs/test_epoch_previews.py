@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import timm
 import torch
+from driven_jobs import finish
 from safetensors.torch import load_file, save_file
-from tiny_project import CPU, NOW, SIZE, finish
+from tiny_project import CPU, NOW, SIZE
 
 from napari_protoseg.events import Event, Notice, Request, Severity
 from napari_protoseg.jobs.models import trained_model

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_project import CPU, NAMES, NOW, finish
+from driven_jobs import finish
+from tiny_project import CPU, NAMES, NOW
 
 from napari_protoseg.errors import CheckpointError, ExportError
 from napari_protoseg.events import Event, Notice, Progress, Severity

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from driven_jobs import finish
 from PIL import Image
-from tiny_project import CASE_PATTERN, NOW, finish
+from tiny_project import CASE_PATTERN, NOW
 
 from napari_protoseg.errors import EvaluationError, ImageError, LabelError, ProjectError
 from napari_protoseg.evaluation.protocol import MaskCodes

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tiny_project import NAMES, NOW, finish, tree
+from driven_jobs import finish
+from tiny_project import NAMES, NOW, tree
 
 from napari_protoseg.errors import LabelError, ProjectError
 from napari_protoseg.events import Event, Progress, Request

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import weakref
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 pytest.importorskip("magicgui")
 pytest.importorskip("pytestqt")
 
+from left_behind import alive
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
@@ -183,6 +183,4 @@ def test_a_form_that_is_gone_leaves_nothing(qtbot: Any):
     left = weakref.ref(form)
     form.deleteLater()
     del form
-    qtbot.wait(10)
-    gc.collect()
-    assert left() is None
+    qtbot.waitUntil(lambda: not alive([left]))

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-import shutil
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +12,8 @@ pytest.importorskip("pyqtgraph")
 pytest.importorskip("pytestqt")
 pytest.importorskip("napari")
 
-from qtpy.QtCore import Qt
+from left_behind import alive
+from one_page import child, click, text, wait
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QComboBox,
@@ -23,66 +21,29 @@ from qtpy.QtWidgets import (
     QLineEdit,
     QPlainTextEdit,
     QPushButton,
-    QWidget,
 )
-from tiny_project import build, make_project, write_training_tiles
 
 from napari_protoseg.jobs.preparation import TrainRequest
-from napari_protoseg.plugin.threads import ThreadRunner
 from napari_protoseg.project.records import RoundStatus
 from napari_protoseg.training.config import Preset
 from napari_protoseg.training.events import EpochFinished, StepFinished
 from napari_protoseg.widgets.curve_plot import CurvePlot
 from napari_protoseg.widgets.training_page import TrainingPage
-from napari_protoseg.workbench.session import Session, Settings
+from napari_protoseg.workbench.session import Session
 from napari_protoseg.workbench.training_page import TrainingState
 
 EACH, SMOOTHED = "loss of each step", "smoothed loss"
 
 
-@pytest.fixture(scope="session")
-def banked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    workspace = tmp_path_factory.mktemp("banked") / "workspace"
-    write_training_tiles(workspace / "tiles")
-    make_project(workspace)
-    build(workspace)
-    return workspace
+@pytest.fixture
+def session(session: Session, banked: Path) -> Session:
+    session.open(banked / "project")
+    return session
 
 
 @pytest.fixture
-def session(qapp: Any, banked: Path, tmp_path: Path) -> Iterator[Session]:
-    session = Session(ThreadRunner(), lambda: Settings(device="cpu"))
-    session.open(Path(shutil.copytree(banked, tmp_path / "workspace")) / "project")
-    yield session
-    session.close()
-
-
-@pytest.fixture
-def page(session: Session, qtbot: Any) -> Iterator[TrainingPage]:
-    page = TrainingPage(TrainingState(session))
-    qtbot.addWidget(page)
-    page.resize(420, 900)
-    page.show()
-    qtbot.waitExposed(page)
-    yield page
-    page.close_page()
-
-
-def child(page: TrainingPage, kind: type[QWidget], name: str) -> Any:
-    found = page.findChild(kind, name)
-    assert found is not None, name
-    return found
-
-
-def text(page: TrainingPage, name: str) -> str:
-    return str(child(page, QLabel, name).text())
-
-
-def click(page: TrainingPage, qtbot: Any, name: str) -> None:
-    button = child(page, QPushButton, name)
-    assert button.isVisible(), f"{name} is not visible"
-    assert button.isEnabled(), f"{name} is not enabled"
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+def page(session: Session, show_page: Any) -> TrainingPage:
+    return show_page(TrainingPage(TrainingState(session)))
 
 
 def choose(page: TrainingPage, preset: str) -> None:
@@ -104,10 +65,6 @@ def make_short(page: TrainingPage, qtbot: Any, epochs: int = 2) -> None:
     child(page, QAbstractSpinBox, "option-batch-size").setValue(4)
     child(page, QComboBox, "option-matching").setCurrentText("none")
     child(page, QAbstractSpinBox, "option-held-out").setValue(0.3)
-
-
-def wait(session: Session, qtbot: Any) -> None:
-    qtbot.waitUntil(lambda: not session.is_busy, timeout=120_000)
 
 
 def step(number: int) -> StepFinished:
@@ -284,7 +241,5 @@ def test_a_closed_page_leaves_nothing_behind(session: Session, qtbot: Any):
         page.close_page()
         page.deleteLater()
         del page
-        qtbot.wait(10)
-    gc.collect()
-    assert [ref() for ref in left if ref() is not None] == []
+    qtbot.waitUntil(lambda: not alive(left), timeout=20_000)
     assert len(state.advanced) == len(state.changed) == 0

@@ -13,32 +13,17 @@ import pytest
 pytest.importorskip("napari")
 
 from qtpy.QtWidgets import QComboBox, QPushButton
-from tiny_project import NOW, SIZE, write_training_tiles
+from tiny_project import record_images, write_training_tiles
 
 from napari_protoseg.jobs.bank import BankRequest
 from napari_protoseg.plugin.layers import Role, class_of, own_layers, role_of
 from napari_protoseg.project.folder import Project
-from napari_protoseg.project.records import ImageRecord
-from napari_protoseg.schema import ClassSchema
-
-UNKNOWN = -1
 
 
 def unlabelled(folder: Path, *names: str) -> Path:
     """Make a project of 4 tiles of which nothing is known."""
     write_training_tiles(folder / "tiles", cases=1)
-    schema = ClassSchema.from_names(names)
-    with Project.create(folder / "project", schema, created=NOW) as project:
-        project.add_images(
-            ImageRecord(
-                path=path,
-                content_hash=f"{number:064x}",
-                width=SIZE,
-                height=SIZE,
-                label=(UNKNOWN,) * len(names),
-            )
-            for number, path in enumerate(sorted((folder / "tiles").iterdir()))
-        )
+    record_images(folder / "project", sorted((folder / "tiles").iterdir()), names)
     return folder
 
 
