@@ -125,12 +125,13 @@ def test_a_training_goes_on_behind_a_closed_dock(user: Any, bench: Workbench, ba
     assert user.text("message") == "Round 1 is trained."
 
 
-def test_openings_of_the_workbench_and_of_images_leave_nothing_behind(user: Any, trained: Path):
+@pytest.mark.timeout(900)
+def test_twenty_openings_of_the_workbench_and_of_images_leave_nothing_behind(user: Any, trained: Path):
     user.viewer.window.remove_dock_widget(user.dock)
     left = use_and_close(user, trained)  # also makes what napari, torch and zarr keep for good
     user.wait(lambda: not alive(left))
     before = standing(user)
-    for _ in range(6):
+    for _ in range(19):
         left += use_and_close(user, trained)
 
     def nothing_is_left() -> bool:
