@@ -21,6 +21,7 @@ from napari_protoseg.jobs.bank import (
     bank_of_version,
     encode_items,
 )
+from napari_protoseg.jobs.muted import with_muted_of_bank
 from napari_protoseg.jobs.preparation import (
     Prepared,
     TrainRequest,
@@ -29,6 +30,7 @@ from napari_protoseg.jobs.preparation import (
     training_inputs,
 )
 from napari_protoseg.jobs.previews import ChooseImage, epoch_previews
+from napari_protoseg.jobs.recipes import recipe_of
 from napari_protoseg.jobs.records import reader_of
 from napari_protoseg.jobs.split import case_of
 from napari_protoseg.network.evidence import EvidenceModel
@@ -95,7 +97,8 @@ def train_project(
         Returns the date and time for the records.
     preview
         Called in the job's thread after each epoch; of the image that it returns, the job yields
-        an `EpochPreview`. The quick preset has no epochs.
+        an `EpochPreview`, by the recipe and without the prototypes that a person has chosen and
+        muted by then. The quick preset has no epochs.
     cache_bytes
         Size that the cache of features may grow to, which the quick preset fills.
 
@@ -208,7 +211,7 @@ def _train_round(
 ) -> Job[TrainedRound]:
     """Train the network of a round, and record how that ended."""
     try:
-        result = yield from _train_network(prepared, begun, resume=resume, preview=preview)
+        result = yield from _train_network(project, prepared, begun, resume=resume, preview=preview)
     except ProtosegError:
         # One that was only taken up again has what it had: a best state, or a training to resume.
         if not resume:
@@ -227,16 +230,26 @@ def _train_round(
 
 
 def _train_network(
-    prepared: Prepared, begun: Round, *, resume: bool, preview: ChooseImage | None
+    project: Project,
+    prepared: Prepared,
+    begun: Round,
+    *,
+    resume: bool,
+    preview: ChooseImage | None,
 ) -> Job[TrainingResult]:
-    config = prepared.request.config
+    config, kind = prepared.request.config, prepared.request.kind
     licence = licence_of(config.backbone)
     severity = Severity.INFO if licence.commercial else Severity.WARNING
     yield Notice(f"Backbone {config.backbone}. {licence.notice}", severity)
     yield from _describe_split(prepared)
     after_epoch = None
     if preview is not None:
-        after_epoch = epoch_previews(preview, prepared.record.classes, prepared.device)
+        after_epoch = epoch_previews(
+            preview,
+            prepared.record.classes,
+            lambda: with_muted_of_bank(project, recipe_of(project), kind, begun.bank_version),
+            prepared.device,
+        )
     inputs = training_inputs(prepared, begun.folder, after_epoch)
     has_begun = (begun.folder / LAST).exists()
     return (yield from train_network(inputs, config, resume=resume and has_begun))

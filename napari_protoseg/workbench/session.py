@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 from psygnal import Signal
-from pydantic import ValidationError
 
 from napari_protoseg.errors import ProjectError, ProtosegError
 from napari_protoseg.events import Event, Job, Notice, Severity
 from napari_protoseg.jobs.bank import CACHE_BYTES
+from napari_protoseg.jobs.recipes import recipe_of
 from napari_protoseg.jobs.sample import make_sample_project
 from napari_protoseg.masks.recipe import Recipe
 from napari_protoseg.project.creation import DATABASE
@@ -136,7 +136,7 @@ class Session:
         self._refuse_while_busy(folder)
         project = Project.open(folder)
         try:
-            recipe = _recipe_of(project)
+            recipe = recipe_of(project)
             self._put_away()
         except BaseException:
             project.close()
@@ -330,21 +330,6 @@ class _Aside:
         if self._project is self._session.project:  # else it was closed under the work
             self._session.went_wrong.emit(Problem.of(error))
         self._done(None)
-
-
-def _recipe_of(project: Project) -> Recipe:
-    """Return the recipe that was chosen for a project, or the default one."""
-    chosen = project.recipe_json()
-    if chosen is None:
-        return Recipe()
-    try:
-        return Recipe.model_validate_json(chosen)
-    except ValidationError as error:
-        raise ProjectError(
-            "its mask recipe is not one that this version knows",
-            where=project.folder,
-            remedy="Open it with the version that it was made with, or a newer one.",
-        ) from error
 
 
 def _sample_folders() -> Iterator[Path]:
