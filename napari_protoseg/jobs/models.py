@@ -55,7 +55,8 @@ class TrainedModel:
     Parameters
     ----------
     model, record
-        The model, and what it is.
+        The model, and what it is, with the names and colours that the project gives its classes
+        now.
     path, sha256
         Its checkpoint, and the hash of that file.
     round
@@ -139,4 +140,6 @@ def trained_model(project: Project) -> TrainedModel:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     newest = project.latest_round()
     newer = newest if newest is not None and newest.id > ended.id else None
-    return TrainedModel(checkpoint.restore(), checkpoint.record, path, sha256, ended, newer)
+    classes = project.schema.those_of(checkpoint.record.classes)
+    record = checkpoint.record.model_copy(update={"classes": classes})
+    return TrainedModel(checkpoint.restore(), record, path, sha256, ended, newer)

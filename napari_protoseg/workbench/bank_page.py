@@ -175,7 +175,7 @@ class BankState(PageState):
         self.bank, _ = latest_bank(project)
         self.muted = project.muted_prototypes(self.bank.version)
         images = {image.content_hash: image for image in project.images()}
-        classes = {c.id: c for c in self.bank.bank.schema.classes}
+        classes = {c.id: c for c in project.schema.classes}
         cards: list[Card] = []
         for index, prototype in enumerate(self.bank.bank.prototypes):
             of_class = classes[prototype.class_id]

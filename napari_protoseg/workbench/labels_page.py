@@ -13,7 +13,7 @@ from napari_protoseg.evaluation.protocol import MaskCodes
 from napari_protoseg.jobs.import_masks import ImportedMasks, MaskPurpose, import_masks
 from napari_protoseg.labels.records import Presence
 from napari_protoseg.schema import ClassSchema
-from napari_protoseg.workbench.class_edits import with_class, with_color, with_shortcut
+from napari_protoseg.workbench.class_edits import with_class, with_color, with_name, with_shortcut
 from napari_protoseg.workbench.image_list import ImageList, LabelFilter, Listing
 from napari_protoseg.workbench.intake import Intake
 from napari_protoseg.workbench.label_edits import LabelChange, LabelEdit, LabelHistory
@@ -160,6 +160,10 @@ class LabelsState(PageState):
     def open_image(self, image_id: int) -> None:
         """Make an image the open one."""
         self.session.show(self.images.of(image_id))
+
+    def rename_class(self, class_id: int, name: str) -> None:
+        """Give a class another name; `SchemaError` where it is empty, or another class has it."""
+        self._set_schema(with_name(self.session.require_project().schema, class_id, name))
 
     def set_color(self, class_id: int, color: str) -> None:
         """Give a class another colour, ``#RRGGBB``; `SchemaError` where it is none."""
