@@ -196,7 +196,7 @@ class ClassSchema(BaseModel):
         )
 
     def extends(self, other: ClassSchema) -> bool:
-        """Tell whether every class of `other` is here with its id, by its name or as a former one."""
+        """Tell whether every class of `other` is here with its id, by its name or a former one."""
         return not self._missing(other)
 
     def those_of(self, other: ClassSchema) -> ClassSchema:

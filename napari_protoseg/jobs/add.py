@@ -74,6 +74,7 @@ def read_addition(project: Project, request: AddImages) -> Job[LabelReading]:
             request.images,
             labels=request.labels,
             schema=project.schema,
+            earlier=project.earlier_schemas(),
             case_pattern=request.case_pattern,
             micrometres_per_pixel=request.micrometres_per_pixel,
         )

@@ -76,6 +76,7 @@ def read_labels(
     labels: Path | None = None,
     classes: Sequence[str] | None = None,
     schema: ClassSchema | None = None,
+    earlier: Sequence[ClassSchema] = (),
     case_pattern: str | None = None,
     micrometres_per_pixel: float | str | None = None,
     workers: int = 4,
@@ -97,6 +98,9 @@ def read_labels(
         Names in the order of the digits in brackets. Not needed with a table or class folders.
     schema
         The classes of an existing project, in place of `classes`.
+    earlier
+        States of `schema` that had fewer classes, the newest first: labels in brackets may be of
+        one of these, and leave the classes that came later unknown.
     case_pattern
         Regular expression over the file name; the group called ``case``, else the first, is
         the case. A table's column counts where it finds nothing.
@@ -149,7 +153,7 @@ def read_labels(
             where=shown(images),
             remedy="Give a folder that holds PNG, JPEG, TIFF, BMP or WebP images.",
         )
-    facts = _Facts(case, size, find_labels(images, named, labels, wanted))
+    facts = _Facts(case, size, find_labels(images, named, labels, wanted, earlier))
 
     usable: list[LabelledImage] = []
     with ThreadPoolExecutor(workers) as pool:
@@ -190,6 +194,7 @@ def read_labels(
             found=len(paths),
             case_expected=case is not None or facts.found.has_cases,
             labels_without_images=facts.found.without_image,
+            later_classes=facts.found.later_classes,
             unreadable=unreadable,
             duplicates=[
                 tuple(_relative(image, images) for image in group)
