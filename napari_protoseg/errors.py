@@ -25,6 +25,15 @@ class ProtosegError(Exception):
         self.remedy = remedy
 
 
+class Stopped(ProtosegError):  # noqa: N818 (that a person stops it is no error)
+    """A job was asked to stop where half of its work is no result: nothing of it was kept."""
+
+    @property
+    def sentence(self) -> str:
+        """What a person reads who has stopped it, and knows where."""
+        return f"{self.what[0].upper()}{self.what[1:]}. {self.remedy}"
+
+
 class SchemaError(ProtosegError):
     """A class schema is malformed, or two schemas do not fit together."""
 

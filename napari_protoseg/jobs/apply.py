@@ -108,7 +108,9 @@ def apply_model(
     SchemaError
         The model has a class that the project has not; nothing was added.
     LabelError
-        Labels are malformed, or it was stopped while images are read; nothing was added.
+        Labels are malformed; nothing was added.
+    Stopped
+        It was stopped while images are read; nothing was added.
     ProjectError, CheckpointError, ImageError, StorageError, TrainingError
     """
     applied = _model_of(project, request.model_project, recipe)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from napari_protoseg.errors import ImageError, LabelError
+from napari_protoseg.errors import ImageError, LabelError, Stopped
 from napari_protoseg.events import Job, Progress, Request
 from napari_protoseg.images.reading import ImageInfo, inspect_image, list_images
 from napari_protoseg.labels.names import NamePattern, pixel_size, shown
@@ -114,7 +114,7 @@ def read_labels(
     Yields
     ------
     Progress
-        After every few images. In answer to `Request.STOP` the job raises `LabelError`, since
+        After every few images. In answer to `Request.STOP` the job raises `Stopped`, since
         half a folder is no result.
 
     Returns
@@ -126,6 +126,8 @@ def read_labels(
     LabelError
         Labels are malformed, ambiguous or contradict each other; files of equal content have
         different labels; a pattern is malformed.
+    Stopped
+        It was asked to stop.
     ImageError
         The folder is missing, or holds no image that can be read.
     SchemaError
@@ -160,7 +162,7 @@ def read_labels(
         for start in range(0, len(named), _BATCH):
             request = yield Progress("Reading images", start, len(named))
             if request is Request.STOP:
-                raise LabelError(
+                raise Stopped(
                     f"stopped after {start} of {len(named)} images",
                     where=shown(images),
                     remedy="Nothing was kept; read the labels again.",

@@ -231,18 +231,25 @@ class Session:
         StorageError
             What a person has set in the open image cannot be saved.
         """
+        task = Task(title, done)
+        self.start(task, job)
+        return task
+
+    def start(self, task: Task, job: Job[Any]) -> None:
+        """Start `job` as the long task; errors as `run`.
+
+        It is `task` for everyone from its first event on, also for whoever has made it.
+        """
         reason = self.busy()
         if reason is not None:
-            raise ProjectError(reason.rstrip("."), where=title, remedy="Then try again.")
+            raise ProjectError(reason.rstrip("."), where=task.title, remedy="Then try again.")
         self.save()  # so that the job reads what is seen
-        task = Task(title, done)
         self.task = task
         task.changed.connect(self.task_changed.emit)
         task.happened.connect(self._pass_on)
         listener = TaskListener(task, self._over)
-        listener.begun(self.runner.start(title, job, listener))
+        listener.begun(self.runner.start(task.title, job, listener))
         self.task_changed.emit()
-        return task
 
     def run_aside(self, title: str, job: Job[Any], done: Callable[[Any], None]) -> None:
         """Start short work that goes on beside the long task and shows no progress.
@@ -297,6 +304,8 @@ class Session:
     def _over(self, task: Task) -> None:
         if task.problem is not None:
             self.went_wrong.emit(task.problem)
+        elif task.last_words is not None:
+            self.say(task.last_words)
 
     def _refuse_while_busy(self, folder: Path) -> None:
         reason = self.busy()

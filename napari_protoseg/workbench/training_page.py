@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from psygnal import Signal
 
@@ -23,13 +22,11 @@ from napari_protoseg.training.events import EpochFinished, StepFinished
 from napari_protoseg.training.loop import LAST
 from napari_protoseg.workbench.page import PageState
 from napari_protoseg.workbench.session import Session
-from napari_protoseg.workbench.tasks import Problem, TaskState
+from napari_protoseg.workbench.tasks import Problem, Task, TaskState
 from napari_protoseg.workbench.training_curves import TrainingCurves
 
 BACKBONES = (DEFAULT_BACKBONE, "resnet50", "mit_b1")
 """Backbones to choose from; a network of timm that is like them can be had on the terminal."""
-
-_TRAIN, _ESTIMATE = "Train", "Estimate time"
 
 _OF_NETWORKS = (
     "config.epochs",
@@ -77,7 +74,8 @@ class TrainingState(PageState):
         self._estimates: dict[TrainRequest, Estimate] = {}
         self._estimated_on = ""
         self._bank_encoder: str | None = None
-        self._runs_own_task = False
+        self._training: Task | None = None
+        self._estimating: Task | None = None
         session.opened.connect(self._start)
         session.bank_changed.connect(self._reload_bank)
         session.model_changed.connect(self._reload_round)
@@ -109,8 +107,7 @@ class TrainingState(PageState):
     @property
     def is_training(self) -> bool:
         """Whether a training is under way, or paused."""
-        task = self.session.task
-        return self._runs_own_task and task is not None and task.title == _TRAIN
+        return self._training is not None and self._own_task() is self._training
 
     def device(self) -> str:
         """Name the device that training will compute on, or say why it cannot."""
@@ -176,7 +173,7 @@ class TrainingState(PageState):
             cache_bytes=session.settings().cache_bytes,
         )
         self.curves = TrainingCurves(self._clock)
-        self._run(_TRAIN, job, self._trained)
+        self._train(job)
 
     def resume(self) -> None:
         """Go on with the newest round, where it was stopped.
@@ -201,7 +198,7 @@ class TrainingState(PageState):
             cache_bytes=session.settings().cache_bytes,
         )
         self.curves = TrainingCurves(self._clock, () if saved is None else saved.history)
-        self._run(_TRAIN, job, self._trained)
+        self._train(job)
 
     def estimate(self) -> None:
         """Measure what the chosen training will cost, and what the other presets would.
@@ -226,7 +223,9 @@ class TrainingState(PageState):
             device=session.device,
             cache_bytes=session.settings().cache_bytes,
         )
-        self._run(_ESTIMATE, job, self._estimated)
+        self.problem = None
+        self._estimating = Task("Estimate time", self._estimated)
+        session.start(self._estimating, job)
 
     def _cannot_run(self) -> str | None:
         if self.session.project is None:
@@ -244,32 +243,34 @@ class TrainingState(PageState):
             return error.remedy
         return None
 
-    def _run(self, title: str, job: Job[Any], done: Callable[[Any], None]) -> None:
+    def _train(self, job: Job[TrainedRound | None]) -> None:
         self.problem = None
-        self._runs_own_task = True
-        try:
-            self.session.run(title, job, done)
-        except BaseException:
-            self._runs_own_task = False
-            raise
+        self._training = Task("Train", self._trained)
+        self.session.start(self._training, job)
+
+    def _own_task(self) -> Task | None:
+        """Return the task that this page has begun, while it is under way."""
+        task = self.session.task
+        if task is None or task.is_over or task not in (self._training, self._estimating):
+            return None
+        return task
 
     def _follow(self) -> None:
         """Keep the watch of the running training, and what became of it."""
         task = self.session.task
-        if self._runs_own_task and task is not None:
+        if task is not None and task in (self._training, self._estimating):
             if task.state is TaskState.PAUSED:
                 self.curves.pause()
             else:
                 self.curves.go_on()
             if task.is_over:
-                self._runs_own_task = False
                 self.problem = task.problem
-                if task.problem is not None and task.title == _TRAIN:
+                if task.problem is not None and task is self._training:
                     self.session.model_changed.emit()
         self.changed.emit()
 
     def _hear(self, event: Event) -> None:
-        if self._runs_own_task and self.curves.hear(event):
+        if self._own_task() is not None and self.curves.hear(event):
             self.advanced.emit()
 
     def _trained(self, ended: TrainedRound | None) -> None:
@@ -285,6 +286,9 @@ class TrainingState(PageState):
         if self._estimated_on != self.device():
             self._estimates, self._estimated_on = {}, self.device()
         self._estimates |= measured
+        if self._estimating is not None and self._estimating.was_stopped:
+            kept = "What was measured is shown." if measured else "Nothing was measured."
+            self.session.say(f"Stopped. {kept}")
         self.changed.emit()
 
     def _start(self) -> None:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from tiny_project import CASE_PATTERN, NOW, finish
 
-from napari_protoseg.errors import EvaluationError, ImageError, LabelError, ProjectError
+from napari_protoseg.errors import EvaluationError, ImageError, LabelError, ProjectError, Stopped
 from napari_protoseg.evaluation.protocol import MaskCodes
 from napari_protoseg.events import Request
 from napari_protoseg.jobs.add import AddImages, add_images, read_addition
@@ -93,7 +93,7 @@ def test_adding_can_be_stopped_and_leaves_nothing(made: Path):
     with Project.open(made / "project") as project:
         before = project.images()
         request = AddImages(images=made / "validation" / "images")
-        with pytest.raises(LabelError, match="stopped"):
+        with pytest.raises(Stopped, match="stopped"):
             finish(read_addition(project, request), lambda event: Request.STOP)
         assert project.images() == before
 
