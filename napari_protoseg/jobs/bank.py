@@ -114,7 +114,8 @@ def build_project_bank(
         raise BankError(
             "no training image, only ones to validate on",
             where=project.folder,
-            remedy="Make the project with images to train on; protoseg new --split says which.",
+            remedy="Add images to train on.",
+            on_terminal="protoseg new --split FILE says which ones are",
         )
     request.config.clusters_of(project.schema)  # what cannot be is refused before the long work
     licence = licence_of(request.encoder)
@@ -172,7 +173,8 @@ def latest_bank(project: Project) -> tuple[BuiltBank, BankSummary]:
         raise BankError(
             "has no prototype bank yet",
             where=project.folder,
-            remedy=f"Build one: protoseg bank {project.folder}",
+            remedy="Build one.",
+            on_terminal=f"protoseg bank {project.folder}",
         )
     summary = BankSummary.model_validate_json(row.summary_json)
     return bank_of_version(project, row.version), summary

@@ -89,7 +89,8 @@ class ExportPlan:
             return ExportError(
                 f"holds an earlier export of {_counted(self.destination.files, 'file')}",
                 where=self.destination.folder,
-                remedy="Overwrite it, on a terminal with --overwrite, or choose another folder.",
+                remedy="Overwrite it, or choose another folder.",
+                on_terminal="--overwrite, or --out FOLDER",
             )
         return None
 
@@ -144,15 +145,16 @@ class ExportPlan:
             yield f"They go to {where}, which holds nothing yet."
 
     def _nothing(self) -> ExportError:
+        on_terminal = None
         if self.images == 0:
             what, remedy = "there are no images to export", "Add some on Labels."
         elif self.without_mask:
             what = "no image has a mask, and there is no trained model to make one"
-            remedy = f"Train one: protoseg train {self.project}"
+            remedy, on_terminal = "Train one.", f"protoseg train {self.project}"
         else:
             what = "no image has every class either present or absent, as this layout needs"
             remedy = "Complete the labels, or choose the other format."
-        return ExportError(what, where=self.project, remedy=remedy)
+        return ExportError(what, where=self.project, remedy=remedy, on_terminal=on_terminal)
 
 
 def plan_export(project: Project, form: ExportFormat, out: Path, recipe: Recipe) -> ExportPlan:

@@ -131,7 +131,8 @@ def predict_images(
             raise LabelError(
                 "no image-level labels, in the names or in a table",
                 where=folder,
-                remedy="Name a table with --label-file, or use --labels predicted.",
+                remedy="Name a table of labels, or let the model say which classes there are.",
+                on_terminal="--label-file FILE, or --labels predicted",
             )
         for line in reading.report.problems():
             yield Notice(line, Severity.WARNING)
@@ -305,7 +306,7 @@ def predict_batches(
 def _number(image: ImageRecord) -> int:
     if image.id is None:
         raise ProjectError(
-            "is not of this project", where=image.path, remedy="Take it in with protoseg new."
+            "is not of this project", where=image.path, remedy="Add it to the project first."
         )
     return image.id
 

@@ -108,7 +108,8 @@ def prepare(
         raise TrainingError(
             "no image with an image-level label",
             where=project.folder,
-            remedy="Make the project with labelled images: protoseg new --labels FILE.",
+            remedy="Label images first, or make the project with labelled ones.",
+            on_terminal="protoseg new --labels FILE",
         )
     quick = request.preset is Preset.QUICK
     cam = request.kind is ModelKind.PLAIN_CAM
@@ -236,22 +237,22 @@ def require_preset(request: TrainRequest, encoder: str) -> None:
     """
     if request.preset is not Preset.PAPER:
         return
-    needs = []
+    needs, commands = [], []
     if encoder != PAPER_ENCODER:
-        needs.append(
-            f"a bank of the encoder {PAPER_ENCODER} "
-            f"(protoseg bank PROJECT --encoder {PAPER_ENCODER} --encoder-weights FILE)"
-        )
+        needs.append(f"a bank of the encoder {PAPER_ENCODER}")
+        commands.append(f"protoseg bank PROJECT --encoder {PAPER_ENCODER} --encoder-weights FILE")
     if request.backbone_weights is None:
         needs.append(
-            f"ImageNet weights of the backbone {request.config.backbone} "
-            f"(--backbone-weights FILE; {licence_of(request.config.backbone).notice})"
+            f"a file with ImageNet weights of the backbone {request.config.backbone} "
+            f"({licence_of(request.config.backbone).notice.rstrip('.')})"
         )
+        commands.append("protoseg train PROJECT --preset paper --backbone-weights FILE")
     if needs:
         raise TrainingError(
             "the released configuration cannot run offline with what is here",
             where="preset paper",
             remedy="It needs " + ", and ".join(needs) + ".",
+            on_terminal="; ".join(commands),
         )
 
 

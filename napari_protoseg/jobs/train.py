@@ -149,7 +149,8 @@ def resume_training(
         raise TrainingError(
             "has no unfinished training",
             where=project.folder,
-            remedy=f"Begin one: protoseg train {project.folder}",
+            remedy="Begin one.",
+            on_terminal=f"protoseg train {project.folder}",
         )
     try:
         request = TrainRequest.model_validate_json(unfinished.config_json)
@@ -157,7 +158,8 @@ def resume_training(
         raise TrainingError(
             "the round was begun by another version of this program",
             where=unfinished.folder,
-            remedy=f"Begin anew: protoseg train {project.folder}",
+            remedy="Begin anew.",
+            on_terminal=f"protoseg train {project.folder}",
         ) from error
     bank = bank_of_version(project, unfinished.bank_version)
     prepared = prepare(project, request, bank, device)
