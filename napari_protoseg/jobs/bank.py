@@ -20,6 +20,7 @@ from napari_protoseg.errors import BankError
 from napari_protoseg.events import Job, Notice, Progress, Request, Severity
 from napari_protoseg.images.tissue import white_fraction
 from napari_protoseg.jobs.records import read_recorded, reader_of
+from napari_protoseg.labels.records import Presence
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import ImageRecord, Split
 
@@ -117,6 +118,8 @@ def build_project_bank(
             remedy="Add images to train on.",
             on_terminal="protoseg new --split FILE says which ones are",
         )
+    # The others make no prototype: an image that a model was only applied to has no label.
+    images = tuple(image for image in images if Presence.PRESENT in image.label) or images
     request.config.clusters_of(project.schema)  # what cannot be is refused before the long work
     licence = licence_of(request.encoder)
     severity = Severity.INFO if licence.commercial else Severity.WARNING

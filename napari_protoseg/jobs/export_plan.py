@@ -173,9 +173,7 @@ def plan_export(project: Project, form: ExportFormat, out: Path, recipe: Recipe)
     if trained is not None:
         outdated = outdated_masks(summaries, ModelKey.of(trained), recipe)
     suited = [image for image in images if form is not ExportFormat.TRAINING or _is_known(image)]
-    exported = [
-        number_of(image) for image in suited if trained is not None or image.id in summaries
-    ]
+    exported = [image.known_id for image in suited if trained is not None or image.id in summaries]
     missing = {i for i in exported if i not in summaries}
     stale = [i for i in exported if i in missing or (i in outdated and i not in accepted)]
     made = {i for i, summary in summaries.items() if summary.round_id is not None} - outdated
@@ -194,12 +192,6 @@ def plan_export(project: Project, form: ExportFormat, out: Path, recipe: Recipe)
         unknown=len(images) - len(suited),
         without_mask=len(suited) - len(exported),
     )
-
-
-def number_of(image: ImageRecord) -> int:
-    """Return the id of an image that was read from a project."""
-    assert image.id is not None
-    return image.id
 
 
 def _is_known(image: ImageRecord) -> bool:

@@ -213,7 +213,7 @@ def training_inputs(
         images=_training_images(prepared.training),
         held_out=_training_images(prepared.held_out),
         read=reader_of([*prepared.training, *prepared.held_out]),
-        score=_scorer(prepared) if prepared.masked else None,
+        score=scorer_of(prepared) if prepared.masked else None,
         after_epoch=after_epoch,
         device=prepared.device,
         folder=folder,
@@ -271,7 +271,7 @@ def frozen_evidence(project: Project, *, device: torch.device) -> MapModel:
     return EvidenceModel(encoder, centres, positions, len(project.schema.ids))
 
 
-def _scorer(prepared: Prepared) -> Callable[[MapModel], float]:
+def scorer_of(prepared: Prepared) -> Callable[[MapModel], float]:
     """Return what measures a model's mIoU on the project's own masks, with given labels."""
     schema = prepared.record.classes
 

@@ -14,7 +14,7 @@ from napari_protoseg.encoders.cache import FeatureCache
 from napari_protoseg.encoders.encoding import encode_dense
 from napari_protoseg.encoders.registry import licence_of
 from napari_protoseg.errors import ProtosegError, TrainingError
-from napari_protoseg.events import Event, Job, Notice, Request, Severity
+from napari_protoseg.events import Event, Job, Notice, Progress, Request, Severity
 from napari_protoseg.jobs.bank import (
     BATCH_SIZE,
     CACHE_BYTES,
@@ -27,6 +27,7 @@ from napari_protoseg.jobs.preparation import (
     TrainRequest,
     prepare,
     prepare_new,
+    scorer_of,
     training_inputs,
 )
 from napari_protoseg.jobs.previews import ChooseImage, epoch_previews
@@ -38,9 +39,12 @@ from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import Round, RoundStatus
 from napari_protoseg.training.checkpoint import write_checkpoint
 from napari_protoseg.training.config import Preset
+from napari_protoseg.training.devices import out_of_memory
 from napari_protoseg.training.events import EpochFinished
 from napari_protoseg.training.loop import BEST, LAST, TrainingResult, train_network
 from napari_protoseg.training.quick import fit_evidence
+
+_UNMEASURED = "The round is trained, but was not measured."
 
 
 class RoundMetrics(BaseModel):
@@ -69,11 +73,16 @@ class TrainedRound:
         The best model.
     finished
         False after a stop.
+    score, masked
+        mIoU of the best model on the images with masks to validate on, and how many these are;
+        None where there are none, or where it was stopped before.
     """
 
     round: Round
     checkpoint: Path
     finished: bool
+    score: float | None = None
+    masked: int = 0
 
 
 def train_project(
@@ -199,7 +208,27 @@ def _fit_quick(
         project.update_round(begun.id, RoundStatus.FAILED, finished=now())
         raise
     project.update_round(begun.id, RoundStatus.FINISHED, finished=now())
-    return TrainedRound(begun, path, finished=True)
+    score = yield from _score(prepared)
+    return TrainedRound(begun, path, True, score, len(prepared.masked))
+
+
+def _score(prepared: Prepared) -> Job[float | None]:
+    """Measure what was fitted; that it cannot be measured is no reason to lose it."""
+    if not prepared.masked:
+        return None
+    count = len(prepared.masked)
+    if (yield Progress(f"Measuring on {count} masks", 0, 1)) is Request.STOP:
+        return None
+    try:
+        score = scorer_of(prepared)(prepared.model)
+    except ProtosegError as error:
+        yield Notice(f"{_UNMEASURED} {error}", Severity.WARNING)
+        return None
+    except torch.OutOfMemoryError:
+        yield Notice(f"{_UNMEASURED} {out_of_memory(prepared.device)}", Severity.WARNING)
+        return None
+    yield Notice(f"mIoU {score:.3f} on {count} images with masks.")
+    return score
 
 
 def _train_round(
@@ -228,7 +257,9 @@ def _train_round(
         metrics_json=RoundMetrics(epochs=result.history).model_dump_json(),
         finished=now(),
     )
-    return TrainedRound(begun, result.checkpoint, result.finished)
+    scores = [epoch.score for epoch in result.history if epoch.score is not None]
+    best = max(scores, default=None)
+    return TrainedRound(begun, result.checkpoint, result.finished, best, len(prepared.masked))
 
 
 def _train_network(

@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_protoseg.schema import ClassSchema, TissueClass
+from napari_protoseg.widgets.thumbnail_cell import readable_on
 from napari_protoseg.workbench.labels_page import LabelsState
 
 _NAME, _COLOR, _KEY = range(3)
@@ -85,7 +86,7 @@ class ClassTable(QWidget):
         color = QPushButton(known.color)
         color.setObjectName(f"color-{known.id}")
         color.setStyleSheet(
-            f"background: {known.color}; color: {_readable_on(QColor(known.color))};"
+            f"background: {known.color}; color: {readable_on(QColor(known.color))};"
             " border: 1px solid palette(mid); padding: 2px 6px;"
         )
         color.setToolTip(f"Choose another colour for {known.name}")
@@ -135,7 +136,3 @@ class ClassTable(QWidget):
         name = self._name.text().strip()
         if name and self._state.session.attempt(lambda: self._state.add_class(name)):
             self._name.clear()
-
-
-def _readable_on(color: QColor) -> str:
-    return "black" if color.lightness() > 140 else "white"

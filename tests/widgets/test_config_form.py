@@ -162,7 +162,7 @@ def test_a_configuration_within_a_request(show: Any, qtbot: Any):
     assert form.value.config.clusters == (4, 3, 2)
     type_in(qtbot, clusters, "many")
     assert form.problem is not None
-    assert form.problem.startswith("Clusters: ")
+    assert form.problem.startswith("Prototypes per class: ")
     type_in(qtbot, clusters, "3")
     weights = child(form, QWidget, "encoder-weights").findChild(QLineEdit)
     type_in(qtbot, weights, "/weights.safetensors")

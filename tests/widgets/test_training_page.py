@@ -144,7 +144,7 @@ def test_options_belong_to_the_preset_and_are_trained(
 def test_a_wrong_option_is_a_sentence_and_trains_nothing(page: TrainingPage, qtbot: Any):
     make_short(page, qtbot)
     fill_in(page, qtbot, "head-rate", "fast")
-    assert text(page, "needs").startswith("Head rate: ")
+    assert text(page, "needs").startswith("Learning rate of the rest: ")
     assert not child(page, QPushButton, "train").isEnabled()
     fill_in(page, qtbot, "head-rate", "0.01")
     assert child(page, QPushButton, "train").isEnabled()
@@ -255,7 +255,7 @@ def test_an_error_is_a_sentence_with_details_and_no_dead_button(
     ended = session.require_project().latest_round()
     assert ended is not None
     assert (ended.id, ended.status) == (1, RoundStatus.FINISHED)
-    assert not child(page, QPushButton, "resume").isEnabled()
+    assert not child(page, QPushButton, "resume").isVisible()
 
 
 def test_an_mIoU_on_masks_is_drawn_beside_the_accuracy(  # noqa: N802 (its name)

@@ -52,7 +52,10 @@ def test_nothing_can_be_built_or_trained_without_labels(user: Any, bench: Any, t
     assert "Label images first" in bank.needs.text()
     assert not user.find(QPushButton, "build-bank").isEnabled()
     training = user.page("Training")
-    assert training.needs.text() == "Build a prototype bank first."
+    assert training.needs.text() == (
+        "Build a prototype bank first. For it, no training image is known to hold tumour, stroma "
+        "yet."
+    )
     assert not user.find(QPushButton, "train").isEnabled()
     bench.session.attempt(bench.training.train)
     assert "Build a prototype bank first" in user.text("message")
@@ -104,8 +107,10 @@ def named_masks(workspace: Path) -> Path:
 
 @pytest.mark.parametrize(
     "verb",
-    ["sample", "look", "make", "add", "import", "estimate"]
-    + ["bank", "training", "masks", "apply", "export"],
+    [
+        *("sample", "look", "make", "add", "import", "estimate"),
+        *("bank", "training", "masks", "apply", "export"),
+    ],
 )
 def test_each_task_can_be_stopped_and_begun_again(
     user: Any, bench: Any, trained: Path, verb: str, monkeypatch: pytest.MonkeyPatch
