@@ -50,8 +50,8 @@ class LabelsState(PageState):
         session.opened.connect(self._start)
         session.schema_changed.connect(self._reload)
         session.images_changed.connect(self._reload_unless_own)
-        session.bank_changed.connect(self._look_ahead)
-        session.model_changed.connect(self._look_ahead)
+        session.bank_changed.connect(self._follow_model)
+        session.model_changed.connect(self._follow_model)
         session.task_changed.connect(self.changed.emit)
         self._start()
 
@@ -275,6 +275,9 @@ class LabelsState(PageState):
         self._next_verb = "build a prototype bank"
         if self.session.project is not None:
             self.session.attempt(self._read_ahead)
+
+    def _follow_model(self) -> None:
+        self._look_ahead()
         self.changed.emit()
 
     def _read_ahead(self) -> None:

@@ -313,6 +313,20 @@ def test_a_name_that_is_taken_or_empty_is_refused_with_a_sentence(
         assert name.text() == "stroma"
 
 
+def test_a_legend_says_what_the_chips_stand_for(
+    page: LabelsPage, session: Session, qtbot: Any, unlabelled: Path
+):
+    session.open(unlabelled)
+    legend = child(page, QLabel, "class-legend")
+    assert legend.isVisible()
+    for known, key in zip(session.require_project().schema.classes, "12", strict=True):
+        assert f"&nbsp;{key}&nbsp;</span>&nbsp;{known.name}" in legend.text()
+        assert known.color in legend.text()
+    click(page, qtbot, "show-classes")
+    retype(child(page, QLineEdit, "name-1"), "<carcinoma>", qtbot)
+    assert "&lt;carcinoma&gt;" in legend.text()
+
+
 def retype(field: QLineEdit, text: str, qtbot: Any) -> None:
     field.selectAll()
     qtbot.keyClick(field, Qt.Key.Key_Delete)
