@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from psygnal import Signal
 
-from napari_protoseg.errors import ProtosegError
+from napari_protoseg.errors import ProtosegError, Stopped
 from napari_protoseg.events import Event, Job, Progress
 
 
@@ -102,6 +102,10 @@ class Task:
         self.state = TaskState.RUNNING
         self.progress: Progress | None = None
         self.problem: Problem | None = None
+        self.was_stopped = False
+        """Whether a person has asked it to stop."""
+        self.last_words: str | None = None
+        """What a person is told where a stop has left nothing to keep."""
         self._done = done
         self._driver: Driver | None = None
 
@@ -125,6 +129,7 @@ class Task:
     def stop(self) -> None:
         """End in order after the step under way, keeping what is worth keeping."""
         if self.state in (TaskState.RUNNING, TaskState.PAUSED) and self._driver is not None:
+            self.was_stopped = True
             self._driver.stop()
             self._become(TaskState.STOPPING)
 
@@ -165,8 +170,11 @@ class TaskListener:
         self._over(self._task)
 
     def failed(self, error: BaseException) -> None:
-        """End the task with a problem."""
-        self._task.problem = Problem.of(error)
+        """End the task with a problem; that a person has stopped it is none."""
+        if isinstance(error, Stopped):
+            self._task.last_words = error.sentence
+        else:
+            self._task.problem = Problem.of(error)
         self._end()
         self._over(self._task)
 

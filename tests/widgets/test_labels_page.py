@@ -255,7 +255,8 @@ def test_classes_are_edited_in_the_table(
     assert session.require_project().schema.names == ("tumour", "stroma", "mucus")
     table = child(page, QTableWidget, "classes")
     assert table.rowCount() == 3
-    assert not table.item(0, 0).flags() & Qt.ItemFlag.ItemIsEditable
+    retype(child(page, QLineEdit, "name-3"), "slime", qtbot)
+    assert session.require_project().schema.names == ("tumour", "stroma", "slime")
     key = child(page, QLineEdit, "key-3")
     key.selectAll()
     qtbot.keyClicks(key, "m")
@@ -264,6 +265,40 @@ def test_classes_are_edited_in_the_table(
     page.thumbnails.setFocus()
     qtbot.keyClick(page.thumbnails, "m")
     assert label(page, 0) == (UNKNOWN, UNKNOWN, PRESENT)
+
+
+def test_a_name_that_is_taken_or_empty_is_refused_with_a_sentence(
+    page: LabelsPage, session: Session, qtbot: Any, unlabelled: Path
+):
+    session.open(unlabelled)
+    click(page, qtbot, "show-classes")
+    for typed, reason in (("Tumour", "stands twice"), ("", "is empty")):
+        name = child(page, QLineEdit, "name-2")
+        with qtbot.waitSignal(_Relay(session.went_wrong).heard) as told:
+            retype(name, typed, qtbot)
+        assert reason in told.args[0].sentence
+        assert name.text() == "stroma"
+
+
+def test_a_legend_says_what_the_chips_stand_for(
+    page: LabelsPage, session: Session, qtbot: Any, unlabelled: Path
+):
+    session.open(unlabelled)
+    legend = child(page, QLabel, "class-legend")
+    assert legend.isVisible()
+    for known, key in zip(session.require_project().schema.classes, "12", strict=True):
+        assert f"&nbsp;{key}&nbsp;</span>&nbsp;{known.name}" in legend.text()
+        assert known.color in legend.text()
+    click(page, qtbot, "show-classes")
+    retype(child(page, QLineEdit, "name-1"), "<carcinoma>", qtbot)
+    assert "&lt;carcinoma&gt;" in legend.text()
+
+
+def retype(field: QLineEdit, text: str, qtbot: Any) -> None:
+    field.selectAll()
+    qtbot.keyClick(field, Qt.Key.Key_Delete)
+    qtbot.keyClicks(field, text)
+    qtbot.keyClick(field, Qt.Key.Key_Return)
 
 
 def test_a_key_that_is_taken_is_refused_with_a_sentence(

@@ -30,6 +30,7 @@ from napari_protoseg.training.events import EpochFinished, StepFinished
 from napari_protoseg.widgets.curve_plot import CurvePlot
 from napari_protoseg.widgets.training_page import TrainingPage
 from napari_protoseg.workbench.session import Session
+from napari_protoseg.workbench.training_curves import Curve
 from napari_protoseg.workbench.training_page import TrainingState
 
 EACH, SMOOTHED = "loss of each step", "smoothed loss"
@@ -101,7 +102,7 @@ def test_options_belong_to_the_preset_and_are_trained(
 def test_a_wrong_option_is_a_sentence_and_trains_nothing(page: TrainingPage, qtbot: Any):
     make_short(page, qtbot)
     fill_in(page, qtbot, "head-rate", "fast")
-    assert text(page, "needs").startswith("Head rate: ")
+    assert text(page, "needs").startswith("Learning rate of the rest: ")
     assert not child(page, QPushButton, "train").isEnabled()
     fill_in(page, qtbot, "head-rate", "0.01")
     assert child(page, QPushButton, "train").isEnabled()
@@ -144,6 +145,46 @@ def test_curves_are_drawn_while_it_trains(page: TrainingPage, session: Session, 
     assert text(page, "steps").startswith(f"Step {len(state.steps)} of {len(state.steps)}: loss ")
     assert text(page, "epochs").startswith("Epoch 3 of 3: loss ")
     assert "of labels right on held-out images" in text(page, "epochs")
+
+
+def test_a_curve_of_one_step_is_seen(qtbot: Any):
+    plot = CurvePlot("Loss", faint=True)
+    qtbot.addWidget(plot)
+    plot.resize(300, 150)
+    plot.show()
+    qtbot.waitExposed(plot)
+    for x, is_point in (((1.0,), True), ((1.0, 2.0), False)):
+        y = tuple(0.5 for _ in x)
+        plot.draw_curves((Curve(EACH, x, y), Curve(SMOOTHED, x, y)))
+        qtbot.wait(50)
+        shot = plot.grab().toImage()
+        orange = [
+            (column, row)
+            for column in range(shot.width())
+            for row in range(shot.height())
+            if (color := shot.pixelColor(column, row)).red() > 180 and color.blue() < 120
+        ]
+        across = max(column for column, _ in orange) - min(column for column, _ in orange)
+        assert (across < 20) is is_point
+
+
+def test_one_button_resumes_while_a_task_is_paused(
+    page: TrainingPage, session: Session, qtbot: Any
+):
+    resume = child(page, QPushButton, "resume")
+    assert not resume.isVisible()
+    make_short(page, qtbot, epochs=3)
+    click(page, qtbot, "train")
+    qtbot.waitUntil(lambda: bool(page.state.steps), timeout=60_000)
+    assert session.task is not None
+    session.task.pause()
+    assert not resume.isVisible(), "the foot has it"
+    session.task.resume()
+    session.task.stop()
+    wait(session, qtbot)
+    assert resume.isVisible()
+    assert resume.text() == "Resume training of round 1"
+    assert text(page, "outcome").startswith("Round 1 was stopped")
 
 
 def test_many_steps_at_once_are_drawn_once(page: TrainingPage, session: Session, qtbot: Any):
@@ -212,7 +253,7 @@ def test_an_error_is_a_sentence_with_details_and_no_dead_button(
     ended = session.require_project().latest_round()
     assert ended is not None
     assert (ended.id, ended.status) == (1, RoundStatus.FINISHED)
-    assert not child(page, QPushButton, "resume").isEnabled()
+    assert not child(page, QPushButton, "resume").isVisible()
 
 
 def test_an_mIoU_on_masks_is_drawn_beside_the_accuracy(  # noqa: N802 (its name)
