@@ -126,9 +126,7 @@ def test_a_training_goes_on_behind_a_closed_dock(user: Any, bench: Workbench, ba
 
 
 @pytest.mark.timeout(900)
-def test_twenty_openings_of_the_workbench_and_of_images_leave_nothing_behind(
-    user: Any, trained: Path
-):
+def test_twenty_openings_leave_nothing_behind(user: Any, trained: Path):
     user.viewer.window.remove_dock_widget(user.dock)
     left = use_and_close(user, trained)  # also makes what napari, torch and zarr keep for good
     user.wait(lambda: not alive(left))
