@@ -9,11 +9,11 @@ import numpy as np
 from napari.layers import Image, Labels, Layer
 from psygnal import SignalInstance
 
+from napari_protoseg.plugin.class_colors import class_features
 from napari_protoseg.plugin.layers import (
     KEY,
     Role,
     class_colormap,
-    class_features,
     class_map_layer,
     class_of,
     image_layer,

@@ -11,12 +11,11 @@ from napari.layers import Image, Labels, Layer
 from napari.utils.colormaps import Colormap, DirectLabelColormap
 from numpy.typing import NDArray
 
-from napari_protoseg.schema import UNLABELLED, ClassSchema, TissueClass
+from napari_protoseg.plugin.class_colors import class_features, label_colors
+from napari_protoseg.schema import ClassSchema, TissueClass
 
 KEY = "protoseg"
 """Under which the metadata of a layer says what it is."""
-
-_UNKNOWN_COLOR = "magenta"  # a value that is no class must not go unseen
 
 
 class Role(Enum):
@@ -99,18 +98,7 @@ def class_colormap(of_class: TissueClass) -> Colormap:
 
 def label_colormap(schema: ClassSchema) -> DirectLabelColormap:
     """Return the colours of the classes; clear where there is none."""
-    colors = {known.id: known.color for known in schema.classes}
-    return DirectLabelColormap(
-        color_dict={None: _UNKNOWN_COLOR, UNLABELLED: "transparent"} | colors
-    )
-
-
-def class_features(schema: ClassSchema) -> dict[str, list[Any]]:
-    """Return what napari's status bar says of each value."""
-    return {
-        "index": [UNLABELLED, *schema.ids],
-        "class": ["unlabelled", *schema.names],
-    }
+    return DirectLabelColormap(color_dict=label_colors(schema))
 
 
 def limits_of(values: NDArray[np.float32]) -> tuple[float, float]:

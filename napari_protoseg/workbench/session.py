@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from napari_protoseg.project.creation import DATABASE
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import ImageRecord
 from napari_protoseg.training.devices import choose_device
+from napari_protoseg.workbench.messages import Messages
 from napari_protoseg.workbench.tasks import Problem, Runner, Task, TaskListener
 
 
@@ -93,6 +95,10 @@ class Session:
         self.before_leaving: list[Callable[[], None]] = []
         self.recipe = Recipe()
         self.task: Task | None = None
+        self.messages = Messages()
+        self.opened.connect(self.messages.clear)
+        self.said.connect(self.messages.take)
+        self.went_wrong.connect(self._tell_problem)
 
     @staticmethod
     def now() -> datetime:
@@ -235,12 +241,13 @@ class Session:
         if reason is not None:
             raise ProjectError(reason.rstrip("."), where=title, remedy="Then try again.")
         self.save()  # so that the job reads what is seen
-        task = Task(title, done)
+        self.messages.clear()
+        task = Task(title, partial(self._hand_over, done))
         self.task = task
         task.changed.connect(self.task_changed.emit)
         task.happened.connect(self._pass_on)
         listener = TaskListener(task, self._over)
-        listener.begun(self.runner.start(title, job, listener))
+        task.begun(self.runner.start(title, job, listener))
         self.task_changed.emit()
         return task
 
@@ -263,7 +270,7 @@ class Session:
         """Show a sentence."""
         self.said.emit(Notice(text, severity))
 
-    def attempt(self, action: Callable[[], None]) -> bool:
+    def attempt(self, action: Callable[[], object]) -> bool:
         """Do something that a person asked for; show why where it fails.
 
         Returns
@@ -288,6 +295,14 @@ class Session:
 
     def _make_sample(self, folder: Path) -> None:
         self.run("Make sample project", make_sample_project(folder, now=self.now()), self.open)
+
+    def _hand_over(self, done: Callable[[Any], None], result: Any) -> None:
+        """Pass a task's result on; what it warned of is kept where that opens its project."""
+        with self.messages.kept():
+            done(result)
+
+    def _tell_problem(self, problem: Problem) -> None:
+        self.messages.take_problem(problem, stays=self.is_busy)
 
     def _pass_on(self, event: Event) -> None:
         if isinstance(event, Notice):

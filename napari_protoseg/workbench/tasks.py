@@ -128,6 +128,27 @@ class Task:
             self._driver.stop()
             self._become(TaskState.STOPPING)
 
+    def begun(self, driver: Driver) -> None:
+        """Remember who drives the job, until it is over."""
+        if not self.is_over:
+            self._driver = driver
+
+    def advance(self, event: Event) -> None:
+        """Keep the progress, and pass every event on."""
+        if event.progress is not None:
+            self.progress = event.progress
+        self.happened.emit(event)
+
+    def end(self, problem: Problem | None = None) -> None:
+        """Note that the job is over, and why where it has failed."""
+        self.problem = problem
+        self._driver = None
+        self._become(TaskState.ENDED)
+
+    def hand_over(self, result: Any) -> None:
+        """Give the job's result to whoever waits for it."""
+        self._done(result)
+
     def _become(self, state: TaskState) -> None:
         self.state = state
         self.changed.emit()
@@ -148,28 +169,17 @@ class TaskListener:
         self._task = task
         self._over = over
 
-    def begun(self, driver: Driver) -> None:
-        """Remember who drives the job."""
-        self._task._driver = driver
-
     def happened(self, event: Event) -> None:
-        """Keep the progress, and pass every event on."""
-        if event.progress is not None:
-            self._task.progress = event.progress
-        self._task.happened.emit(event)
+        """Pass an event on."""
+        self._task.advance(event)
 
     def ended(self, result: Any) -> None:
         """End the task, then hand over the result."""
-        self._end()
-        self._task._done(result)
+        self._task.end()
+        self._task.hand_over(result)
         self._over(self._task)
 
     def failed(self, error: BaseException) -> None:
         """End the task with a problem."""
-        self._task.problem = Problem.of(error)
-        self._end()
+        self._task.end(Problem.of(error))
         self._over(self._task)
-
-    def _end(self) -> None:
-        self._task._driver = None
-        self._task._become(TaskState.ENDED)
