@@ -39,6 +39,20 @@ def class_of(layer: Layer) -> int | None:
     return said.get("class_id") if isinstance(said, Mapping) else None
 
 
+def rename(layer: Layer, name: str) -> None:
+    """Give a layer a new name, unless a person has given it one."""
+    said = layer.metadata[KEY]
+    if layer.name == said.get("named", layer.name):
+        layer.name = name
+        # napari may have made the name a unique one; a copy of the layer keeps what is said here.
+        layer.metadata = layer.metadata | {KEY: {**said, "named": layer.name}}
+
+
+def disown(layer: Layer) -> None:
+    """Make a layer of this plugin a person's own."""
+    layer.metadata = {key: said for key, said in layer.metadata.items() if key != KEY}
+
+
 def own_layers(layers: Any) -> Iterator[Layer]:
     """Return those layers of a viewer that this plugin has made."""
     return (layer for layer in list(layers) if role_of(layer) is not None)
@@ -76,14 +90,14 @@ def prototype_map_layer(values: NDArray[np.float32], name: str) -> Image:
     )
 
 
-def mask_layer(mask: NDArray[np.uint8], schema: ClassSchema) -> Labels:
+def mask_layer(mask: NDArray[np.uint8], schema: ClassSchema, opacity: float) -> Labels:
     """Return an editable layer of a mask, ``(H, W)``, in the colours of the classes."""
     layer = Labels(
         mask,
         name="Mask",
         colormap=label_colormap(schema),
         features=class_features(schema),
-        opacity=0.5,
+        opacity=opacity,
         metadata={KEY: {"role": Role.MASK}},
     )
     layer.selected_label = schema.ids[0]
