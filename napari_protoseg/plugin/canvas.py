@@ -28,7 +28,6 @@ from napari_protoseg.plugin.layers import (
 from napari_protoseg.schema import ClassSchema
 from napari_protoseg.workbench.workbench import Workbench
 
-
 _DRAWS_NOTHING = ("pan_zoom", "transform", "pick")
 """Modes of a labels layer in which the mouse changes no pixel."""
 
