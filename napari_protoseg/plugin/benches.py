@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from napari.utils.notifications import show_error
+
 from napari_protoseg.plugin.canvas import Canvas
 from napari_protoseg.plugin.keys import bind_keys, unbind_keys
 from napari_protoseg.plugin.settings import read_settings
@@ -24,9 +26,17 @@ class _Bench:
         bind_keys(viewer, self.canvas)
 
     def close(self, *, with_viewer: bool) -> None:
+        """Save and close; what cannot be saved stays in the viewer, if that stays."""
+        problem = self.workbench.session.try_to_save()
         self.workbench.close()
-        self.canvas.close(with_layers=not with_viewer)
+        is_lost = problem is not None and not with_viewer
+        self.canvas.close(with_layers=not with_viewer, keeps_mask=is_lost)
         unbind_keys(self._viewer)
+        if problem is not None and is_lost:
+            show_error(
+                f"What you have drawn could not be saved: {problem.sentence} "
+                "It stays here as a layer, which you can save as a file."
+            )
 
 
 _benches: dict[int, _Bench] = {}
@@ -57,6 +67,12 @@ def workbench_of(viewer: Any) -> Workbench | None:
     """Return the workbench of `viewer` if a dock shows it."""
     bench = _benches.get(_key(viewer))
     return bench.workbench if bench is not None and bench.holders else None
+
+
+def session_of(viewer: Any) -> Session | None:
+    """Return the session of `viewer`, also where a task goes on behind a closed dock."""
+    bench = _benches.get(_key(viewer))
+    return None if bench is None else bench.workbench.session
 
 
 def close(viewer: Any) -> None:

@@ -285,6 +285,14 @@ class Session:
             return False
         return True
 
+    def try_to_save(self) -> Problem | None:
+        """Save what a person has set in the open image; return why where it cannot be saved."""
+        try:
+            self.save()
+        except ProtosegError as error:
+            return Problem.of(error)
+        return None
+
     def close(self) -> None:
         """Save the open image, stop what runs, wait for it, and close the project."""
         self.attempt(self.save)

@@ -14,13 +14,12 @@ import pytest
 
 pytest.importorskip("napari")
 
+from napari.settings import get_settings
 from npe2 import PluginManifest
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
-    QApplication,
     QComboBox,
     QLabel,
-    QMessageBox,
     QPushButton,
     QTabWidget,
     QWidget,
@@ -32,6 +31,7 @@ from napari_protoseg.plugin.commands import open_workbench
 from napari_protoseg.plugin.readers import project_reader
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import RoundStatus, Split
+from napari_protoseg.training.config import Preset
 from napari_protoseg.widgets.docks import WorkbenchDock
 from napari_protoseg.workbench.tasks import TaskState
 from napari_protoseg.workbench.workbench import Workbench
@@ -63,6 +63,13 @@ def viewer(make_napari_viewer_proxy: Any, npe2pm: Any) -> Iterator[Any]:
 def dock_of(viewer: Any) -> QWidget:
     (dock,) = [w for w in viewer.window.dock_widgets.values() if isinstance(w, WorkbenchDock)]
     return dock
+
+
+def window_of(viewer: Any) -> QWidget:
+    """The window, which outlives its closing: the fixture closes it once more."""
+    window = dock_of(viewer).window()
+    window.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose, False)
+    return window
 
 
 @pytest.fixture
@@ -152,8 +159,8 @@ def test_what_cannot_run_says_why(viewer: Any, bench: Workbench, project: Path):
     assert "Build a prototype bank first" in text(viewer, "message")
 
 
-def test_closing_the_window_while_it_trains_keeps_what_was_trained(
-    viewer: Any, bench: Workbench, click: Click, qtbot: Any, project: Path
+def test_closing_the_window_while_it_trains_asks_and_keeps_what_was_trained(
+    viewer: Any, bench: Workbench, click: Click, qtbot: Any, project: Path, answers: Any
 ):
     build(project.parent)
     bench.session.open(project)
@@ -161,25 +168,69 @@ def test_closing_the_window_while_it_trains_keeps_what_was_trained(
     preset.setCurrentIndex(preset.findData("standard"))
     click("train")
     qtbot.waitUntil(lambda: bool(bench.training.steps), timeout=60_000)
-    asked = []
-
-    def answer(button: str) -> None:
-        (box,) = [w for w in QApplication.topLevelWidgets() if isinstance(w, QMessageBox)]
-        asked.append(box.text())
-        box.button(getattr(QMessageBox.StandardButton, button)).click()
-
-    QTimer.singleShot(500, lambda: answer("No"))
-    viewer.close()
+    window = window_of(viewer)
+    answers.give("No")
+    assert not window.close()
     assert bench.session.is_busy
-    QTimer.singleShot(500, lambda: answer("Yes"))
-    viewer.close()
-    assert "Train is under way" in asked[0]
-    assert len(asked) == 2
+    answers.give("Yes")
+    assert window.close()
+    assert ["Train is under way" in question for question in answers.questions] == [True, True]
     with Project.open(project) as opened:
         stopped = opened.latest_round()
     assert stopped is not None
     assert stopped.status is RoundStatus.STOPPED
     assert (stopped.folder / "last.safetensors").is_file()
+
+
+def test_a_program_that_closes_the_viewer_is_not_asked(
+    viewer: Any, bench: Workbench, click: Click, qtbot: Any, project: Path, answers: Any
+):
+    build(project.parent)
+    bench.session.open(project)
+    bench.training.choose(Preset.STANDARD)
+    click("train")
+    qtbot.waitUntil(lambda: bool(bench.training.steps), timeout=60_000)
+    viewer.close()
+    assert answers.questions == []
+    with Project.open(project) as opened:
+        stopped = opened.latest_round()
+    assert stopped is not None
+    assert stopped.status is RoundStatus.STOPPED
+
+
+@pytest.mark.parametrize("confirms", [True, False])
+def test_whoever_closes_a_window_with_layers_is_asked_once(
+    viewer: Any,
+    bench: Workbench,
+    click: Click,
+    qtbot: Any,
+    project: Path,
+    answers: Any,
+    confirms: bool,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(get_settings().application, "confirm_close_window", confirms)
+    build(project.parent)
+    bench.session.open(project)
+    bench.training.choose(Preset.STANDARD)
+    click("train")
+    qtbot.waitUntil(lambda: bool(bench.training.steps), timeout=60_000)
+    viewer.add_points([[1.0, 2.0]])
+    window = window_of(viewer)
+    viewer.window.remove_dock_widget(dock_of(viewer))
+    answers.give("Cancel" if confirms else "No")
+    window.close(confirm_need=True)  # as the menu does
+    assert window.isVisible()
+    assert len(answers.questions) == 1
+    qtbot.wait(200)  # nobody answers one dialog and asks for another in less
+    answers.give("Close" if confirms else "Yes")
+    window.close(confirm_need=True)
+    assert len(answers.questions) == 2
+    assert ("Train is under way" in answers.questions[1]) is not confirms
+    with Project.open(project) as opened:
+        stopped = opened.latest_round()
+    assert stopped is not None
+    assert stopped.status is RoundStatus.STOPPED
 
 
 def test_a_training_goes_on_behind_a_closed_dock(
