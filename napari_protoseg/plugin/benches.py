@@ -58,9 +58,18 @@ def leave(viewer: Any) -> None:
     so that a training goes on behind a closed dock, and is there again in a new one.
     """
     bench = _benches.get(_key(viewer))
-    if bench is not None:
-        bench.holders -= 1
-        _close_if_unused(_key(viewer))
+    if bench is None:
+        return
+    bench.holders -= 1
+    session = bench.workbench.session
+    if bench.holders == 0 and session.is_busy:
+        problem = session.try_to_save()
+        if problem is not None:
+            show_error(
+                f"What you have drawn could not be saved: {problem.sentence} "
+                "It is still on the mask; open the workbench again to save it."
+            )
+    _close_if_unused(_key(viewer))
 
 
 def workbench_of(viewer: Any) -> Workbench | None:
@@ -82,16 +91,27 @@ def close(viewer: Any) -> None:
         bench.close(with_viewer=True)
 
 
-def _close_if_unused(key: int) -> None:
+def _close_if_unused(key: int, *, was_awaited: bool = False) -> None:
+    """Close a workbench that nobody holds: now, or when its task is over.
+
+    Parameters
+    ----------
+    key
+        Of its viewer.
+    was_awaited
+        Whether its dock was closed before the task was over.
+    """
     bench = _benches.get(key)
     if bench is None or bench.holders > 0:
         return
     task = bench.workbench.session.task
     if task is not None and not task.is_over:
         # Each change of the task looks again; only its end closes.
-        task.changed.connect(partial(_close_if_unused, key))
+        task.changed.connect(partial(_close_if_unused, key, was_awaited=True))
         return
     del _benches[key]
+    if task is not None and task.problem is not None and was_awaited:
+        show_error(f"{task.title}: {task.problem.sentence}")
     bench.close(with_viewer=False)
 
 

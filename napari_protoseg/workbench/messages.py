@@ -20,7 +20,7 @@ class Messages:
     """Sentences of jobs and pages: the last one, and above it what warns.
 
     A sentence takes the place of the one before. A warning stays until it is dismissed, or until
-    the next task or another project begins; so does a problem that comes while a task runs.
+    the next task or another project begins; so does a problem that comes by itself beside a task.
     """
 
     changed = Signal()

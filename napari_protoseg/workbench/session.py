@@ -98,7 +98,6 @@ class Session:
         self.messages = Messages()
         self.opened.connect(self.messages.clear)
         self.said.connect(self.messages.take)
-        self.went_wrong.connect(self._tell_problem)
 
     @staticmethod
     def now() -> datetime:
@@ -270,6 +269,11 @@ class Session:
         """Show a sentence."""
         self.said.emit(Notice(text, severity))
 
+    def tell(self, problem: Problem, *, stays: bool = False) -> None:
+        """Show what went wrong; `stays` where other sentences are to follow at once."""
+        self.messages.take_problem(problem, stays=stays)
+        self.went_wrong.emit(problem)
+
     def attempt(self, action: Callable[[], object]) -> bool:
         """Do something that a person asked for; show why where it fails.
 
@@ -281,7 +285,7 @@ class Session:
         try:
             action()
         except ProtosegError as error:
-            self.went_wrong.emit(Problem.of(error))
+            self.tell(Problem.of(error))
             return False
         return True
 
@@ -309,9 +313,6 @@ class Session:
         with self.messages.kept():
             done(result)
 
-    def _tell_problem(self, problem: Problem) -> None:
-        self.messages.take_problem(problem, stays=self.is_busy)
-
     def _pass_on(self, event: Event) -> None:
         if isinstance(event, Notice):
             self.said.emit(event)
@@ -319,7 +320,7 @@ class Session:
 
     def _over(self, task: Task) -> None:
         if task.problem is not None:
-            self.went_wrong.emit(task.problem)
+            self.tell(task.problem)
 
     def _refuse_while_busy(self, folder: Path) -> None:
         reason = self.busy()
@@ -351,7 +352,8 @@ class _Aside:
 
     def failed(self, error: BaseException) -> None:
         if self._project is self._session.project:  # else it was closed under the work
-            self._session.went_wrong.emit(Problem.of(error))
+            # Nobody has just asked for it, and the task will have its own last sentence.
+            self._session.tell(Problem.of(error), stays=self._session.is_busy)
         self._done(None)
 
 

@@ -79,3 +79,35 @@ def test_closing_the_window_asks_first(
         stored = project.read_mask(first)
     assert stored is not None
     assert np.array_equal(stored.mask, drawn.data)
+
+
+def test_closing_all_the_same_is_agreed_to_once(
+    user: Any, bench: Any, drawn: Labels, trained: Path, answers: Any
+):
+    window, first = user.window, bench.session.current.id
+    window.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose, False)
+    answers.give("Yes")
+    window.close()
+    assert not window.isVisible()
+    assert len(answers.questions) == 1
+    mend(trained)
+    with Project.open(trained / "project") as project:
+        assert project.read_mask(first) is None
+
+
+def test_closing_the_dock_beside_a_task_says_it_at_once_and_the_mask_is_still_there(
+    user: Any, bench: Any, drawn: Labels, trained: Path
+):
+    mend(trained)
+    layer_data = drawn.data.copy()
+    bench.review.save()
+    bench.training.train()
+    paint(drawn, 1 if layer_data[20, 20] != 1 else 2)
+    arrays = trained / "project" / "arrays.zarr"
+    arrays.rename(arrays.with_name("aside"))
+    arrays.write_text("a file where the arrays should be")
+    user.viewer.window.remove_dock_widget(user.dock)
+    assert "open the workbench again" in notification_manager.records[-1].message
+    user.wait(lambda: not bench.session.is_busy)
+    assert list(user.viewer.layers) == [drawn]
+    assert drawn.name.startswith("unsaved mask of ")

@@ -15,6 +15,7 @@ import pytest
 pytest.importorskip("napari")
 
 from napari.settings import get_settings
+from napari.utils.notifications import notification_manager
 from npe2 import PluginManifest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
@@ -243,6 +244,20 @@ def test_a_training_goes_on_behind_a_closed_dock(
     assert open_workbench(viewer) is bench
     qtbot.waitUntil(lambda: not bench.session.is_busy, timeout=60_000)
     assert text(viewer, "message") == "Round 1 is trained."
+
+
+def test_a_task_that_fails_behind_a_closed_dock_is_told_of(
+    viewer: Any, bench: Workbench, click: Click, qtbot: Any, project: Path
+):
+    bench.session.open(project)
+    gone = bench.session.require_project().images()[0].path
+    gone.unlink()
+    bench.bank.build()
+    viewer.window.remove_dock_widget(dock_of(viewer))
+    qtbot.waitUntil(lambda: benches.session_of(viewer) is None, timeout=60_000)
+    told = notification_manager.records[-1].message
+    assert told.startswith("Build bank: ")
+    assert gone.name in told
 
 
 def test_twenty_openings_leave_nothing_behind(viewer: Any, qtbot: Any, project: Path):

@@ -79,3 +79,14 @@ def test_warnings_of_a_task_that_opens_its_project_stay_and_those_of_another_go(
     session.open(made(tmp_path / "other"))
     assert session.messages.warnings == ()
     session.close()
+
+
+def test_the_answer_to_a_wrong_turn_gives_way_to_the_next_sentence():
+    runner = StepRunner()
+    session = Session(runner)
+    session.run("Apply model", applying(), lambda _: session.say("Images added."))
+    session.attempt(session.require_project)
+    assert "no project is open" in session.messages.last
+    runner.finish()
+    assert session.messages.last == "Images added."
+    assert session.messages.warnings == (UNKNOWN,)
