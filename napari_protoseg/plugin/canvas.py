@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Image, Labels, Layer
+from numpy.typing import NDArray
 from psygnal import Signal, SignalInstance
 
 from napari_protoseg.plugin.class_colors import class_features
@@ -257,16 +258,18 @@ class Canvas:
             if class_id in lacking & classes.keys() and self._lacks_maps:
                 self._below_mask(class_map_layer(values, classes[class_id]))
         self._lacks_maps = self._lacks_maps and not maps.class_maps
-        self._show_prototype()
+        self._show_prototype(nothing)
 
-    def _show_prototype(self) -> None:
-        values, shown = self._bench.maps.prototype_map, self._all(Role.PROTOTYPE_MAP)
-        if values is None:
+    def _show_prototype(self, nothing: NDArray[np.float32]) -> None:
+        maps, shown = self._bench.maps, self._all(Role.PROTOTYPE_MAP)
+        if maps.prototype is None:
             for layer in shown:
                 self._viewer.layers.remove(layer)
             return
-        name = f"Prototype {self._bench.bank.title_of(self._bench.maps.prototype)}"
-        if not shown:
+        seen = maps.prototype_map
+        values = nothing if seen is None else seen
+        name = f"Prototype {self._bench.bank.title_of(maps.prototype)}"
+        if not shown and seen is not None:
             shown = [prototype_map_layer(values, name)]
             self._below_mask(shown[0])
         for layer in shown:

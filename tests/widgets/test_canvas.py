@@ -423,3 +423,7 @@ def test_a_prototype_layer_keeps_the_name_that_a_person_gave_it(
     bench.bank.show_map(0)
     assert layers_of(user, Role.PROTOTYPE_MAP) == [layer]
     assert layer.name == "mine"
+    go_on(user, bench, lambda: user.click("next-image"))
+    assert layers_of(user, Role.PROTOTYPE_MAP) == [layer]
+    assert layer.name == "mine"
+    assert np.array_equal(layer.data, bench.maps.prototype_map)
