@@ -15,14 +15,28 @@ class ProtosegError(Exception):
     where
         The file, folder, class or option concerned.
     remedy
-        What to do about it, as a sentence.
+        What to do about it, as a sentence that holds in the window and on a terminal.
+    on_terminal
+        What to type there for it: a command or an option.
     """
 
-    def __init__(self, what: str, *, where: str | Path, remedy: str) -> None:
+    def __init__(
+        self, what: str, *, where: str | Path, remedy: str, on_terminal: str | None = None
+    ) -> None:
         super().__init__(f"{where}: {what}. {remedy}")
         self.what = what
         self.where = str(where)
         self.remedy = remedy
+        self.on_terminal = on_terminal
+
+
+class Stopped(ProtosegError):  # noqa: N818 (that a person stops it is no error)
+    """A job was asked to stop where half of its work is no result: nothing of it was kept."""
+
+    @property
+    def sentence(self) -> str:
+        """What a person reads who has stopped it, and knows where."""
+        return f"{self.what[0].upper()}{self.what[1:]}. {self.remedy}"
 
 
 class SchemaError(ProtosegError):

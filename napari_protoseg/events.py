@@ -60,10 +60,19 @@ class Severity(Enum):
 
 @dataclass(frozen=True)
 class Notice(Event):
-    """A sentence that a person should see."""
+    """A sentence that a person should see.
+
+    Parameters
+    ----------
+    text, severity
+        The sentence, and how much it matters.
+    on_terminal
+        What to type on a terminal to do what it asks for.
+    """
 
     text: str
     severity: Severity = Severity.INFO
+    on_terminal: str | None = None
 
 
 Result = TypeVar("Result")

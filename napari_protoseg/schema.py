@@ -42,6 +42,8 @@ class TissueClass(BaseModel):
         ``#RRGGBB``.
     shortcut
         One character that toggles the class, or None.
+    former
+        Earlier names of the class: what was made under one of them was made for this class.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,6 +52,7 @@ class TissueClass(BaseModel):
     name: str
     color: str
     shortcut: str | None = None
+    former: tuple[str, ...] = ()
 
     @field_validator("id")
     @classmethod
@@ -78,6 +81,10 @@ class TissueClass(BaseModel):
         if value is not None and (len(value) != 1 or not value.isprintable()):
             raise ValueError(f"shortcut {value!r} is not one character")
         return value
+
+    def was(self, earlier: TissueClass) -> bool:
+        """Tell whether `earlier` is this class, as it is called now or was once."""
+        return self.id == earlier.id and earlier.name in (self.name, *self.former)
 
 
 class ClassSchema(BaseModel):
@@ -189,8 +196,19 @@ class ClassSchema(BaseModel):
         )
 
     def extends(self, other: ClassSchema) -> bool:
-        """Tell whether every class of `other` is here with the same id and name."""
-        return {(c.id, c.name) for c in other.classes} <= {(c.id, c.name) for c in self.classes}
+        """Tell whether every class of `other` is here with its id, by its name or a former one."""
+        return not self._missing(other)
+
+    def those_of(self, other: ClassSchema) -> ClassSchema:
+        """Return the classes of `other`, in its order, with their names and colours of here.
+
+        Raises
+        ------
+        SchemaError
+            `other` has a class that this schema does not.
+        """
+        classes = tuple(self.classes[position] for position in self.positions_of(other))
+        return ClassSchema(classes=classes, retired=other.retired)
 
     def positions_of(self, other: ClassSchema) -> Sequence[int]:
         """Return, for each class of `other`, its position here.
@@ -200,17 +218,18 @@ class ClassSchema(BaseModel):
         SchemaError
             `other` has a class that this schema does not.
         """
-        if not self.extends(other):
-            missing = {(c.id, c.name) for c in other.classes} - {
-                (c.id, c.name) for c in self.classes
-            }
-            listed = ", ".join(f"{name} (id {number})" for number, name in sorted(missing))
+        missing = self._missing(other)
+        if missing:
+            listed = ", ".join(f"{c.name} (id {c.id})" for c in missing)
             raise SchemaError(
                 f"made for classes that this project does not have: {listed}",
                 where="class schema",
                 remedy=f"Use a project with these classes; here they are: {', '.join(self.names)}.",
             )
         return [self.ids.index(c.id) for c in other.classes]
+
+    def _missing(self, other: ClassSchema) -> list[TissueClass]:
+        return [c for c in other.classes if not any(known.was(c) for known in self.classes)]
 
 
 def _schema_error(error: ValidationError, where: str | Path) -> SchemaError:

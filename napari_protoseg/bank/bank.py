@@ -74,7 +74,7 @@ class BankConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    clusters: int | tuple[int, ...] = 3
+    clusters: int | tuple[int, ...] = Field(default=3, title="Prototypes per class")
     members: int = Field(default=20, ge=1)
     max_white: float = Field(default=0.6, ge=0, le=1)
     seed: int = Field(default=0, ge=0)

@@ -91,7 +91,7 @@ def new(
             schema_file=schema,
             masks=masks,
             case_pattern=case_pattern,
-            micrometres_per_pixel=_number_or_pattern(mpp),
+            micrometres_per_pixel=mpp,
             split=split,
         )
         made = terminal.run(new_project(request, now=_now()))
@@ -397,15 +397,6 @@ def _training_config(preset: Preset, given: dict[str, Any]) -> TrainingConfig:
 def _recipe(project: Project, file: Path | None) -> Recipe:
     """Return the recipe in a file as it stands; without one, what is muted in the project is."""
     return with_muted_of_project(project, Recipe()) if file is None else Recipe.read(file)
-
-
-def _number_or_pattern(text: str | None) -> float | str | None:
-    if text is None:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 def _clusters(text: str) -> int | tuple[int, ...]:

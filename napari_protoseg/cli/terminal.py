@@ -107,7 +107,7 @@ class Terminal:
 
     def _fail(self, error: ProtosegError, code: Exit) -> NoReturn:
         word = "Stopped:" if code is Exit.STOPPED else "[red]Error:[/red]"
-        self._console.print(f"{word} {escape(str(error))}")
+        self._console.print(f"{word} {escape(_with_command(str(error), error.on_terminal))}")
         raise typer.Exit(code) from error
 
 
@@ -163,10 +163,11 @@ class _Display:
     def show(self, event: Event) -> None:
         """Show one event."""
         if isinstance(event, Notice):
+            text = escape(_with_command(event.text, event.on_terminal))
             if event.severity is Severity.WARNING:
-                self._console.print(f"[yellow]Note:[/yellow] {escape(event.text)}")
+                self._console.print(f"[yellow]Note:[/yellow] {text}")
             elif not self._quiet:
-                self._console.print(escape(event.text))
+                self._console.print(text)
         elif self._quiet:
             return
         elif isinstance(event, Progress):
@@ -190,6 +191,11 @@ class _Display:
         if (stage, tenth) != (self._stage, self._tenth):
             self._stage, self._tenth = stage, tenth
             self._console.print(escape(f"{described}: {done} of {total}"))
+
+
+def _with_command(sentence: str, command: str | None) -> str:
+    """Return a sentence that holds everywhere with what it means on a terminal."""
+    return sentence if command is None else f"{sentence} On a terminal: {command}"
 
 
 def _epoch_line(event: EpochFinished) -> str:

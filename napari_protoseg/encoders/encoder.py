@@ -218,8 +218,9 @@ def _weights(name: str, weights_file: Path | None) -> Weights:
     raise WeightsError(
         "the weights of this encoder are not at hand, and nothing is downloaded",
         where=name,
-        remedy="Get its weights file (safetensors, or a torch state dict) and name it with "
-        f"--encoder-weights FILE. Licence: {licence_of(name).notice}",
+        remedy="Get its weights file (safetensors, or a torch state dict) and name it. "
+        f"Licence: {licence_of(name).notice}",
+        on_terminal="--encoder-weights FILE",
     )
 
 

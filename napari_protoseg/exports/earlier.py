@@ -39,7 +39,8 @@ def earlier_export(folder: Path) -> int:
             raise ExportError(
                 "the folder is not empty, and holds no earlier export",
                 where=folder,
-                remedy="Choose a new or empty folder, on a terminal with --out.",
+                remedy="Choose a new or empty folder.",
+                on_terminal="--out FOLDER",
             )
         is_training = any((folder / name).is_dir() for name in _TRAINING_ROOTS)
         files = 0

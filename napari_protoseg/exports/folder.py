@@ -174,6 +174,7 @@ def vacant(out: Path) -> Path:
             raise ExportError(
                 "the folder is not empty",
                 where=out,
-                remedy="Choose a new or empty folder, on a terminal with --out.",
+                remedy="Choose a new or empty folder.",
+                on_terminal="--out FOLDER",
             )
         return place

@@ -67,13 +67,14 @@ def read_addition(project: Project, request: AddImages) -> Job[LabelReading]:
 
     Raises
     ------
-    LabelError, ImageError, StorageError
+    LabelError, ImageError, StorageError, Stopped
     """
     return (
         yield from read_labels(
             request.images,
             labels=request.labels,
             schema=project.schema,
+            earlier=project.earlier_schemas(),
             case_pattern=request.case_pattern,
             micrometres_per_pixel=request.micrometres_per_pixel,
         )
@@ -85,7 +86,7 @@ def add_images(project: Project, request: AddImages, reading: LabelReading) -> J
 
     Raises
     ------
-    LabelError, ImageError, EvaluationError, ProjectError, StorageError
+    LabelError, ImageError, EvaluationError, ProjectError, StorageError, Stopped
     """
     records = yield from image_records(
         reading, images=request.images, masks=request.masks, split=request.split

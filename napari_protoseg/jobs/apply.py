@@ -21,6 +21,7 @@ from napari_protoseg.jobs.predict import (
     store_predictions,
     with_margin,
 )
+from napari_protoseg.labels.records import is_labelled
 from napari_protoseg.masks.prediction import Predictor
 from napari_protoseg.masks.recipe import LabelCondition, Recipe
 from napari_protoseg.project.folder import Project
@@ -59,10 +60,13 @@ class AppliedModel:
         Number of images that are new in the project.
     predicted
         Number of images with a new mask: all of the folder.
+    unlabelled
+        Number of those without any image-level label, which nothing is trained on.
     """
 
     added: int
     predicted: int
+    unlabelled: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +112,9 @@ def apply_model(
     SchemaError
         The model has a class that the project has not; nothing was added.
     LabelError
-        Labels are malformed, or it was stopped while images are read; nothing was added.
+        Labels are malformed; nothing was added.
+    Stopped
+        It was stopped while images are read; nothing was added.
     ProjectError, CheckpointError, ImageError, StorageError, TrainingError
     """
     applied = _model_of(project, request.model_project, recipe)
@@ -133,6 +139,7 @@ def apply_model(
     yield from compare_pixel_sizes(trained.record, images)
     predictor = yield from with_margin(predictor, applied.training)
     unlabelled = [image for image in images if set(image.label) <= {-1}]
+    without_label = sum(not is_labelled(image.label) for image in found)
     if recipe.labels is not LabelCondition.GIVEN:
         unlabelled = []
     elif unlabelled:
@@ -159,7 +166,7 @@ def apply_model(
             done += stored
             if (yield Progress("Making masks", done, len(images))) is Request.STOP:
                 return None
-    return AppliedModel(added=added.added, predicted=done)
+    return AppliedModel(added=added.added, predicted=done, unlabelled=without_label)
 
 
 def _model_of(project: Project, folder: Path | None, recipe: Recipe) -> _Applied:

@@ -20,6 +20,7 @@ from napari_protoseg.errors import BankError
 from napari_protoseg.events import Job, Notice, Progress, Request, Severity
 from napari_protoseg.images.tissue import white_fraction
 from napari_protoseg.jobs.records import read_recorded, reader_of
+from napari_protoseg.labels.records import Presence
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import ImageRecord, Split
 
@@ -114,8 +115,11 @@ def build_project_bank(
         raise BankError(
             "no training image, only ones to validate on",
             where=project.folder,
-            remedy="Make the project with images to train on; protoseg new --split says which.",
+            remedy="Add images to train on.",
+            on_terminal="protoseg new --split FILE says which ones are",
         )
+    # The others make no prototype: an image that a model was only applied to has no label.
+    images = tuple(image for image in images if Presence.PRESENT in image.label) or images
     request.config.clusters_of(project.schema)  # what cannot be is refused before the long work
     licence = licence_of(request.encoder)
     severity = Severity.INFO if licence.commercial else Severity.WARNING
@@ -172,7 +176,8 @@ def latest_bank(project: Project) -> tuple[BuiltBank, BankSummary]:
         raise BankError(
             "has no prototype bank yet",
             where=project.folder,
-            remedy=f"Build one: protoseg bank {project.folder}",
+            remedy="Build one.",
+            on_terminal=f"protoseg bank {project.folder}",
         )
     summary = BankSummary.model_validate_json(row.summary_json)
     return bank_of_version(project, row.version), summary

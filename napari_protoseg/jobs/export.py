@@ -13,7 +13,7 @@ from napari_protoseg.events import Event, Job, Notice, Request, Severity
 from napari_protoseg.exports.folder import Exported, NamedMask
 from napari_protoseg.exports.masks_folder import export_png
 from napari_protoseg.exports.training_folder import MaskedImage, export_training_folder
-from napari_protoseg.jobs.export_plan import ExportFormat, ExportPlan, number_of, plan_export
+from napari_protoseg.jobs.export_plan import ExportFormat, ExportPlan, plan_export
 from napari_protoseg.jobs.models import TrainedModel, trained_model
 from napari_protoseg.jobs.names import mask_names
 from napari_protoseg.jobs.predict import PredictionRecord, predict_project
@@ -123,7 +123,7 @@ def _stored(
     project: Project, images: Sequence[ImageRecord]
 ) -> Iterator[tuple[str, ImageRecord, StoredMask]]:
     for name, image in zip(mask_names(images), images, strict=True):
-        stored = project.read_mask(number_of(image))
+        stored = project.read_mask(image.known_id)
         if stored is None:
             raise ProjectError(
                 "has no mask", where=image.path, remedy="Export again: masks are made as needed."

@@ -115,5 +115,6 @@ def _refusal(place: Path, name: str) -> ExportError:
     return ExportError(
         f"holds {name}, which no export replaces",
         where=place,
-        remedy="Choose a new or empty folder, on a terminal with --out.",
+        remedy="Choose a new or empty folder.",
+        on_terminal="--out FOLDER",
     )

@@ -89,7 +89,8 @@ class ExportPlan:
             return ExportError(
                 f"holds an earlier export of {_counted(self.destination.files, 'file')}",
                 where=self.destination.folder,
-                remedy="Overwrite it, on a terminal with --overwrite, or choose another folder.",
+                remedy="Overwrite it, or choose another folder.",
+                on_terminal="--overwrite, or --out FOLDER",
             )
         return None
 
@@ -144,15 +145,16 @@ class ExportPlan:
             yield f"They go to {where}, which holds nothing yet."
 
     def _nothing(self) -> ExportError:
+        on_terminal = None
         if self.images == 0:
             what, remedy = "there are no images to export", "Add some on Labels."
         elif self.without_mask:
             what = "no image has a mask, and there is no trained model to make one"
-            remedy = f"Train one: protoseg train {self.project}"
+            remedy, on_terminal = "Train one.", f"protoseg train {self.project}"
         else:
             what = "no image has every class either present or absent, as this layout needs"
             remedy = "Complete the labels, or choose the other format."
-        return ExportError(what, where=self.project, remedy=remedy)
+        return ExportError(what, where=self.project, remedy=remedy, on_terminal=on_terminal)
 
 
 def plan_export(project: Project, form: ExportFormat, out: Path, recipe: Recipe) -> ExportPlan:
@@ -171,9 +173,7 @@ def plan_export(project: Project, form: ExportFormat, out: Path, recipe: Recipe)
     if trained is not None:
         outdated = outdated_masks(summaries, ModelKey.of(trained), recipe)
     suited = [image for image in images if form is not ExportFormat.TRAINING or _is_known(image)]
-    exported = [
-        number_of(image) for image in suited if trained is not None or image.id in summaries
-    ]
+    exported = [image.known_id for image in suited if trained is not None or image.id in summaries]
     missing = {i for i in exported if i not in summaries}
     stale = [i for i in exported if i in missing or (i in outdated and i not in accepted)]
     made = {i for i, summary in summaries.items() if summary.round_id is not None} - outdated
@@ -192,12 +192,6 @@ def plan_export(project: Project, form: ExportFormat, out: Path, recipe: Recipe)
         unknown=len(images) - len(suited),
         without_mask=len(suited) - len(exported),
     )
-
-
-def number_of(image: ImageRecord) -> int:
-    """Return the id of an image that was read from a project."""
-    assert image.id is not None
-    return image.id
 
 
 def _is_known(image: ImageRecord) -> bool:

@@ -115,8 +115,7 @@ def import_masks(
         )
     masks: list[tuple[int, NDArray[np.uint8]]] = []
     for number, (image, path) in enumerate(pairs, start=1):
-        assert image.id is not None
-        masks.append((image.id, _read(path, image, project.schema, codes)))
+        masks.append((image.known_id, _read(path, image, project.schema, codes)))
         if (yield Progress("Reading masks", number, len(pairs))) is Request.STOP:
             return None
     if purpose is MaskPurpose.TRUTH:

@@ -57,9 +57,10 @@ class Sight:
 
     def mask(self, now: datetime) -> tuple[PredictedMask, MaskSource]:
         """Return the mask, made `now`, and what it comes from."""
-        assert self.image.id is not None
         recipe = self.predictor.recipe
-        mask = PredictedMask(self.image.id, self.prediction.masks[0], self.prediction.confidence[0])
+        mask = PredictedMask(
+            self.image.known_id, self.prediction.masks[0], self.prediction.confidence[0]
+        )
         source = MaskSource(
             round_id=self.key.round_id,
             bank_version=self.key.bank_version if self.key.round_id is None else None,

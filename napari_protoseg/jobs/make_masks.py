@@ -54,7 +54,7 @@ def make_masks(
     muting = with_muted_of_bank(project, recipe, trained.record.kind, trained.round.bank_version)
     reviews = project.review_states()
     images = project.images()
-    open_ones = [i for i in images if reviews.get(i.id or 0) is not ReviewStatus.ACCEPTED]
+    open_ones = [i for i in images if reviews.get(i.known_id) is not ReviewStatus.ACCEPTED]
     accepted = len(images) - len(open_ones)
     if accepted:
         yield Notice(f"{accepted} accepted masks are left as they are.")

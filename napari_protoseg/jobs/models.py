@@ -55,7 +55,8 @@ class TrainedModel:
     Parameters
     ----------
     model, record
-        The model, and what it is.
+        The model, and what it is, with the names and colours that the project gives its classes
+        now.
     path, sha256
         Its checkpoint, and the hash of that file.
     round
@@ -76,8 +77,9 @@ class TrainedModel:
         if self.newer is not None:
             yield Notice(
                 f"Round {self.newer.id} has not ended: this is the model of round "
-                f"{self.round.id}. Go on with the other by protoseg train --resume.",
+                f"{self.round.id}. Resume the training to go on with the other.",
                 Severity.WARNING,
+                on_terminal="protoseg train PROJECT --resume",
             )
 
 
@@ -118,14 +120,16 @@ def trained_model(project: Project) -> TrainedModel:
         raise ProjectError(
             "has no trained model yet",
             where=project.folder,
-            remedy=f"Train one: protoseg train {project.folder}",
+            remedy="Train one.",
+            on_terminal=f"protoseg train {project.folder}",
         )
     path = next((p for p in (ended.folder / BEST, ended.folder / LAST) if p.exists()), None)
     if path is None:
         raise CheckpointError(
             "the round's checkpoint is missing",
             where=ended.folder,
-            remedy=f"Train again: protoseg train {project.folder}",
+            remedy="Train again.",
+            on_terminal=f"protoseg train {project.folder}",
         )
     checkpoint = Checkpoint(path)
     if not project.schema.extends(checkpoint.record.classes):
@@ -133,10 +137,13 @@ def trained_model(project: Project) -> TrainedModel:
             f"made for the classes {', '.join(checkpoint.record.classes.names)}, "
             f"not for {', '.join(project.schema.names)}",
             where=path,
-            remedy=f"Train again: protoseg train {project.folder}",
+            remedy="Train again.",
+            on_terminal=f"protoseg train {project.folder}",
         )
     with storage_errors(path), path.open("rb") as stream:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     newest = project.latest_round()
     newer = newest if newest is not None and newest.id > ended.id else None
-    return TrainedModel(checkpoint.restore(), checkpoint.record, path, sha256, ended, newer)
+    classes = project.schema.those_of(checkpoint.record.classes)
+    record = checkpoint.record.model_copy(update={"classes": classes})
+    return TrainedModel(checkpoint.restore(), record, path, sha256, ended, newer)

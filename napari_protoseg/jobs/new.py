@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from napari_protoseg.errors import ImageError, LabelError, ProjectError
+from napari_protoseg.errors import ImageError, ProjectError, Stopped
 from napari_protoseg.evaluation.protocol import MaskCodes, class_positions
 from napari_protoseg.events import Job, Progress, Request
 from napari_protoseg.images.reading import read_mask
@@ -91,7 +91,7 @@ def new_project(request: NewProject, *, now: datetime) -> Job[MadeProject]:
 
     Raises
     ------
-    LabelError, ImageError, SchemaError, ProjectError, StorageError
+    LabelError, ImageError, SchemaError, ProjectError, StorageError, Stopped
         Nothing is left of the project then.
     """
     reading = yield from read_source(request)
@@ -103,7 +103,7 @@ def read_source(request: NewProject) -> Job[LabelReading]:
 
     Raises
     ------
-    LabelError, ImageError, SchemaError, StorageError
+    LabelError, ImageError, SchemaError, StorageError, Stopped
     """
     schema = ClassSchema.read(request.schema_file) if request.schema_file else None
     return (
@@ -149,7 +149,7 @@ def image_records(
 
     Raises
     ------
-    LabelError, ImageError, EvaluationError, ProjectError, StorageError
+    LabelError, ImageError, EvaluationError, ProjectError, StorageError, Stopped
     """
     paths = [image.path for image in reading.images]
     splits = read_splits(split, images, paths) if split else {}
@@ -176,7 +176,11 @@ def _find_masks(masks: Path, images: Path, reading: LabelReading) -> Job[dict[Pa
             _require_fitting(mask, image, reading.schema)
             found[image.path] = mask.resolve()
         if (yield Progress("Reading masks", number, len(reading.images))) is Request.STOP:
-            raise LabelError("stopped", where=masks, remedy="Nothing was kept; read them again.")
+            raise Stopped(
+                f"stopped after {number} of {len(reading.images)} masks",
+                where=masks,
+                remedy="Nothing was kept; read them again.",
+            )
     if not found:
         raise ProjectError(
             "holds no mask named as an image",

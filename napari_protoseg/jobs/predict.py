@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from napari_protoseg.errors import LabelError, ProjectError
+from napari_protoseg.errors import LabelError
 from napari_protoseg.events import Event, Job, Notice, Progress, Request, Severity
 from napari_protoseg.exports.folder import Exported, NamedMask
 from napari_protoseg.exports.masks_folder import export_png
@@ -19,6 +19,7 @@ from napari_protoseg.jobs.models import TrainedModel, trained_model
 from napari_protoseg.jobs.names import mask_names
 from napari_protoseg.jobs.records import image_record, read_recorded
 from napari_protoseg.labels.reader import read_labels
+from napari_protoseg.labels.records import is_labelled
 from napari_protoseg.labels.report import LabelSource
 from napari_protoseg.masks.prediction import Prediction, Predictor, learn_margin
 from napari_protoseg.masks.recipe import Background, LabelCondition, Recipe
@@ -131,7 +132,8 @@ def predict_images(
             raise LabelError(
                 "no image-level labels, in the names or in a table",
                 where=folder,
-                remedy="Name a table with --label-file, or use --labels predicted.",
+                remedy="Name a table of labels, or let the model say which classes there are.",
+                on_terminal="--label-file FILE, or --labels predicted",
             )
         for line in reading.report.problems():
             yield Notice(line, Severity.WARNING)
@@ -236,7 +238,7 @@ def store_predictions(
     """
     for batch, prediction in predict_batches(predictor, images):
         masks = [
-            PredictedMask(_number(image), mask, confidence)
+            PredictedMask(image.known_id, mask, confidence)
             for image, mask, confidence in zip(
                 batch, prediction.masks, prediction.confidence, strict=True
             )
@@ -302,14 +304,6 @@ def predict_batches(
             start += len(batch)
 
 
-def _number(image: ImageRecord) -> int:
-    if image.id is None:
-        raise ProjectError(
-            "is not of this project", where=image.path, remedy="Take it in with protoseg new."
-        )
-    return image.id
-
-
 def with_margin(
     predictor: Predictor, images: Sequence[ImageRecord]
 ) -> Generator[Event, Request | None, Predictor]:
@@ -325,6 +319,8 @@ def with_margin(
     recipe = predictor.recipe
     if recipe.background is not Background.MARGIN or recipe.margin is not None or not images:
         return predictor
+    # An image that a model was only applied to has no label, and was not trained on.
+    images = [image for image in images if is_labelled(image.label)] or images
     some = [images[i] for i in range(0, len(images), -(-len(images) // _MARGIN_IMAGES))]
     yield Notice(f"Learning the background margin from {len(some)} training images.")
     maps = (m for _, p in predict_batches(predictor, some) for m in p.class_maps)

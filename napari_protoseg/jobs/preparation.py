@@ -108,7 +108,8 @@ def prepare(
         raise TrainingError(
             "no image with an image-level label",
             where=project.folder,
-            remedy="Make the project with labelled images: protoseg new --labels FILE.",
+            remedy="Label images first, or make the project with labelled ones.",
+            on_terminal="protoseg new --labels FILE",
         )
     quick = request.preset is Preset.QUICK
     cam = request.kind is ModelKind.PLAIN_CAM
@@ -212,7 +213,7 @@ def training_inputs(
         images=_training_images(prepared.training),
         held_out=_training_images(prepared.held_out),
         read=reader_of([*prepared.training, *prepared.held_out]),
-        score=_scorer(prepared) if prepared.masked else None,
+        score=scorer_of(prepared) if prepared.masked else None,
         after_epoch=after_epoch,
         device=prepared.device,
         folder=folder,
@@ -236,22 +237,22 @@ def require_preset(request: TrainRequest, encoder: str) -> None:
     """
     if request.preset is not Preset.PAPER:
         return
-    needs = []
+    needs, commands = [], []
     if encoder != PAPER_ENCODER:
-        needs.append(
-            f"a bank of the encoder {PAPER_ENCODER} "
-            f"(protoseg bank PROJECT --encoder {PAPER_ENCODER} --encoder-weights FILE)"
-        )
+        needs.append(f"a bank of the encoder {PAPER_ENCODER}")
+        commands.append(f"protoseg bank PROJECT --encoder {PAPER_ENCODER} --encoder-weights FILE")
     if request.backbone_weights is None:
         needs.append(
-            f"ImageNet weights of the backbone {request.config.backbone} "
-            f"(--backbone-weights FILE; {licence_of(request.config.backbone).notice})"
+            f"a file with ImageNet weights of the backbone {request.config.backbone} "
+            f"({licence_of(request.config.backbone).notice.rstrip('.')})"
         )
+        commands.append("protoseg train PROJECT --preset paper --backbone-weights FILE")
     if needs:
         raise TrainingError(
             "the released configuration cannot run offline with what is here",
             where="preset paper",
             remedy="It needs " + ", and ".join(needs) + ".",
+            on_terminal="; ".join(commands),
         )
 
 
@@ -270,7 +271,7 @@ def frozen_evidence(project: Project, *, device: torch.device) -> MapModel:
     return EvidenceModel(encoder, centres, positions, len(project.schema.ids))
 
 
-def _scorer(prepared: Prepared) -> Callable[[MapModel], float]:
+def scorer_of(prepared: Prepared) -> Callable[[MapModel], float]:
     """Return what measures a model's mIoU on the project's own masks, with given labels."""
     schema = prepared.record.classes
 

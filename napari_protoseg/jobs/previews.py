@@ -43,7 +43,10 @@ class EpochPreview(Event):
 
 
 def epoch_previews(
-    choose: ChooseImage, schema: ClassSchema, device: torch.device
+    choose: ChooseImage,
+    schema: ClassSchema,
+    recipe: Callable[[], Recipe],
+    device: torch.device,
 ) -> Callable[[MapModel, int], tuple[Event, ...]]:
     """Return what a training calls after each epoch: it previews the image chosen by then.
 
@@ -56,6 +59,8 @@ def epoch_previews(
         Called in the thread of the training.
     schema
         Classes of the model, which are those of the project.
+    recipe
+        Returns the recipe of the maps by then; called in the thread of the training, too.
     device
         Where the model is.
     """
@@ -67,7 +72,7 @@ def epoch_previews(
         try:
             pixels = read_recorded(image)[None]
             labels = np.array([image.label], dtype=np.int8)
-            predictor = Predictor(model, schema.ids, Recipe(flip=False), device)
+            predictor = Predictor(model, schema.ids, recipe(), device)
             maps = predictor.predict(pixels, labels).class_maps[0]
         except ProtosegError as error:
             return (_warning(error),)

@@ -6,7 +6,7 @@ import shutil
 from datetime import datetime
 from pathlib import Path
 
-from napari_protoseg.errors import ExportError
+from napari_protoseg.errors import Stopped
 from napari_protoseg.events import Job
 from napari_protoseg.jobs.add import AddImages, add_images, read_addition
 from napari_protoseg.jobs.new import NewProject, new_project
@@ -21,8 +21,8 @@ CASE_PATTERN = r"(case\d+)_"
 def make_sample_project(folder: Path, *, now: datetime) -> Job[Path]:
     """Write synthetic tiles, and make a project of them with true masks to validate on.
 
-    It is made beside `folder` and moved there once it is whole: what a stop, a kill or a full
-    disk leaves behind is never taken for the sample, and is cleared away the next time.
+    It is made beside `folder` and moved there once it is whole: what a kill or a full disk leaves
+    behind is never taken for the sample, and is cleared away the next time. A stop leaves nothing.
 
     Parameters
     ----------
@@ -38,15 +38,18 @@ def make_sample_project(folder: Path, *, now: datetime) -> Job[Path]:
 
     Raises
     ------
-    ExportError
-        Stopped.
-    ProtosegError
+    Stopped, ProtosegError
     """
     part = folder.with_name(f"{folder.name}.part")
     with storage_errors(part):
         if part.exists():
             shutil.rmtree(part)
-    made = yield from _make(part, now)
+    try:
+        made = yield from _make(part, now)
+    except Stopped as stop:
+        with storage_errors(part):
+            shutil.rmtree(part)
+        raise Stopped(stop.what, where=folder, remedy="Nothing of the sample was kept.") from stop
     with storage_errors(folder):
         part.rename(folder)
     return folder / made.relative_to(part)
@@ -55,10 +58,10 @@ def make_sample_project(folder: Path, *, now: datetime) -> Job[Path]:
 def _make(folder: Path, now: datetime) -> Job[Path]:
     data = yield from write_sample_data(folder / "data")
     if data.images < TRAINING_TILES + VALIDATION_TILES:
-        raise ExportError(
-            f"stopped after {data.images} tiles",
+        raise Stopped(
+            f"stopped after {data.images} of {TRAINING_TILES + VALIDATION_TILES} tiles",
             where=folder,
-            remedy="Ask for the sample once more to have it made anew.",
+            remedy="Make it anew.",
         )
     request = NewProject(
         folder=folder / "project",

@@ -14,21 +14,24 @@ from napari_protoseg.encoders.cache import FeatureCache
 from napari_protoseg.encoders.encoding import encode_dense
 from napari_protoseg.encoders.registry import licence_of
 from napari_protoseg.errors import ProtosegError, TrainingError
-from napari_protoseg.events import Event, Job, Notice, Request, Severity
+from napari_protoseg.events import Event, Job, Notice, Progress, Request, Severity
 from napari_protoseg.jobs.bank import (
     BATCH_SIZE,
     CACHE_BYTES,
     bank_of_version,
     encode_items,
 )
+from napari_protoseg.jobs.muted import with_muted_of_bank
 from napari_protoseg.jobs.preparation import (
     Prepared,
     TrainRequest,
     prepare,
     prepare_new,
+    scorer_of,
     training_inputs,
 )
 from napari_protoseg.jobs.previews import ChooseImage, epoch_previews
+from napari_protoseg.jobs.recipes import recipe_of
 from napari_protoseg.jobs.records import reader_of
 from napari_protoseg.jobs.split import case_of
 from napari_protoseg.network.evidence import EvidenceModel
@@ -36,9 +39,12 @@ from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import Round, RoundStatus
 from napari_protoseg.training.checkpoint import write_checkpoint
 from napari_protoseg.training.config import Preset
+from napari_protoseg.training.devices import out_of_memory
 from napari_protoseg.training.events import EpochFinished
 from napari_protoseg.training.loop import BEST, LAST, TrainingResult, train_network
 from napari_protoseg.training.quick import fit_evidence
+
+_UNMEASURED = "The round is trained, but was not measured."
 
 
 class RoundMetrics(BaseModel):
@@ -67,11 +73,16 @@ class TrainedRound:
         The best model.
     finished
         False after a stop.
+    score, masked
+        mIoU of the best model on the images with masks to validate on, and how many these are;
+        None where there are none, or where it was stopped before.
     """
 
     round: Round
     checkpoint: Path
     finished: bool
+    score: float | None = None
+    masked: int = 0
 
 
 def train_project(
@@ -95,7 +106,8 @@ def train_project(
         Returns the date and time for the records.
     preview
         Called in the job's thread after each epoch; of the image that it returns, the job yields
-        an `EpochPreview`. The quick preset has no epochs.
+        an `EpochPreview`, by the recipe and without the prototypes that a person has chosen and
+        muted by then. The quick preset has no epochs.
     cache_bytes
         Size that the cache of features may grow to, which the quick preset fills.
 
@@ -146,7 +158,8 @@ def resume_training(
         raise TrainingError(
             "has no unfinished training",
             where=project.folder,
-            remedy=f"Begin one: protoseg train {project.folder}",
+            remedy="Begin one.",
+            on_terminal=f"protoseg train {project.folder}",
         )
     try:
         request = TrainRequest.model_validate_json(unfinished.config_json)
@@ -154,7 +167,8 @@ def resume_training(
         raise TrainingError(
             "the round was begun by another version of this program",
             where=unfinished.folder,
-            remedy=f"Begin anew: protoseg train {project.folder}",
+            remedy="Begin anew.",
+            on_terminal=f"protoseg train {project.folder}",
         ) from error
     bank = bank_of_version(project, unfinished.bank_version)
     prepared = prepare(project, request, bank, device)
@@ -194,7 +208,27 @@ def _fit_quick(
         project.update_round(begun.id, RoundStatus.FAILED, finished=now())
         raise
     project.update_round(begun.id, RoundStatus.FINISHED, finished=now())
-    return TrainedRound(begun, path, finished=True)
+    score = yield from _score(prepared)
+    return TrainedRound(begun, path, True, score, len(prepared.masked))
+
+
+def _score(prepared: Prepared) -> Job[float | None]:
+    """Measure what was fitted; that it cannot be measured is no reason to lose it."""
+    if not prepared.masked:
+        return None
+    count = len(prepared.masked)
+    if (yield Progress(f"Measuring on {count} masks", 0, 1)) is Request.STOP:
+        return None
+    try:
+        score = scorer_of(prepared)(prepared.model)
+    except ProtosegError as error:
+        yield Notice(f"{_UNMEASURED} {error}", Severity.WARNING)
+        return None
+    except torch.OutOfMemoryError:
+        yield Notice(f"{_UNMEASURED} {out_of_memory(prepared.device)}", Severity.WARNING)
+        return None
+    yield Notice(f"mIoU {score:.3f} on {count} images with masks.")
+    return score
 
 
 def _train_round(
@@ -208,7 +242,7 @@ def _train_round(
 ) -> Job[TrainedRound]:
     """Train the network of a round, and record how that ended."""
     try:
-        result = yield from _train_network(prepared, begun, resume=resume, preview=preview)
+        result = yield from _train_network(project, prepared, begun, resume=resume, preview=preview)
     except ProtosegError:
         # One that was only taken up again has what it had: a best state, or a training to resume.
         if not resume:
@@ -223,20 +257,32 @@ def _train_round(
         metrics_json=RoundMetrics(epochs=result.history).model_dump_json(),
         finished=now(),
     )
-    return TrainedRound(begun, result.checkpoint, result.finished)
+    scores = [epoch.score for epoch in result.history if epoch.score is not None]
+    best = max(scores, default=None)
+    return TrainedRound(begun, result.checkpoint, result.finished, best, len(prepared.masked))
 
 
 def _train_network(
-    prepared: Prepared, begun: Round, *, resume: bool, preview: ChooseImage | None
+    project: Project,
+    prepared: Prepared,
+    begun: Round,
+    *,
+    resume: bool,
+    preview: ChooseImage | None,
 ) -> Job[TrainingResult]:
-    config = prepared.request.config
+    config, kind = prepared.request.config, prepared.request.kind
     licence = licence_of(config.backbone)
     severity = Severity.INFO if licence.commercial else Severity.WARNING
     yield Notice(f"Backbone {config.backbone}. {licence.notice}", severity)
     yield from _describe_split(prepared)
     after_epoch = None
     if preview is not None:
-        after_epoch = epoch_previews(preview, prepared.record.classes, prepared.device)
+        after_epoch = epoch_previews(
+            preview,
+            prepared.record.classes,
+            lambda: with_muted_of_bank(project, recipe_of(project), kind, begun.bank_version),
+            prepared.device,
+        )
     inputs = training_inputs(prepared, begun.folder, after_epoch)
     has_begun = (begun.folder / LAST).exists()
     return (yield from train_network(inputs, config, resume=resume and has_begun))

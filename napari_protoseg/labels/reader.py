@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from napari_protoseg.errors import ImageError, LabelError
+from napari_protoseg.errors import ImageError, LabelError, Stopped
 from napari_protoseg.events import Job, Progress, Request
 from napari_protoseg.images.reading import ImageInfo, inspect_image, list_images
 from napari_protoseg.labels.names import NamePattern, pixel_size, shown
@@ -76,6 +76,7 @@ def read_labels(
     labels: Path | None = None,
     classes: Sequence[str] | None = None,
     schema: ClassSchema | None = None,
+    earlier: Sequence[ClassSchema] = (),
     case_pattern: str | None = None,
     micrometres_per_pixel: float | str | None = None,
     workers: int = 4,
@@ -97,6 +98,9 @@ def read_labels(
         Names in the order of the digits in brackets. Not needed with a table or class folders.
     schema
         The classes of an existing project, in place of `classes`.
+    earlier
+        States of `schema` that had fewer classes, the newest first: labels in brackets may be of
+        one of these, and leave the classes that came later unknown.
     case_pattern
         Regular expression over the file name; the group called ``case``, else the first, is
         the case. A table's column counts where it finds nothing.
@@ -110,7 +114,7 @@ def read_labels(
     Yields
     ------
     Progress
-        After every few images. In answer to `Request.STOP` the job raises `LabelError`, since
+        After every few images. In answer to `Request.STOP` the job raises `Stopped`, since
         half a folder is no result.
 
     Returns
@@ -122,6 +126,8 @@ def read_labels(
     LabelError
         Labels are malformed, ambiguous or contradict each other; files of equal content have
         different labels; a pattern is malformed.
+    Stopped
+        It was asked to stop.
     ImageError
         The folder is missing, or holds no image that can be read.
     SchemaError
@@ -149,14 +155,14 @@ def read_labels(
             where=shown(images),
             remedy="Give a folder that holds PNG, JPEG, TIFF, BMP or WebP images.",
         )
-    facts = _Facts(case, size, find_labels(images, named, labels, wanted))
+    facts = _Facts(case, size, find_labels(images, named, labels, wanted, earlier))
 
     usable: list[LabelledImage] = []
     with ThreadPoolExecutor(workers) as pool:
         for start in range(0, len(named), _BATCH):
             request = yield Progress("Reading images", start, len(named))
             if request is Request.STOP:
-                raise LabelError(
+                raise Stopped(
                     f"stopped after {start} of {len(named)} images",
                     where=shown(images),
                     remedy="Nothing was kept; read the labels again.",
@@ -190,6 +196,7 @@ def read_labels(
             found=len(paths),
             case_expected=case is not None or facts.found.has_cases,
             labels_without_images=facts.found.without_image,
+            later_classes=facts.found.later_classes,
             unreadable=unreadable,
             duplicates=[
                 tuple(_relative(image, images) for image in group)

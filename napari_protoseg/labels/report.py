@@ -77,6 +77,8 @@ class LabelReport(_Record):
         Files left out.
     duplicates
         Groups of files of equal content and equal label; the first of each is kept.
+    later_classes
+        Classes that the labels in the names say nothing of, since they were added later.
     images_without_case
         Images to which a pattern or a column for the case gives none.
     images_without_pixel_size
@@ -97,6 +99,7 @@ class LabelReport(_Record):
     labels_without_images: tuple[str, ...]
     unreadable: tuple[UnreadableImage, ...]
     duplicates: tuple[tuple[str, ...], ...]
+    later_classes: tuple[str, ...] = ()
     images_without_case: tuple[str, ...]
     images_without_pixel_size: int
     pixel_sizes: tuple[float, float] | None
@@ -123,8 +126,9 @@ class LabelReport(_Record):
         ]
 
     def problems(self) -> list[str]:
-        """Return those of the sentences that name files: left out, unlabelled, doubled."""
+        """Return those of the sentences that tell what is missing, left out or doubled."""
         return [
+            *self._older_labels(),
             *_listed("Images without label", self.images_without_labels),
             *_listed("Labels without image", self.labels_without_images),
             *_listed(
@@ -136,6 +140,15 @@ class LabelReport(_Record):
                 "; ",
             ),
             *_listed("Images without case, each its own", self.images_without_case),
+        ]
+
+    def _older_labels(self) -> list[str]:
+        if not self.later_classes:
+            return []
+        digits = len(self.classes) - len(self.later_classes)
+        return [
+            f"The labels in the names have {_count(digits, 'digit')}, from before "
+            f"{', '.join(self.later_classes)} was added: unknown in these images."
         ]
 
     def _pixel_size_line(self) -> str:
@@ -155,6 +168,7 @@ def report_on(
     found: int,
     case_expected: bool,
     labels_without_images: Iterable[str],
+    later_classes: tuple[str, ...] = (),
     unreadable: Iterable[UnreadableImage],
     duplicates: Iterable[tuple[str, ...]],
 ) -> LabelReport:
@@ -189,6 +203,7 @@ def report_on(
         labels_without_images=tuple(labels_without_images),
         unreadable=tuple(unreadable),
         duplicates=tuple(duplicates),
+        later_classes=later_classes,
         images_without_case=tuple(
             name
             for name, image in zip(names, images, strict=True)

@@ -35,6 +35,8 @@ class FoundLabels:
         Whether a table has a column for the case.
     without_image
         Files that a table names and that are not there.
+    later_classes
+        Names of classes that the labels in the names do not tell of, since these are older.
     """
 
     source: LabelSource
@@ -43,12 +45,27 @@ class FoundLabels:
     rows: Mapping[Path, TableRow] = field(default_factory=dict)
     has_cases: bool = False
     without_image: tuple[str, ...] = ()
+    later_classes: tuple[str, ...] = ()
 
 
 def find_labels(
-    images: Path, paths: Sequence[Path], table: Path | None, schema: ClassSchema | None
+    images: Path,
+    paths: Sequence[Path],
+    table: Path | None,
+    schema: ClassSchema | None,
+    earlier: Sequence[ClassSchema] = (),
 ) -> FoundLabels:
     """Read labels from `table`; else from names; else from folders; else there are none.
+
+    Parameters
+    ----------
+    images, paths
+        The folder, and the images below it.
+    table, schema
+        Either may be missing.
+    earlier
+        States of `schema` that had fewer classes, the newest first: labels in names may be of
+        one of these.
 
     Raises
     ------
@@ -58,7 +75,7 @@ def find_labels(
     if table is not None:
         return _from_table(images, paths, read_table(table, schema))
     if any(map(has_bracket, paths)):
-        return _from_brackets(images, paths, schema)
+        return _from_brackets(images, paths, schema, earlier)
     folders = class_folders(images, paths)
     if folders_are_classes(images, folders, schema.names if schema else None):
         schema = schema or ClassSchema.from_names(folders)
@@ -72,7 +89,12 @@ def find_labels(
     return FoundLabels(LabelSource.NONE, schema)
 
 
-def _from_brackets(images: Path, paths: Sequence[Path], schema: ClassSchema | None) -> FoundLabels:
+def _from_brackets(
+    images: Path,
+    paths: Sequence[Path],
+    schema: ClassSchema | None,
+    earlier: Sequence[ClassSchema],
+) -> FoundLabels:
     labels = bracket_labels(paths)
     path, label = next(iter(labels.items()))
     if schema is None:
@@ -81,14 +103,23 @@ def _from_brackets(images: Path, paths: Sequence[Path], schema: ClassSchema | No
             where=shown(images),
             remedy=f"Name the {len(label)} classes, in the order of the digits.",
         )
-    if len(label) != len(schema.classes):
+    of_digits = next((s for s in (schema, *earlier) if len(s.classes) == len(label)), None)
+    if of_digits is None:
         raise LabelError(
             f"the label in its name has {len(label)} digits, and there are "
             f"{len(schema.classes)} classes: {', '.join(schema.names)}",
             where=shown(path),
             remedy="Give one class for each digit, in their order.",
         )
-    return FoundLabels(LabelSource.BRACKETS, schema, labels)
+    later = tuple(known.name for known in schema.classes if known.id not in of_digits.ids)
+    labels = {path: _extended(label, of_digits, schema) for path, label in labels.items()}
+    return FoundLabels(LabelSource.BRACKETS, schema, labels, later_classes=later)
+
+
+def _extended(label: Label, of_digits: ClassSchema, schema: ClassSchema) -> Label:
+    """Return a label in the order of `schema`, unknown for the classes that it says nothing of."""
+    known = dict(zip(of_digits.ids, label, strict=True))
+    return tuple(known.get(class_id, int(Presence.UNKNOWN)) for class_id in schema.ids)
 
 
 def _from_table(images: Path, paths: Sequence[Path], table: LabelTable) -> FoundLabels:

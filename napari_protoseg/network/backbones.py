@@ -113,8 +113,9 @@ def pretrained_weights(name: str) -> Weights:
     raise WeightsError(
         "the weights of this backbone are not at hand, and nothing is downloaded",
         where=name,
-        remedy="Get its ImageNet weights (safetensors, or a torch state dict) and name the file "
-        f"with --backbone-weights FILE. Licence: {licence_of(name).notice}",
+        remedy="Get its ImageNet weights (safetensors, or a torch state dict) and name the file. "
+        f"Licence: {licence_of(name).notice}",
+        on_terminal="--backbone-weights FILE",
     )
 
 

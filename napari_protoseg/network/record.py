@@ -51,3 +51,9 @@ class ModelRecord(BaseModel):
     encoder: EncoderIdentity | None = None
     bank: str | None = None
     micrometres_per_pixel: float | None = None
+
+    def goes_on(self, earlier: ModelRecord) -> bool:
+        """Tell whether `earlier` is the same model, however its classes were called and drawn."""
+        named_alike = earlier.model_copy(update={"classes": self.classes})
+        same_classes = self.classes.ids == earlier.classes.ids
+        return named_alike == self and same_classes and self.classes.extends(earlier.classes)

@@ -204,7 +204,10 @@ def _format_version(path: Path) -> int:
                 header = file.read(_HEADER_BYTES)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             raise ProjectError(
-                "this is not a project", where=path.parent, remedy="Make one with `protoseg new`."
+                "this is not a project",
+                where=path.parent,
+                remedy="Choose the folder of one, or make one.",
+                on_terminal="protoseg new",
             ) from error
     # https://www.sqlite.org/fileformat2.html#the_database_header
     if len(header) < _HEADER_BYTES or not header.startswith(b"SQLite format 3\0"):

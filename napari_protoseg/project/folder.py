@@ -54,7 +54,12 @@ from napari_protoseg.project.review_rows import (
     select_reviews,
 )
 from napari_protoseg.project.round_rows import begin_round, change_round, select_latest_round
-from napari_protoseg.project.schema_rows import insert_schema, require_successor, select_schema
+from napari_protoseg.project.schema_rows import (
+    insert_schema,
+    require_successor,
+    select_earlier_schemas,
+    select_schema,
+)
 from napari_protoseg.schema import ClassSchema
 from napari_protoseg.storage import storage_errors
 
@@ -138,6 +143,11 @@ class Project:
     def schema(self) -> ClassSchema:
         """The classes that hold now."""
         return self._schema
+
+    def earlier_schemas(self) -> list[ClassSchema]:
+        """Return the schemas that held before this one, the newest first."""
+        with self._database.reading() as connection:
+            return select_earlier_schemas(connection, self._folder)
 
     def set_schema(self, schema: ClassSchema, *, created: datetime) -> None:
         """Set a schema in which every class id of the project keeps its meaning.

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_protoseg.errors import ProjectError
+
 
 class Split(Enum):
     """What an image is for."""
@@ -82,6 +84,21 @@ class ImageRecord:
     split: Split = Split.TRAIN
     mask_path: Path | None = None
     id: int | None = None
+
+    @property
+    def known_id(self) -> int:
+        """The id that a project has given to the image.
+
+        Raises
+        ------
+        ProjectError
+            It has none: the image is of no project yet.
+        """
+        if self.id is None:
+            raise ProjectError(
+                "is not of this project", where=self.path, remedy="Add it to the project first."
+            )
+        return self.id
 
 
 @dataclass(frozen=True)

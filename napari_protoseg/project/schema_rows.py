@@ -24,6 +24,12 @@ def insert_schema(
     )
 
 
+def select_earlier_schemas(connection: sqlite3.Connection, folder: Path) -> list[ClassSchema]:
+    """Return the schemas that held before, the newest first; errors as `select_schema`."""
+    rows = connection.execute("SELECT json FROM class_schemas ORDER BY version DESC").fetchall()
+    return [_schema_of(row, folder) for row in rows[1:]]
+
+
 def select_schema(connection: sqlite3.Connection, folder: Path) -> ClassSchema:
     """Return the schema that holds.
 
@@ -35,14 +41,7 @@ def select_schema(connection: sqlite3.Connection, folder: Path) -> ClassSchema:
     row = connection.execute(
         "SELECT json FROM class_schemas ORDER BY version DESC LIMIT 1"
     ).fetchone()
-    try:
-        return ClassSchema.model_validate_json(row[0] if row else "")
-    except ValidationError as error:
-        raise ProjectError(
-            "the class schema in the database is damaged",
-            where=folder,
-            remedy="Restore the project folder from a copy.",
-        ) from error
+    return _schema_of(row, folder)
 
 
 def require_successor(schema: ClassSchema, current: ClassSchema, folder: Path) -> None:
@@ -57,3 +56,14 @@ def require_successor(schema: ClassSchema, current: ClassSchema, folder: Path) -
         remedy=f"Keep the classes {kept}"
         + (f" and the retired ids {retired}." if retired else "."),
     )
+
+
+def _schema_of(row: tuple[str] | None, folder: Path) -> ClassSchema:
+    try:
+        return ClassSchema.model_validate_json(row[0] if row else "")
+    except ValidationError as error:
+        raise ProjectError(
+            "the class schema in the database is damaged",
+            where=folder,
+            remedy="Restore the project folder from a copy.",
+        ) from error

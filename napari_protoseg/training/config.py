@@ -54,7 +54,8 @@ class TrainingConfig(BaseModel):
     batch_size
         Images of one optimiser step.
     backbone_rate, head_rate
-        Highest learning rates of the backbone and of everything else.
+        Highest learning rates of the backbone and of everything else: how far one step may move
+        the weights. Lower ones learn more slowly, higher ones may not settle.
     weight_decay
         Of AdamW.
     warmup_steps
@@ -89,8 +90,8 @@ class TrainingConfig(BaseModel):
     cosine: bool = False
     epochs: int = Field(default=5, ge=1)
     batch_size: int = Field(default=16, ge=1)
-    backbone_rate: float = Field(default=1e-4, gt=0)
-    head_rate: float = Field(default=1e-3, gt=0)
+    backbone_rate: float = Field(default=1e-4, gt=0, title="Learning rate of the backbone")
+    head_rate: float = Field(default=1e-3, gt=0, title="Learning rate of the rest")
     weight_decay: float = Field(default=1e-3, ge=0)
     warmup_steps: int = Field(default=0, ge=0)
     stage_weights: tuple[float, float, float] = (0.1, 1.0, 1.0)

@@ -50,7 +50,8 @@ def out_of_memory(device: torch.device) -> TrainingError:
     return TrainingError(
         "out of memory with a single image",
         where=str(device),
-        remedy="Close other programs that use it, take smaller images, or use --device cpu.",
+        remedy="Close other programs that use it, take smaller images, or compute on the CPU.",
+        on_terminal="--device cpu",
     )
 
 

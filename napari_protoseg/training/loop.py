@@ -164,7 +164,8 @@ class _Loop:
             )
         checkpoint = Checkpoint(path)
         state = checkpoint.state
-        if state is None or state.config != self.config or checkpoint.record != self.inputs.record:
+        fits = self.inputs.record.goes_on(checkpoint.record)
+        if state is None or state.config != self.config or not fits:
             raise CheckpointError(
                 "begun with another configuration, bank or class schema",
                 where=checkpoint.path,

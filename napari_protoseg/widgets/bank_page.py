@@ -26,6 +26,10 @@ from napari_protoseg.workbench.bank_page import BankState, Card
 _CROPS = 4
 _SIDE = 56
 _FRAME = 6
+_COHESION = (
+    "Cohesion: how alike the images of this prototype are, from 0 (nothing in common) to 1 (all "
+    "the same). A low one may mix several looks of the class: ask for more prototypes."
+)
 _MAIN = ("config.clusters", "encoder")
 _MORE = (
     "encoder_weights",
@@ -111,11 +115,14 @@ class BankPage(Page):
             muted = index in self._bank.muted
             mute.setChecked(muted)
             mute.setText("Unmute" if muted else "Mute")
-        reason = self._bank.maps_need()
-        for index, button in self._maps.items():
+        for card in self._bank.cards:
+            reason, button = self._bank.map_needs(card), self._maps[card.index]
             button.setEnabled(reason is None)
-            button.setToolTip(reason or "Show where this prototype is in the open image.")
-            button.setChecked(index == self._bank.mapped)
+            button.setToolTip(
+                reason
+                or "Show where this prototype is in the open image; without one, in its nearest."
+            )
+            button.setChecked(card.index == self._bank.mapped)
 
     def close_page(self) -> None:
         """Stop loading crops, and let go of the state."""
@@ -137,6 +144,7 @@ class BankPage(Page):
         title = QLabel(f"<b>{card.title}</b>")
         title.setStyleSheet(f"border-left: 6px solid {card.tissue_class.color}; padding-left: 6px;")
         facts = QLabel(f"{card.prototype.size} images, cohesion {card.prototype.cohesion:.2f}")
+        facts.setToolTip(_COHESION)
         mute = QPushButton("Mute")
         mute.setObjectName(f"mute-{card.index}")
         mute.setCheckable(True)
@@ -146,7 +154,7 @@ class BankPage(Page):
         on_image = QPushButton("Map")
         on_image.setObjectName(f"map-{card.index}")
         on_image.setCheckable(True)
-        on_image.clicked.connect(partial(self._show_map, card.index))
+        on_image.clicked.connect(partial(self._show_map, card))
         self._maps[card.index] = on_image
         head = QHBoxLayout()
         head.addWidget(title, 1)
@@ -181,8 +189,8 @@ class BankPage(Page):
     def _open(self, image: ImageRecord, _checked: bool = False) -> None:
         self._bank.session.attempt(lambda: self._bank.open_crop(image))
 
-    def _show_map(self, index: int, shown: bool) -> None:
-        self._bank.session.attempt(lambda: self._bank.show_map(index if shown else None))
+    def _show_map(self, card: Card, shown: bool) -> None:
+        self._bank.session.attempt(lambda: self._bank.show_card(card, shown))
         self.refresh()
 
     def _mute(self, index: int, muted: bool) -> None:

@@ -13,19 +13,15 @@ from qtpy.QtWidgets import (
     QLineEdit,
     QPushButton,
     QTableWidget,
-    QTableWidgetItem,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_protoseg.schema import ClassSchema, TissueClass
+from napari_protoseg.widgets.thumbnail_cell import readable_on
 from napari_protoseg.workbench.labels_page import LabelsState
 
 _NAME, _COLOR, _KEY = range(3)
-_FIXED_NAME = (
-    "A class keeps its name and its number: masks, banks and models are made for them. "
-    "Add a new class instead."
-)
 _MOST_ROWS = 8
 
 
@@ -82,14 +78,15 @@ class ClassTable(QWidget):
     def _add_row(self, known: TissueClass) -> None:
         row = self._table.rowCount()
         self._table.insertRow(row)
-        name = QTableWidgetItem(known.name)
-        name.setFlags(Qt.ItemFlag.ItemIsEnabled)
-        name.setToolTip(_FIXED_NAME)
-        self._table.setItem(row, _NAME, name)
+        name = QLineEdit(known.name)
+        name.setObjectName(f"name-{known.id}")
+        name.setToolTip("The name of the class; labels, masks, banks and models keep to it.")
+        name.editingFinished.connect(partial(self._rename, known, name))
+        self._table.setCellWidget(row, _NAME, name)
         color = QPushButton(known.color)
         color.setObjectName(f"color-{known.id}")
         color.setStyleSheet(
-            f"background: {known.color}; color: {_readable_on(QColor(known.color))};"
+            f"background: {known.color}; color: {readable_on(QColor(known.color))};"
             " border: 1px solid palette(mid); padding: 2px 6px;"
         )
         color.setToolTip(f"Choose another colour for {known.name}")
@@ -119,6 +116,14 @@ class ClassTable(QWidget):
         """Give a class the colour that was chosen."""
         self._state.session.attempt(lambda: self._state.set_color(class_id, color))
 
+    def _rename(self, known: TissueClass, field: QLineEdit) -> None:
+        name = field.text().strip()
+        if name == known.name:
+            return
+        rename = partial(self._state.rename_class, known.id, name)
+        if not self._state.session.attempt(rename):
+            field.setText(known.name)
+
     def _set_key(self, known: TissueClass, field: QLineEdit) -> None:
         key = field.text().strip() or None
         if key == known.shortcut:
@@ -131,7 +136,3 @@ class ClassTable(QWidget):
         name = self._name.text().strip()
         if name and self._state.session.attempt(lambda: self._state.add_class(name)):
             self._name.clear()
-
-
-def _readable_on(color: QColor) -> str:
-    return "black" if color.lightness() > 140 else "white"

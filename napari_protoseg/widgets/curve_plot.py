@@ -52,7 +52,10 @@ class CurvePlot(pyqtgraph.PlotWidget):
         for curve in curves:
             if curve.name not in self._drawn:
                 self._drawn[curve.name] = self._make(curve.name, len(self._drawn))
-            self._drawn[curve.name].setData(curve.x, curve.y)
+            drawn = self._drawn[curve.name]
+            # A line of one point would not be seen.
+            drawn.setSymbol("o" if not self._faint or len(curve.x) == 1 else None)
+            drawn.setData(curve.x, curve.y)
 
     def points(self, name: str) -> int:
         """Return how many points of a curve are drawn."""
@@ -70,9 +73,7 @@ class CurvePlot(pyqtgraph.PlotWidget):
         if self._faint and number == 0:
             color.setAlpha(_FAINT)
         pen = pyqtgraph.mkPen(color, width=_WIDE)
-        # A single epoch is a point, and would else not be seen.
-        symbol = None if self._faint else "o"
-        return self.plot(pen=pen, name=name, symbol=symbol, symbolSize=6, symbolBrush=color)
+        return self.plot(pen=pen, name=name, symbolSize=6, symbolBrush=color)
 
     def _color(self) -> None:
         if not hasattr(self, "_legend"):

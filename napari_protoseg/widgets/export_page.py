@@ -33,8 +33,6 @@ class ExportPage(Page):
         What it draws.
     """
 
-    title = "Export"
-
     def __init__(self, state: ExportState) -> None:
         super().__init__(state)
         self._export_state = state

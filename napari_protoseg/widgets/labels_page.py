@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_protoseg.widgets.class_legend import ClassLegend
 from napari_protoseg.widgets.class_table import ClassTable
 from napari_protoseg.widgets.intake_form import IntakeForm
 from napari_protoseg.widgets.mask_form import MaskForm
@@ -75,8 +76,6 @@ class LabelsPage(Page):
         What it draws.
     """
 
-    title = "Labels"
-
     def __init__(self, state: LabelsState) -> None:
         super().__init__(state)
         self._labels = state
@@ -114,7 +113,7 @@ class LabelsPage(Page):
         self.body.addWidget(self._tools)
         self.body.addWidget(self._panel_area)
         self.body.addWidget(self._make_grid(), 1)
-        self.listen(state.intake.changed, self._refresh_intake)
+        self.listen(state.intake.changed, self._intake.refresh)
         self.listen(state.listed, self._relist)
         self.listen(state.relabelled, self._model.redraw)
         self._relist()
@@ -132,6 +131,7 @@ class LabelsPage(Page):
         self._tools.setVisible(has_project)
         self._grid.setVisible(has_project and bool(state.images.all))
         self._counts.setText(state.counts())
+        self._legend.show_schema(state.schema)
         self._next.setText(state.next_step())
         self._undo.setEnabled(state.can_undo)
         self._redo.setEnabled(state.can_redo)
@@ -195,7 +195,9 @@ class LabelsPage(Page):
         self._grid = QWidget()
         layout = QVBoxLayout(self._grid)
         layout.setContentsMargins(0, 0, 0, 0)
+        self._legend = ClassLegend()
         layout.addWidget(self._counts)
+        layout.addWidget(self._legend)
         layout.addLayout(row)
         layout.addWidget(self.thumbnails, 1)
         layout.addWidget(help_line)
@@ -218,9 +220,6 @@ class LabelsPage(Page):
         for button, known in self._panels.items():
             button.setChecked(known is panel)
         self.refresh()
-
-    def _refresh_intake(self) -> None:
-        self._intake.refresh()
 
     def _relist(self) -> None:
         """Show the listed images anew; the one that keys change stays, where it is listed."""

@@ -23,8 +23,6 @@ class Page(QWidget):
         What it draws.
     """
 
-    title = ""
-
     def __init__(self, state: PageState) -> None:
         super().__init__()
         self.state = state

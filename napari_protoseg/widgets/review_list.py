@@ -11,6 +11,10 @@ from qtpy.QtWidgets import QAbstractItemView, QListView
 from napari_protoseg.project.records import ReviewStatus
 from napari_protoseg.workbench.review_page import ReviewState
 
+_PROPOSED = (
+    "Proposed: the model makes the mask when the image is opened. It is stored once it is "
+    "accepted, corrected or saved, or with all others by Make all masks."
+)
 _COLORS = {
     ReviewStatus.ACCEPTED: QColor("#4CAF50"),
     ReviewStatus.SKIPPED: QColor("#9E9E9E"),
@@ -42,7 +46,8 @@ class _Model(QAbstractListModel):
         if role == Qt.ItemDataRole.DisplayRole:
             return f"{item.image.path.name}   {item.state()}"
         if role == Qt.ItemDataRole.ToolTipRole:
-            return str(item.image.path)
+            path = str(item.image.path)
+            return path if item.mask is not None or not item.is_proposed else f"{path}\n{_PROPOSED}"
         if role == Qt.ItemDataRole.DecorationRole and item.status is not None:
             return _COLORS[item.status]
         return None

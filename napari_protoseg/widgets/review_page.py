@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from functools import partial
 
 from qtpy.QtCore import Qt
@@ -50,8 +51,6 @@ class ReviewPage(Page):
         Where the open image is drawn.
     """
 
-    title = "Review"
-
     def __init__(self, state: ReviewState, canvas: Canvas) -> None:
         super().__init__(state)
         self._review = state
@@ -86,8 +85,8 @@ class ReviewPage(Page):
         if item is None:
             self._current.setText("Open an image from the list.")
         else:
-            maps = f"Maps of {state.maps.source}." if state.maps.source else "No model yet."
-            self._current.setText(f"<b>{item.image.path.name}</b><br>{item.state()}. {maps}")
+            name = html.escape(item.image.path.name)
+            self._current.setText(f"<b>{name}</b><br>{html.escape(state.state_of_current())}")
         is_open = state.opened.image is not None
         for name in ("accept", "skip", "flag", "save-mask", "restore-layers"):
             self._buttons[name].setEnabled(is_open)
@@ -122,6 +121,10 @@ class ReviewPage(Page):
             self._background.addItem(words, background)
         self._background.activated.connect(self._set_background)
         self._margin = _slider("margin", 0)
+        self._margin.setToolTip(
+            "How sure a class must be for a pixel to get it: pixels whose highest class map lies "
+            "below stay unlabelled. Further right, more stays unlabelled."
+        )
         self._margin.valueChanged.connect(self._set_margin)
         self._prototype = QComboBox()
         self._prototype.setObjectName("prototype-map")

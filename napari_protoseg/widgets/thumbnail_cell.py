@@ -48,6 +48,16 @@ def chip_rectangles(cell: QRect, schema: ClassSchema) -> dict[int, QRect]:
     }
 
 
+def letter_of(known: TissueClass) -> str:
+    """Return what stands on the chip of a class: its key, else its first letter."""
+    return known.shortcut or known.name[0]
+
+
+def readable_on(color: QColor) -> str:
+    """Return the colour of text that is seen on a colour."""
+    return "black" if color.lightness() > 140 else "white"
+
+
 class ThumbnailDelegate(QStyledItemDelegate):
     """Draws a thumbnail, a chip for each class, and the file name.
 
@@ -121,11 +131,10 @@ def _paint_chip(
     painter: QPainter, place: QRect, known: TissueClass, presence: int, text: QColor
 ) -> None:
     color = QColor(known.color)
-    letter = known.shortcut or known.name[0]
+    letter = letter_of(known)
     if presence == Presence.PRESENT:
         painter.fillRect(place, color)
-        is_light = QColor(known.color).lightness() > 140
-        painter.setPen(QColor("black" if is_light else "white"))
+        painter.setPen(QColor(readable_on(color)))
     else:
         painter.setPen(QPen(color, 1))
         painter.drawRect(place.adjusted(0, 0, -1, -1))

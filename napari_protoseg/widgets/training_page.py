@@ -44,8 +44,6 @@ class TrainingPage(Page):
         What it draws.
     """
 
-    title = "Training"
-
     def __init__(self, state: TrainingState) -> None:
         super().__init__(state)
         self._training = state
@@ -80,10 +78,14 @@ class TrainingPage(Page):
         self._train.setEnabled(ready)
         self._measure.setEnabled(ready)
         can_resume = training.resume_needs() is None
-        self._resume.setEnabled(can_resume)
+        # While a task runs, the foot has the one button to pause and resume it.
+        self._resume.setVisible(can_resume)
         self._stopped.setVisible(can_resume)
         if training.unfinished is not None:
             self._stopped.setText(f"Round {training.unfinished.id} has not ended; it can go on.")
+            self._resume.setText(f"Resume training of round {training.unfinished.id}")
+        self._outcome.setText(training.outcome)
+        self._outcome.setVisible(bool(training.outcome))
         problem = training.problem
         self._problem_row.setVisible(problem is not None)
         self._problem.setText("" if problem is None else f"\N{WARNING SIGN} {problem.sentence}")
@@ -144,7 +146,11 @@ class TrainingPage(Page):
         self._stopped.setObjectName("unfinished")
         self._stopped.setWordWrap(True)
         self._column.addLayout(row)
+        self._outcome = QLabel()
+        self._outcome.setObjectName("outcome")
+        self._outcome.setWordWrap(True)
         self._column.addWidget(self._stopped)
+        self._column.addWidget(self._outcome)
 
     def _add_problem(self) -> None:
         self._problem = QLabel()
@@ -191,12 +197,8 @@ class TrainingPage(Page):
             self._preset.setItemText(index, name + cost)
         if self._preset.currentData() != training.preset.value:
             self._preset.setCurrentIndex(self._preset.findData(training.preset.value))
-        measured = training.estimate_of(training.preset)
         _, about = _PRESETS[training.preset]
-        cost = "How long it takes is not measured yet."
-        if measured is not None:
-            cost = f"It takes {measured.words}."
-        self._estimate.setText(f"{about} {cost}")
+        self._estimate.setText(f"{about} {training.cost()}")
 
     def _show_options(self) -> None:
         training, form = self._training, self._options

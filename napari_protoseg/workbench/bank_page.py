@@ -8,6 +8,7 @@ from napari_protoseg.bank.bank import Prototype
 from napari_protoseg.encoders.registry import DEFAULT_ENCODER, KNOWN_MODELS, licence_of
 from napari_protoseg.errors import BankError
 from napari_protoseg.jobs.bank import BankRequest, BuiltBank, build_project_bank, latest_bank
+from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import ImageRecord, Split
 from napari_protoseg.schema import TissueClass
 from napari_protoseg.workbench.image_maps import ImageMaps
@@ -38,6 +39,12 @@ class Card:
     tissue_class: TissueClass
     prototype: Prototype
     crops: tuple[ImageRecord, ...]
+
+
+def classes_without_image(project: Project) -> tuple[str, ...]:
+    """Return the names of the classes that no training image is known to hold."""
+    present = project.present_classes(Split.TRAIN)
+    return tuple(known.name for known in project.schema.classes if known.id not in present)
 
 
 class BankState(PageState):
@@ -72,9 +79,7 @@ class BankState(PageState):
             return "Open a project first."
         if self.session.is_busy:
             return self.session.busy()
-        project = self.session.project
-        present = project.present_classes(Split.TRAIN)
-        missing = [known.name for known in project.schema.classes if known.id not in present]
+        missing = classes_without_image(self.session.project)
         if missing:
             return f"Label images first: no training image is known to hold {', '.join(missing)}."
         if self.request.encoder != DEFAULT_ENCODER and self.request.encoder_weights is None:
@@ -118,8 +123,7 @@ class BankState(PageState):
 
     def open_crop(self, image: ImageRecord) -> None:
         """Open the image that a crop was taken from; errors as `Session.show`."""
-        assert image.id is not None
-        self.session.show(self.session.require_project().image(image.id))
+        self.session.show(self.session.require_project().image(image.known_id))
 
     @property
     def encoders(self) -> tuple[str, ...]:
@@ -135,6 +139,26 @@ class BankState(PageState):
     def mapped(self) -> int | None:
         """The prototype whose map is shown on the open image, or None."""
         return self._maps.prototype
+
+    def map_needs(self, card: Card) -> str | None:
+        """Return why a prototype cannot be shown on an image now; None where it can.
+
+        Where no image is open, its nearest one is opened for it.
+        """
+        opens_one = self.session.current is None and bool(card.crops)
+        return None if opens_one else self.maps_need()
+
+    def show_card(self, card: Card, shown: bool) -> None:
+        """Show where the prototype of a card is, or no prototype; errors as `show_map`.
+
+        Raises
+        ------
+        ProjectError
+            No image is open, and the one to open is not in the project any more.
+        """
+        if shown and self.session.current is None and card.crops:
+            self.open_crop(card.crops[0])
+        self.show_map(card.index if shown else None)
 
     def maps_need(self) -> str | None:
         """Return why no prototype can be shown on an image now; None where one can."""
@@ -175,7 +199,7 @@ class BankState(PageState):
         self.bank, _ = latest_bank(project)
         self.muted = project.muted_prototypes(self.bank.version)
         images = {image.content_hash: image for image in project.images()}
-        classes = {c.id: c for c in self.bank.bank.schema.classes}
+        classes = {c.id: c for c in project.schema.classes}
         cards: list[Card] = []
         for index, prototype in enumerate(self.bank.bank.prototypes):
             of_class = classes[prototype.class_id]

@@ -1,4 +1,4 @@
-"""Changing the class schema of a project: colours and keys of its classes, and new classes."""
+"""Changing the class schema of a project: names, colours and keys of its classes; new classes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,20 @@ from pydantic import ValidationError
 
 from napari_protoseg.errors import SchemaError
 from napari_protoseg.schema import IGNORE, PALETTE, ClassSchema, TissueClass
+
+
+def with_name(schema: ClassSchema, class_id: int, name: str) -> ClassSchema:
+    """Give a class another name; by the ones that it had, banks and models still know it.
+
+    Raises
+    ------
+    SchemaError
+        The name is empty or taken.
+    """
+    known = next(c for c in schema.classes if c.id == class_id)
+    names = dict.fromkeys((*known.former, known.name))
+    former = tuple(earlier for earlier in names if earlier != name.strip())
+    return _changed(schema, class_id, name=name, former=former)
 
 
 def with_color(schema: ClassSchema, class_id: int, color: str) -> ClassSchema:
@@ -59,7 +73,9 @@ def with_class(schema: ClassSchema, name: str) -> ClassSchema:
     return _checked(extended, name)
 
 
-def _changed(schema: ClassSchema, class_id: int, **changes: str | None) -> ClassSchema:
+def _changed(
+    schema: ClassSchema, class_id: int, **changes: str | tuple[str, ...] | None
+) -> ClassSchema:
     name = next(known.name for known in schema.classes if known.id == class_id)
 
     def changed() -> ClassSchema:

@@ -87,7 +87,7 @@ class Draft:
             schema_file=_given_path(self.schema_file),
             masks=_given_path(self.masks),
             case_pattern=self.case_pattern or None,
-            micrometres_per_pixel=_number_or_pattern(self.pixel_size),
+            micrometres_per_pixel=self.pixel_size or None,
             split=_given_path(self.split),
         )
 
@@ -104,7 +104,7 @@ class Draft:
             labels=_given_path(self.labels),
             masks=_given_path(self.masks),
             case_pattern=self.case_pattern or None,
-            micrometres_per_pixel=_number_or_pattern(self.pixel_size),
+            micrometres_per_pixel=self.pixel_size or None,
             split=_given_path(self.split),
         )
 
@@ -125,10 +125,3 @@ def _path(text: str) -> Path:
 
 def _given_path(text: str) -> Path | None:
     return _path(text) if text else None
-
-
-def _number_or_pattern(text: str) -> float | str | None:
-    try:
-        return float(text)
-    except ValueError:
-        return text or None

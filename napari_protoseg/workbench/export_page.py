@@ -18,8 +18,7 @@ from napari_protoseg.masks.recipe import Recipe
 from napari_protoseg.project.folder import Project
 from napari_protoseg.workbench.page import PageState
 from napari_protoseg.workbench.session import Session
-
-_TITLE = "Export"
+from napari_protoseg.workbench.tasks import Task
 
 
 class ExportState(PageState):
@@ -45,6 +44,7 @@ class ExportState(PageState):
         self._planned_for: tuple[ExportFormat, Recipe] | None = None
         self._problem: str | None = None
         self._stamp: tuple[int, int] | None = None
+        self._exporting: Task | None = None
         session.opened.connect(self._forget)
         for signal in (
             session.schema_changed,
@@ -151,7 +151,7 @@ class ExportState(PageState):
         self._planned_for = None
         reason = self.needs()
         if reason is not None:
-            raise ExportError(reason.rstrip("."), where=_TITLE, remedy="Then export.")
+            raise ExportError(reason.rstrip("."), where="Export", remedy="Then export.")
         session, folder = self.session, self.folder
         assert folder is not None
         project = session.require_project()
@@ -166,7 +166,8 @@ class ExportState(PageState):
         )
         makes_masks = self._plan is not None and bool(self._plan.stale)
         self.exported = None
-        session.run(_TITLE, job, partial(self._done, makes_masks))
+        self._exporting = Task("Export", partial(self._done, makes_masks))
+        session.start(self._exporting, job)
 
     def _done(self, made_masks: bool, exported: Exported | None) -> None:
         self.overwrite = False
@@ -206,7 +207,7 @@ class ExportState(PageState):
     def _follow_task(self) -> None:
         task = self.session.task
         if task is not None and task.is_over:
-            if task.title == _TITLE and task.problem is not None:
+            if task is self._exporting and task.problem is not None:
                 self.session.masks_changed.emit()  # some may have been made before it failed
             self.look()
         else:

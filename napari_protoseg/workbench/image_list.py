@@ -43,7 +43,7 @@ class ImageList:
         listing: Listing = LabelFilter.ALL,
     ) -> None:
         self.all = list(images)
-        self._places = {_id(image): place for place, image in enumerate(self.all)}
+        self._places = {image.known_id: place for place, image in enumerate(self.all)}
         self._positions = {
             class_id: position for position, class_id in enumerate(schema.ids if schema else ())
         }
@@ -52,7 +52,7 @@ class ImageList:
     def show(self, listing: Listing) -> None:
         """List the images that fit now; one that later does not fit stays until this is asked."""
         self.listing = listing
-        self._rows = [_id(image) for image in self.all if self._fits(image)]
+        self._rows = [image.known_id for image in self.all if self._fits(image)]
         self._row_of = {image_id: row for row, image_id in enumerate(self._rows)}
 
     def __len__(self) -> int:
@@ -98,8 +98,3 @@ class ImageList:
                 return Presence.UNKNOWN in image.label
             case int() as class_id:
                 return image.label[self._positions[class_id]] == Presence.PRESENT
-
-
-def _id(image: ImageRecord) -> int:
-    assert image.id is not None, "an image of a project has an id"
-    return image.id

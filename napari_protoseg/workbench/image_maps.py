@@ -107,11 +107,10 @@ class ImageMaps:
         session.attempt(partial(self._begin, session.project, opened.image, opened.pixels))
 
     def _begin(self, project: Project, image: ImageRecord, pixels: NDArray[np.uint8]) -> None:
-        assert image.id is not None
         session = self._session
         job = look(
             project,
-            project.image(image.id),  # with the labels that it has now
+            project.image(image.known_id),  # with the labels that it has now
             pixels,
             session.recipe,
             last=self._last,

@@ -11,9 +11,10 @@ from psygnal import Signal
 from napari_protoseg.errors import SchemaError
 from napari_protoseg.evaluation.protocol import MaskCodes
 from napari_protoseg.jobs.import_masks import ImportedMasks, MaskPurpose, import_masks
+from napari_protoseg.jobs.models import model_at_hand
 from napari_protoseg.labels.records import Presence
 from napari_protoseg.schema import ClassSchema
-from napari_protoseg.workbench.class_edits import with_class, with_color, with_shortcut
+from napari_protoseg.workbench.class_edits import with_class, with_color, with_name, with_shortcut
 from napari_protoseg.workbench.image_list import ImageList, LabelFilter, Listing
 from napari_protoseg.workbench.intake import Intake
 from napari_protoseg.workbench.label_edits import LabelChange, LabelEdit, LabelHistory
@@ -45,9 +46,12 @@ class LabelsState(PageState):
         self.images = ImageList()
         self._history = LabelHistory()
         self._is_writing = False
+        self._next_verb = ""
         session.opened.connect(self._start)
         session.schema_changed.connect(self._reload)
         session.images_changed.connect(self._reload_unless_own)
+        session.bank_changed.connect(self._follow_model)
+        session.model_changed.connect(self._follow_model)
         session.task_changed.connect(self.changed.emit)
         self._start()
 
@@ -77,8 +81,8 @@ class LabelsState(PageState):
             return f"Next: find images that hold {', '.join(missing)}; none is labelled so yet."
         unlabelled = len(self.images.all) - self.images.labelled
         if unlabelled:
-            return f"Next: label the other {unlabelled} images, or build a prototype bank."
-        return "Next: build a prototype bank."
+            return f"Next: label the other {unlabelled} images, or {self._next_verb}."
+        return f"Next: {self._next_verb}."
 
     def counts(self) -> str:
         """Return how many images are labelled, and how many hold each class, as a sentence."""
@@ -160,6 +164,10 @@ class LabelsState(PageState):
     def open_image(self, image_id: int) -> None:
         """Make an image the open one."""
         self.session.show(self.images.of(image_id))
+
+    def rename_class(self, class_id: int, name: str) -> None:
+        """Give a class another name; `SchemaError` where it is empty, or another class has it."""
+        self._set_schema(with_name(self.session.require_project().schema, class_id, name))
 
     def set_color(self, class_id: int, color: str) -> None:
         """Give a class another colour, ``#RRGGBB``; `SchemaError` where it is none."""
@@ -259,7 +267,23 @@ class LabelsState(PageState):
     def _start(self) -> None:
         self._history.clear()
         self.images = ImageList()
+        self._look_ahead()
         self._reload()
+
+    def _look_ahead(self) -> None:
+        """Read what the next page is to do, once the labels are there."""
+        self._next_verb = "build a prototype bank"
+        if self.session.project is not None:
+            self.session.attempt(self._read_ahead)
+
+    def _follow_model(self) -> None:
+        self._look_ahead()
+        self.changed.emit()
+
+    def _read_ahead(self) -> None:
+        model = model_at_hand(self.session.require_project())
+        if model is not None:
+            self._next_verb = "train" if model.round_id is None else "look at the masks on Review"
 
     def _reload_unless_own(self) -> None:
         if not self._is_writing:

@@ -46,7 +46,7 @@ class Option:
     name
         Of the field; ``outer.inner`` for a field of a configuration within the configuration.
     label
-        The name in words.
+        The title of the field, or its name in words.
     tip
         What it decides, in a sentence.
     kind
@@ -203,7 +203,7 @@ def _option(model: type[BaseModel], name: str, offered: Sequence[str]) -> Option
     words = last.replace("_", " ")
     return Option(
         name=name,
-        label=words[0].upper() + words[1:],
+        label=field.title or words[0].upper() + words[1:],
         tip=field.description or parameter_tips(model).get(last, ""),
         kind=kind,
         choices=choices,

@@ -31,12 +31,15 @@ class ReviewItem:
     status
         What was said of its mask; None: nothing yet.
     mask
-        What is known of its mask; None where it has none.
+        What is known of its stored mask; None where it has none.
+    is_proposed
+        Whether a model proposes a mask where none is stored.
     """
 
     image: ImageRecord
     status: ReviewStatus | None
     mask: MaskSummary | None
+    is_proposed: bool = False
 
     @property
     def is_corrected(self) -> bool:
@@ -49,7 +52,7 @@ class ReviewItem:
         if self.status is not None:
             words.append(self.status.value)
         if self.mask is None:
-            words.append("no mask stored")
+            words.append("proposed" if self.is_proposed else "no mask yet")
         elif self.is_corrected:
             words.append(f"corrected by {self.mask.corrected_by}")
         elif self.mask.round_id is not None:
@@ -82,6 +85,8 @@ class ReviewList:
         In the order in which they are listed.
     states, masks
         What is known of their masks, by image.
+    proposes
+        Whether there is a model that proposes masks.
     listing
         Which of them are listed.
     """
@@ -92,15 +97,18 @@ class ReviewList:
         states: Mapping[int, ReviewStatus] | None = None,
         masks: Mapping[int, MaskSummary] | None = None,
         listing: ReviewFilter = ReviewFilter.ALL,
+        *,
+        proposes: bool = False,
     ) -> None:
         states, masks = states or {}, masks or {}
         self.listing = listing
         self.all = [
-            ReviewItem(image, states.get(_id(image)), masks.get(_id(image))) for image in images
+            ReviewItem(image, states.get(image.known_id), masks.get(image.known_id), proposes)
+            for image in images
         ]
         self._rows = [item for item in self.all if item.fits(listing)]
-        self._row_of = {_id(item.image): row for row, item in enumerate(self._rows)}
-        self._place_of = {_id(item.image): place for place, item in enumerate(self.all)}
+        self._row_of = {item.image.known_id: row for row, item in enumerate(self._rows)}
+        self._place_of = {item.image.known_id: place for place, item in enumerate(self.all)}
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -128,9 +136,4 @@ class ReviewList:
         else:
             place = self._place_of[image_id]
             others = iter(self.all[place + 1 :] if step > 0 else self.all[:place][::-1])
-        return next((item.image for item in others if _id(item.image) in self._row_of), None)
-
-
-def _id(image: ImageRecord) -> int:
-    assert image.id is not None, "an image of a project has an id"
-    return image.id
+        return next((item.image for item in others if item.image.known_id in self._row_of), None)

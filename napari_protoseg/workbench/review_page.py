@@ -9,7 +9,7 @@ from psygnal import Signal
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.jobs.apply import AppliedModel, ApplyModel, apply_model
 from napari_protoseg.jobs.make_masks import MadeMasks, make_masks
-from napari_protoseg.jobs.models import newest_trained_round
+from napari_protoseg.jobs.models import model_at_hand, newest_trained_round
 from napari_protoseg.masks.prediction import learn_margin
 from napari_protoseg.masks.recipe import Background, Recipe
 from napari_protoseg.project.records import ReviewStatus
@@ -50,6 +50,7 @@ class ReviewState(PageState):
             session.opened,
             session.images_changed,
             session.masks_changed,
+            session.bank_changed,
             opened.saved,
         ):
             signal.connect(self._outdate)
@@ -89,6 +90,19 @@ class ReviewState(PageState):
         """The open image, as it stands in review."""
         current = self.session.current
         return None if current is None else self.images.item(current.id)
+
+    def state_of_current(self) -> str:
+        """Say how the mask of the open image stands, and which model the maps are of."""
+        item = self.current
+        if item is None:
+            return ""
+        sight = self.maps.sight
+        if item.mask is None and sight is not None:
+            words = f"{item.state()} by {sight.key}; stored once accepted, corrected or saved"
+        else:
+            words = item.state()
+        maps = f"Maps of {self.maps.source}." if self.maps.source else "No model yet."
+        return f"{words[0].upper()}{words[1:]}. {maps}"
 
     def show_listing(self, listing: ReviewFilter) -> None:
         """List the images that fit now."""
@@ -238,7 +252,13 @@ class ReviewState(PageState):
         if applied is None:
             self.session.say("Stopped. The images are in the project, and masks made until then.")
         else:
-            self.session.say(f"{applied.added} images added, {applied.predicted} masks made.")
+            words = f"{applied.added} images added, {applied.predicted} masks made."
+            if applied.unlabelled:
+                words += (
+                    f" {applied.unlabelled} have no image-level labels: banks and trainings leave "
+                    "them out until they are labelled."
+                )
+            self.session.say(words)
         self.session.images_changed.emit()
         self.session.masks_changed.emit()
 
@@ -250,4 +270,6 @@ class ReviewState(PageState):
     def _read(self) -> None:
         project = self.session.require_project()
         states, masks = project.review_states(), project.mask_summaries()
-        self._images = ReviewList(project.images(), states, masks, self._listing)
+        proposes = model_at_hand(project) is not None
+        images = project.images()
+        self._images = ReviewList(images, states, masks, self._listing, proposes=proposes)

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from psygnal import Signal
-from pydantic import ValidationError
 
 from napari_protoseg.errors import ProjectError, ProtosegError
 from napari_protoseg.events import Event, Job, Notice, Severity
 from napari_protoseg.jobs.bank import CACHE_BYTES
+from napari_protoseg.jobs.recipes import recipe_of
 from napari_protoseg.jobs.sample import make_sample_project
 from napari_protoseg.masks.recipe import Recipe
 from napari_protoseg.project.creation import DATABASE
@@ -141,7 +140,7 @@ class Session:
         self._refuse_while_busy(folder)
         project = Project.open(folder)
         try:
-            recipe = _recipe_of(project)
+            recipe = recipe_of(project)
             self._put_away()
         except BaseException:
             project.close()
@@ -236,19 +235,27 @@ class Session:
         StorageError
             What a person has set in the open image cannot be saved.
         """
+        task = Task(title, done)
+        self.start(task, job)
+        return task
+
+    def start(self, task: Task, job: Job[Any]) -> None:
+        """Start `job` as the long task; errors as `run`.
+
+        It is `task` for everyone from its first event on, also for whoever has made it.
+        """
         reason = self.busy()
         if reason is not None:
-            raise ProjectError(reason.rstrip("."), where=title, remedy="Then try again.")
+            raise ProjectError(reason.rstrip("."), where=task.title, remedy="Then try again.")
         self.save()  # so that the job reads what is seen
         self.messages.clear()
-        task = Task(title, partial(self._hand_over, done))
         self.task = task
         task.changed.connect(self.task_changed.emit)
         task.happened.connect(self._pass_on)
-        listener = TaskListener(task, self._over)
-        task.begun(self.runner.start(title, job, listener))
+        # What it warned of is kept where its result opens a project.
+        listener = TaskListener(task, self._over, handing=self.messages.kept)
+        task.begun(self.runner.start(task.title, job, listener))
         self.task_changed.emit()
-        return task
 
     def run_aside(self, title: str, job: Job[Any], done: Callable[[Any], None]) -> None:
         """Start short work that goes on beside the long task and shows no progress.
@@ -308,11 +315,6 @@ class Session:
     def _make_sample(self, folder: Path) -> None:
         self.run("Make sample project", make_sample_project(folder, now=self.now()), self.open)
 
-    def _hand_over(self, done: Callable[[Any], None], result: Any) -> None:
-        """Pass a task's result on; what it warned of is kept where that opens its project."""
-        with self.messages.kept():
-            done(result)
-
     def _pass_on(self, event: Event) -> None:
         if isinstance(event, Notice):
             self.said.emit(event)
@@ -321,6 +323,8 @@ class Session:
     def _over(self, task: Task) -> None:
         if task.problem is not None:
             self.tell(task.problem)
+        elif task.last_words is not None:
+            self.say(task.last_words)
 
     def _refuse_while_busy(self, folder: Path) -> None:
         reason = self.busy()
@@ -355,21 +359,6 @@ class _Aside:
             # Nobody has just asked for it, and the task will have its own last sentence.
             self._session.tell(Problem.of(error), stays=self._session.is_busy)
         self._done(None)
-
-
-def _recipe_of(project: Project) -> Recipe:
-    """Return the recipe that was chosen for a project, or the default one."""
-    chosen = project.recipe_json()
-    if chosen is None:
-        return Recipe()
-    try:
-        return Recipe.model_validate_json(chosen)
-    except ValidationError as error:
-        raise ProjectError(
-            "its mask recipe is not one that this version knows",
-            where=project.folder,
-            remedy="Open it with the version that it was made with, or a newer one.",
-        ) from error
 
 
 def _sample_folders() -> Iterator[Path]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
 from psygnal import Signal
 
-from napari_protoseg.errors import ProtosegError
+from napari_protoseg.errors import ProtosegError, Stopped
 from napari_protoseg.events import Event, Job, Progress
 
 
@@ -102,6 +103,10 @@ class Task:
         self.state = TaskState.RUNNING
         self.progress: Progress | None = None
         self.problem: Problem | None = None
+        self.was_stopped = False
+        """Whether a person has asked it to stop."""
+        self.last_words: str | None = None
+        """What a person is told where a stop has left nothing to keep."""
         self._done = done
         self._driver: Driver | None = None
 
@@ -125,6 +130,7 @@ class Task:
     def stop(self) -> None:
         """End in order after the step under way, keeping what is worth keeping."""
         if self.state in (TaskState.RUNNING, TaskState.PAUSED) and self._driver is not None:
+            self.was_stopped = True
             self._driver.stop()
             self._become(TaskState.STOPPING)
 
@@ -139,9 +145,9 @@ class Task:
             self.progress = event.progress
         self.happened.emit(event)
 
-    def end(self, problem: Problem | None = None) -> None:
-        """Note that the job is over, and why where it has failed."""
-        self.problem = problem
+    def end(self, problem: Problem | None = None, last_words: str | None = None) -> None:
+        """Note that the job is over, why where it has failed, and what it says of a stop."""
+        self.problem, self.last_words = problem, last_words
         self._driver = None
         self._become(TaskState.ENDED)
 
@@ -163,11 +169,19 @@ class TaskListener:
         Which.
     over
         Called once, after the task has ended in whichever way.
+    handing
+        Its context is entered while the result is handed over.
     """
 
-    def __init__(self, task: Task, over: Callable[[Task], None]) -> None:
+    def __init__(
+        self,
+        task: Task,
+        over: Callable[[Task], None],
+        handing: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self._task = task
         self._over = over
+        self._handing = handing
 
     def happened(self, event: Event) -> None:
         """Pass an event on."""
@@ -176,10 +190,14 @@ class TaskListener:
     def ended(self, result: Any) -> None:
         """End the task, then hand over the result."""
         self._task.end()
-        self._task.hand_over(result)
+        with self._handing():
+            self._task.hand_over(result)
         self._over(self._task)
 
     def failed(self, error: BaseException) -> None:
-        """End the task with a problem."""
-        self._task.end(Problem.of(error))
+        """End the task with a problem; that a person has stopped it is none."""
+        if isinstance(error, Stopped):
+            self._task.end(last_words=error.sentence)
+        else:
+            self._task.end(Problem.of(error))
         self._over(self._task)

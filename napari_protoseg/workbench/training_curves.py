@@ -45,6 +45,7 @@ class TrainingCurves:
         self.steps: list[StepFinished] = []
         self.epochs: list[EpochFinished] = list(earlier)
         self._clock = clock
+        self._begun = clock()
         self._timed: list[TimedStep] = []
         self._smoothed: list[float] = []
         self._paused_at: float | None = None
@@ -73,6 +74,11 @@ class TrainingCurves:
         if self._paused_at is not None:
             self._paused += self._clock() - self._paused_at
             self._paused_at = None
+
+    def seconds(self) -> float:
+        """Return how long the training has taken so far, without pauses."""
+        now = self._clock() if self._paused_at is None else self._paused_at
+        return now - self._begun - self._paused
 
     def time_left(self) -> float | None:
         """Return the seconds that the training will still take; None while that is not known."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from psygnal import Signal
 
@@ -21,15 +20,16 @@ from napari_protoseg.training.config import PRESETS, Preset
 from napari_protoseg.training.devices import describe_device
 from napari_protoseg.training.events import EpochFinished, StepFinished
 from napari_protoseg.training.loop import LAST
+from napari_protoseg.workbench.bank_page import classes_without_image
 from napari_protoseg.workbench.page import PageState
 from napari_protoseg.workbench.session import Session
-from napari_protoseg.workbench.tasks import Problem, TaskState
+from napari_protoseg.workbench.tasks import Problem, Task, TaskState
 from napari_protoseg.workbench.training_curves import TrainingCurves
 
 BACKBONES = (DEFAULT_BACKBONE, "resnet50", "mit_b1")
 """Backbones to choose from; a network of timm that is like them can be had on the terminal."""
 
-_TRAIN, _ESTIMATE = "Train", "Estimate time"
+_NEXT = "Next: look at its masks on Review."
 
 _OF_NETWORKS = (
     "config.epochs",
@@ -77,11 +77,18 @@ class TrainingState(PageState):
         self._estimates: dict[TrainRequest, Estimate] = {}
         self._estimated_on = ""
         self._bank_encoder: str | None = None
-        self._runs_own_task = False
+        self._without_image: tuple[str, ...] = ()
+        self._took: dict[TrainRequest, float] = {}
+        self.outcome = ""
+        """How the last training ended, and what comes next; empty before, and while one runs."""
+        self._timed: TrainRequest | None = None
+        self._training: Task | None = None
+        self._estimating: Task | None = None
         session.opened.connect(self._start)
         session.bank_changed.connect(self._reload_bank)
         session.model_changed.connect(self._reload_round)
-        session.images_changed.connect(self._forget_estimates)
+        session.images_changed.connect(self._follow_images)
+        session.schema_changed.connect(self._follow_images)
         session.task_changed.connect(self._follow)
         session.progressed.connect(self._hear)
         self._start()
@@ -109,8 +116,7 @@ class TrainingState(PageState):
     @property
     def is_training(self) -> bool:
         """Whether a training is under way, or paused."""
-        task = self.session.task
-        return self._runs_own_task and task is not None and task.title == _TRAIN
+        return self._training is not None and self._own_task() is self._training
 
     def device(self) -> str:
         """Name the device that training will compute on, or say why it cannot."""
@@ -152,6 +158,16 @@ class TrainingState(PageState):
         request = self.request if preset is self.preset else _request_of(preset)
         return self._estimates.get(request) if self._estimated_on == self.device() else None
 
+    def cost(self) -> str:
+        """Say what the chosen training will take, as far as that is known."""
+        measured = self.estimate_of(self.preset)
+        if measured is not None:
+            return f"It takes {measured.words}."
+        took = self._took.get(self.request)
+        if took is not None:
+            return f"The last one like it took {spoken(took)}."
+        return "How long it takes is not measured yet."
+
     def time_left(self) -> str:
         """Say how long the running training will still take; empty while that is not known."""
         seconds = self.curves.time_left() if self.is_training else None
@@ -176,7 +192,8 @@ class TrainingState(PageState):
             cache_bytes=session.settings().cache_bytes,
         )
         self.curves = TrainingCurves(self._clock)
-        self._run(_TRAIN, job, self._trained)
+        self._timed = self.request
+        self._train(job)
 
     def resume(self) -> None:
         """Go on with the newest round, where it was stopped.
@@ -201,7 +218,8 @@ class TrainingState(PageState):
             cache_bytes=session.settings().cache_bytes,
         )
         self.curves = TrainingCurves(self._clock, () if saved is None else saved.history)
-        self._run(_TRAIN, job, self._trained)
+        self._timed = None  # of a part, no whole can be told
+        self._train(job)
 
     def estimate(self) -> None:
         """Measure what the chosen training will cost, and what the other presets would.
@@ -226,7 +244,9 @@ class TrainingState(PageState):
             device=session.device,
             cache_bytes=session.settings().cache_bytes,
         )
-        self._run(_ESTIMATE, job, self._estimated)
+        self.problem = None
+        self._estimating = Task("Estimate time", self._estimated)
+        session.start(self._estimating, job)
 
     def _cannot_run(self) -> str | None:
         if self.session.project is None:
@@ -235,7 +255,11 @@ class TrainingState(PageState):
 
     def _lacks(self, request: TrainRequest) -> str | None:
         if self._bank_encoder is None:
-            return "Build a prototype bank first."
+            first = "Build a prototype bank first."
+            if self._without_image:
+                missing = ", ".join(self._without_image)
+                return f"{first} For it, no training image is known to hold {missing} yet."
+            return first
         if request is self.request and self.options_problem is not None:
             return self.options_problem
         try:
@@ -244,56 +268,67 @@ class TrainingState(PageState):
             return error.remedy
         return None
 
-    def _run(self, title: str, job: Job[Any], done: Callable[[Any], None]) -> None:
-        self.problem = None
-        self._runs_own_task = True
-        try:
-            self.session.run(title, job, done)
-        except BaseException:
-            self._runs_own_task = False
-            raise
+    def _train(self, job: Job[TrainedRound | None]) -> None:
+        self.problem, self.outcome = None, ""
+        self._training = Task("Train", self._trained)
+        self.session.start(self._training, job)
+
+    def _own_task(self) -> Task | None:
+        """Return the task that this page has begun, while it is under way."""
+        task = self.session.task
+        if task is None or task.is_over or task not in (self._training, self._estimating):
+            return None
+        return task
 
     def _follow(self) -> None:
         """Keep the watch of the running training, and what became of it."""
         task = self.session.task
-        if self._runs_own_task and task is not None:
+        if task is not None and task in (self._training, self._estimating):
             if task.state is TaskState.PAUSED:
                 self.curves.pause()
             else:
                 self.curves.go_on()
             if task.is_over:
-                self._runs_own_task = False
                 self.problem = task.problem
-                if task.problem is not None and task.title == _TRAIN:
+                if task.problem is not None and task is self._training:
                     self.session.model_changed.emit()
         self.changed.emit()
 
     def _hear(self, event: Event) -> None:
-        if self._runs_own_task and self.curves.hear(event):
+        if self._own_task() is not None and self.curves.hear(event):
             self.advanced.emit()
 
     def _trained(self, ended: TrainedRound | None) -> None:
         if ended is None:
-            self.session.say("Stopped before there was anything to keep.")
+            self.outcome = "Stopped before there was anything to keep."
         elif ended.finished:
-            self.session.say(f"Round {ended.round.id} is trained.")
+            if self._timed is not None:
+                self._took[self._timed] = self.curves.seconds()
+            self.outcome = f"Round {ended.round.id} is trained{_figure(ended)}. {_NEXT}"
         else:
-            self.session.say(f"Round {ended.round.id} was stopped; its best state is kept.")
+            self.outcome = (
+                f"Round {ended.round.id} was stopped; its best state is kept{_figure(ended)}."
+            )
+        self.session.say(self.outcome)
         self.session.model_changed.emit()
 
     def _estimated(self, measured: Mapping[TrainRequest, Estimate]) -> None:
         if self._estimated_on != self.device():
             self._estimates, self._estimated_on = {}, self.device()
         self._estimates |= measured
+        if self._estimating is not None and self._estimating.was_stopped:
+            kept = "What was measured is shown." if measured else "Nothing was measured."
+            self.session.say(f"Stopped. {kept}")
         self.changed.emit()
 
     def _start(self) -> None:
-        self.problem = None
+        self.problem, self.outcome = None, ""
         self.curves = TrainingCurves(self._clock)
         self._reload_bank()
 
     def _reload_bank(self) -> None:
         self._estimates.clear()
+        self._took.clear()
         self._reload()
 
     def _reload_round(self) -> None:
@@ -307,7 +342,7 @@ class TrainingState(PageState):
 
     def _reload(self) -> None:
         """Read what decides whether a training can begin, or go on."""
-        self._bank_encoder, self.unfinished = None, None
+        self._bank_encoder, self.unfinished, self._without_image = None, None, ()
         if self.session.project is not None:
             self.session.attempt(self._read)
         self.changed.emit()
@@ -317,14 +352,26 @@ class TrainingState(PageState):
         bank = project.latest_bank()
         if bank is not None:
             self._bank_encoder = BankSummary.model_validate_json(bank.summary_json).encoder
+        else:
+            self._without_image = classes_without_image(project)
         newest = project.latest_round()
         if newest is not None and _can_go_on(newest):
             self.unfinished = newest
 
-    def _forget_estimates(self) -> None:
-        if self._estimates:
+    def _follow_images(self) -> None:
+        if self._estimates or self._took:
             self._estimates.clear()
+            self._took.clear()
             self.changed.emit()
+        if self._bank_encoder is None:
+            self._reload()  # other labels may let a bank be built
+
+
+def _figure(ended: TrainedRound) -> str:
+    """Say what was measured of a round, to be added to a sentence."""
+    if ended.score is None:
+        return ""
+    return f": mIoU {ended.score:.3f} on {ended.masked} images with masks"
 
 
 def _request_of(preset: Preset) -> TrainRequest:

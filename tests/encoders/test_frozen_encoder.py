@@ -112,9 +112,10 @@ def test_other_weights_make_another_identity(tmp_path: Path) -> None:
 
 
 def test_without_weights_the_error_says_how_to_give_them() -> None:
-    with pytest.raises(WeightsError, match="--encoder-weights") as caught:
+    with pytest.raises(WeightsError, match="name it") as caught:
         create_encoder("resnet50", device="cpu")
     assert caught.value.where == "resnet50"
+    assert caught.value.on_terminal == "--encoder-weights FILE"
     assert "nothing is downloaded" in str(caught.value)
 
 

@@ -5,10 +5,10 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import pytest
+from driven_jobs import finish
 from PIL import Image
 
 from napari_protoseg.errors import EvaluationError, StorageError
@@ -17,10 +17,8 @@ from napari_protoseg.evaluation.protocol import Background, ImageLabels, MaskCod
 from napari_protoseg.evaluation.scores import Evaluation
 from napari_protoseg.evaluation.table import table
 from napari_protoseg.evaluation.trivial import Trivial
-from napari_protoseg.events import Job, Notice, Progress, Request
+from napari_protoseg.events import Notice, Progress, Request
 from napari_protoseg.schema import ClassSchema, TissueClass
-
-Result = TypeVar("Result")
 
 # Ids are neither zero-based nor in order, so that no mask is right by accident.
 SCHEMA = ClassSchema(
@@ -31,15 +29,6 @@ SCHEMA = ClassSchema(
     retired=(1, 2),
 )
 GIVEN = Protocol(labels=ImageLabels.GIVEN)
-
-
-def finish(job: Job[Result]) -> tuple[Result, list[object]]:
-    events: list[object] = []
-    while True:
-        try:
-            events.append(next(job))
-        except StopIteration as end:
-            return end.value, events
 
 
 def save(path: Path, values: object) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from driven_jobs import finish
 from PIL import Image
-from tiny_project import CPU, NAMES, NOW, build, finish, tile
+from tiny_project import CPU, NAMES, NOW, build, tile
 
-from napari_protoseg.errors import LabelError, ProjectError, SchemaError
+from napari_protoseg.errors import ProjectError, SchemaError, Stopped
 from napari_protoseg.events import Event, Notice, Progress, Request, Severity
 from napari_protoseg.jobs.apply import AppliedModel, ApplyModel, apply_model
 from napari_protoseg.jobs.export import ExportFormat, export_project
@@ -204,7 +205,7 @@ def test_a_stop_while_images_are_read_adds_nothing(project: Project, tmp_path: P
         device=CPU,
         now=NOW,
     )
-    with pytest.raises(LabelError, match="stopped"):
+    with pytest.raises(Stopped, match="stopped"):
         finish(job, lambda event: Request.STOP)
     assert project.images() == before
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import timm
 import torch
+from driven_jobs import finish
 from safetensors.torch import load_file, save_file
-from tiny_project import CPU, NOW, SIZE, finish
+from tiny_project import CPU, NOW, SIZE
 
 from napari_protoseg.events import Event, Notice, Request, Severity
 from napari_protoseg.jobs.models import trained_model
@@ -20,8 +21,9 @@ from napari_protoseg.jobs.previews import ChooseImage, EpochPreview
 from napari_protoseg.jobs.records import read_recorded
 from napari_protoseg.jobs.train import TrainedRound, resume_training, train_project
 from napari_protoseg.masks.prediction import Predictor
-from napari_protoseg.masks.recipe import Recipe
+from napari_protoseg.masks.recipe import LabelCondition, Normalisation, Recipe
 from napari_protoseg.project.folder import Project
+from napari_protoseg.project.records import ImageRecord
 from napari_protoseg.training.config import TrainingConfig
 from napari_protoseg.training.events import EpochFinished
 from napari_protoseg.training.loop import LAST
@@ -83,10 +85,32 @@ def test_the_last_one_is_what_the_kept_network_says(project: Project, request_: 
     assert [event.best for event in events if isinstance(event, EpochFinished)] == [True, True]
     trained = trained_model(project)
     assert trained.path == ended.checkpoint
-    predictor = Predictor(trained.model, trained.record.classes.ids, Recipe(flip=False), CPU)
+    predictor = Predictor(trained.model, trained.record.classes.ids, Recipe(), CPU)
     pixels, labels = read_recorded(image)[None], np.array([image.label], dtype=np.int8)
     expected = predictor.predict(pixels, labels).class_maps[0]
     np.testing.assert_allclose(previews(events)[-1].class_maps, expected, atol=1e-5)
+
+
+def test_it_follows_the_recipe_and_the_muted_prototypes_of_the_project(
+    project: Project, request_: TrainRequest
+):
+    image = project.images()[3]
+    first, second = (k for k, label in enumerate(image.label) if label == 1)
+    recipe = Recipe(normalisation=Normalisation.SIGMOID, labels=LabelCondition.NONE)
+
+    def choose() -> ImageRecord:
+        return image
+
+    def mute_and_change(event: Event) -> None:
+        if isinstance(event, EpochPreview) and event.epoch == 0:  # a person does, meanwhile
+            project.set_muted_prototypes(1, {first})
+            project.set_recipe_json(recipe.model_dump_json())
+
+    job = train_project(project, request_, device=CPU, now=lambda: NOW, preview=choose)
+    _, events = finish(job, mute_and_change)
+    before, after = (preview.class_maps for preview in previews(events))
+    assert np.flatnonzero(before.any((1, 2))).tolist() == [first, second]
+    assert np.flatnonzero(after.any((1, 2))).tolist() == [k for k in range(4) if k != first]
 
 
 def test_training_is_the_same_to_the_last_bit_with_and_without(

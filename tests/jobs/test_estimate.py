@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from driven_jobs import finish
 from safetensors.torch import save_file
-from tiny_project import CPU, NOW, finish, tree
+from tiny_project import CPU, NOW, tree
 
 from napari_protoseg.errors import BankError, TrainingError
 from napari_protoseg.events import Progress, Request

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_project import CPU, NAMES, NOW, finish
+from driven_jobs import finish
+from tiny_project import CPU, NAMES, NOW
 
 from napari_protoseg.errors import CheckpointError, ExportError
 from napari_protoseg.events import Event, Notice, Progress, Severity
@@ -283,7 +284,7 @@ def test_nothing_to_export_says_what_is_missing(untrained: Project, tmp_path: Pa
     obstacle = plan(untrained).obstacle()
     assert obstacle is not None
     assert "no trained model" in str(obstacle)
-    with pytest.raises(ExportError, match="protoseg train"):
+    with pytest.raises(ExportError, match="Train one"):
         export(untrained)
     for image_id in ids(untrained):
         paint(untrained, image_id)

@@ -7,16 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from driven_jobs import finish
 from PIL import Image
-from tiny_project import CASE_PATTERN, NOW, finish
+from tiny_project import CASE_PATTERN, NOW
 
-from napari_protoseg.errors import EvaluationError, ImageError, LabelError, ProjectError
+from napari_protoseg.errors import EvaluationError, ImageError, LabelError, ProjectError, Stopped
 from napari_protoseg.evaluation.protocol import MaskCodes
 from napari_protoseg.events import Request
 from napari_protoseg.jobs.add import AddImages, add_images, read_addition
 from napari_protoseg.jobs.import_masks import MaskPurpose, import_masks
+from napari_protoseg.labels.brackets import bracket_label
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import Origin, Split
+from napari_protoseg.schema import ClassSchema, TissueClass
 
 
 def add(project: Project, request: AddImages):
@@ -43,6 +46,39 @@ def test_new_images_come_with_labels_cases_and_masks(made: Path):
         assert set(before) < set(project.images())
 
 
+def test_labels_in_names_from_before_a_class_was_added_leave_it_unknown(made: Path):
+    with Project.open(made / "project") as project:
+        known = project.schema
+        mucus = TissueClass(id=9, name="mucus", color="#123456")
+        grown = ClassSchema(classes=(mucus, *known.classes))
+        project.set_schema(grown, created=NOW)
+        request = AddImages(images=made / "validation" / "images")
+        reading, _ = finish(read_addition(project, request))
+        assert reading.report.problems() == [
+            "The labels in the names have 4 digits, from before mucus was added: "
+            "unknown in these images."
+        ]
+        assert finish(add_images(project, request, reading))[0].added == 4
+        new = [i for i in project.images() if i.path.parent == request.images.resolve()]
+        assert [(i.label[0], len(i.label)) for i in new] == [(-1, 5)] * 4
+        assert all(i.label[1:] == bracket_label(i.path) for i in new)
+
+
+@pytest.mark.parametrize("digits", ["[1 0 0]", "[1 0 0 0 0 1]"])
+def test_labels_for_numbers_of_classes_that_the_project_never_had_are_refused(
+    made: Path, tmp_path: Path, digits: str
+):
+    with Project.open(made / "project") as project:
+        mucus = TissueClass(id=9, name="mucus", color="#123456")
+        grown = ClassSchema(classes=(*project.schema.classes, mucus))
+        project.set_schema(grown, created=NOW)
+        (tmp_path / "more").mkdir()
+        tile = next((made / "tiles").iterdir())
+        shutil.copy(tile, tmp_path / "more" / f"tile-{digits}.png")
+        with pytest.raises(LabelError, match="and there are 5 classes"):
+            add(project, AddImages(images=tmp_path / "more"))
+
+
 def test_images_that_are_there_already_stay_as_they_were(made: Path):
     with Project.open(made / "project") as project:
         first = project.images()[0]
@@ -58,7 +94,7 @@ def test_adding_can_be_stopped_and_leaves_nothing(made: Path):
     with Project.open(made / "project") as project:
         before = project.images()
         request = AddImages(images=made / "validation" / "images")
-        with pytest.raises(LabelError, match="stopped"):
+        with pytest.raises(Stopped, match="stopped"):
             finish(read_addition(project, request), lambda event: Request.STOP)
         assert project.images() == before
 

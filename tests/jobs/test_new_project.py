@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tiny_project import NAMES, NOW, finish, tree
+from driven_jobs import finish
+from tiny_project import NAMES, NOW, tree
 
-from napari_protoseg.errors import LabelError, ProjectError
+from napari_protoseg.errors import ProjectError, Stopped
 from napari_protoseg.events import Event, Progress, Request
 from napari_protoseg.jobs.new import NewProject, new_project
 
@@ -32,7 +33,7 @@ def test_a_stop_leaves_nothing(made: Path, tmp_path: Path, stage: str):
     masks = tmp_path / "masks"
     masks.mkdir()
     request = request_for(made, tmp_path / "deep" / "project", masks=masks)
-    with pytest.raises(LabelError, match="stopped"):
+    with pytest.raises(Stopped, match="stopped"):
         finish(new_project(request, now=NOW), at_stage(stage))
     assert not (tmp_path / "deep").exists()
 

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import timm
 import torch
+from driven_jobs import finish
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tiny_project import CPU, NOW, build, finish, make_project, tree
+from tiny_project import CPU, NOW, build, make_project, tree
 
 from napari_protoseg.errors import CheckpointError, ImageError, TrainingError
 from napari_protoseg.events import Event, Progress, Request

@@ -11,22 +11,24 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from driven_jobs import finish
 from PIL import Image
 
 from napari_protoseg.bank.bank import BankConfig
-from napari_protoseg.events import Event, Job, Request, Result
 from napari_protoseg.jobs.bank import BankRequest, build_project_bank
 from napari_protoseg.jobs.new import NewProject, new_project
 from napari_protoseg.jobs.preparation import TrainRequest
 from napari_protoseg.jobs.train import train_project
 from napari_protoseg.project.folder import Project
+from napari_protoseg.project.records import ImageRecord
+from napari_protoseg.schema import ClassSchema
 from napari_protoseg.synthesis.sample import image_label
 from napari_protoseg.synthesis.tiles import Region, SyntheticTile, synthesize_tile
 from napari_protoseg.synthesis.tissue import APPEARANCES, TISSUE_SCHEMA
@@ -39,20 +41,6 @@ CLASSES = ",".join(NAMES)
 SIZE = 64
 CASES = 4
 CASE_PATTERN = r"(case\d+)_"
-
-
-def finish(
-    job: Job[Result], answer: Callable[[Event], Request | None] = lambda event: None
-) -> tuple[Result, list[Event]]:
-    """Run a job to its end, and return its result and what it said."""
-    events: list[Event] = []
-    reply = None
-    try:
-        while True:
-            events.append(job.send(reply))
-            reply = answer(events[-1])
-    except StopIteration as end:
-        return end.value, events
 
 
 def tile(case: int, number: int, *classes: int) -> SyntheticTile:
@@ -99,6 +87,31 @@ def make_project(workspace: Path) -> None:
         case_pattern=CASE_PATTERN,
     )
     finish(new_project(request, now=NOW))
+
+
+def record_images(
+    folder: Path,
+    images: Iterable[Path],
+    names: Sequence[str],
+    label: tuple[int, ...] | None = None,
+    size: int = SIZE,
+) -> Path:
+    """Make a project in `folder` of images that are recorded unread: the hashes are made up.
+
+    Without a label, nothing is known of them.
+    """
+    with Project.create(folder, ClassSchema.from_names(names), created=NOW) as project:
+        project.add_images(
+            ImageRecord(
+                path=path,
+                content_hash=f"{number:064x}",
+                width=size,
+                height=size,
+                label=(-1,) * len(names) if label is None else label,
+            )
+            for number, path in enumerate(images)
+        )
+    return folder
 
 
 def build(workspace: Path, **config: object) -> None:

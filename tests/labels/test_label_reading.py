@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_protoseg.errors import ImageError, LabelError, SchemaError
+from napari_protoseg.errors import ImageError, LabelError, SchemaError, Stopped
 from napari_protoseg.events import Event, Progress, Request
 from napari_protoseg.labels.reader import LabelReading, read_labels
 from napari_protoseg.labels.report import ClassCount, LabelReport, LabelSource
@@ -321,7 +321,7 @@ def test_progress_goes_from_nothing_to_all_and_order_is_by_path(tmp_path: Path) 
 def test_asked_to_stop_it_keeps_nothing_and_says_so(tmp_path: Path) -> None:
     job = read_labels(tiles(tmp_path, "a[1].png"), classes=["x"])
     next(job)
-    with pytest.raises(LabelError, match="stopped after 0 of 1 images"):
+    with pytest.raises(Stopped, match="stopped after 0 of 1 images"):
         job.send(Request.STOP)
 
 

@@ -161,7 +161,7 @@ def test_what_is_no_project_is_refused_untouched(tmp_path: Path, kind: str) -> N
         place.mkdir()
     if kind == "database is a folder":
         (place / "project.db").mkdir()
-    with pytest.raises(ProjectError, match=r"not a project.*protoseg new"):
+    with pytest.raises(ProjectError, match=r"not a project.*or make one"):
         Project.open(place)
     assert place.exists() == (kind != "missing")
     assert not list(tmp_path.glob("*/*-*"))

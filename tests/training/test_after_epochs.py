@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from tiny_training import CONFIG, finish, inputs, network, same, stop_after, trained
+from driven_jobs import finish, stop_after
+from tiny_training import CONFIG, inputs, network, same, trained
 from torch import Tensor
 
 from napari_protoseg.events import Event, Notice

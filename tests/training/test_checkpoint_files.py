@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from driven_jobs import finish
 from safetensors import safe_open
 from safetensors.torch import save_file
-from tiny_training import CONFIG, RECORD, WIDTH, finish, inputs, network, same, trained
+from tiny_training import CONFIG, RECORD, WIDTH, inputs, network, same, trained
 from torch import Tensor
 
 from napari_protoseg.encoders.encoder import create_encoder

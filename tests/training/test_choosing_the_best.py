@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_training import CONFIG, RECORD, finish, inputs, network, same
+from driven_jobs import finish
+from tiny_training import CONFIG, RECORD, inputs, network, same
 
 from napari_protoseg.errors import TrainingError
 from napari_protoseg.network.baselines import PlainCam

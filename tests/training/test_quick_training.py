@@ -10,8 +10,9 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F  # noqa: N812
+from driven_jobs import finish, stop_after
 from safetensors.torch import save_file
-from tiny_training import LABELS, POSITIONS, finish, images, stop_after
+from tiny_training import LABELS, POSITIONS, images
 
 from napari_protoseg.encoders.cache import FeatureCache, FeatureKind
 from napari_protoseg.encoders.encoder import create_encoder

@@ -10,17 +10,8 @@ import pytest
 import tiny_training
 import torch
 import torch.nn.functional as F  # noqa: N812
-from tiny_training import (
-    CONFIG,
-    RECORD,
-    STEPS,
-    finish,
-    inputs,
-    network,
-    same,
-    stop_after,
-    trained,
-)
+from driven_jobs import finish, stop_after
+from tiny_training import CONFIG, RECORD, STEPS, inputs, network, same, trained
 from torch import Tensor
 
 from napari_protoseg.errors import CheckpointError, ImageError

@@ -6,18 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_training import (
-    CONFIG,
-    CPU,
-    batch,
-    finish,
-    inputs,
-    matcher,
-    network,
-    same,
-    stop_after,
-    trained,
-)
+from driven_jobs import finish, stop_after
+from tiny_training import CONFIG, CPU, batch, inputs, matcher, network, same, trained
 from torch import Tensor
 
 from napari_protoseg.errors import TrainingError

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_training import CONFIG, CPU, POSITIONS, WIDTH, batch, finish, inputs, matcher, network
+from driven_jobs import finish
+from tiny_training import CONFIG, CPU, POSITIONS, WIDTH, batch, inputs, matcher, network
 from torch import Tensor, nn
 
 from napari_protoseg.errors import TrainingError

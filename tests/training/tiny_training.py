@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,6 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from napari_protoseg.events import Event, Job, Request, Result
 from napari_protoseg.images.reading import read_image
 from napari_protoseg.network.backbones import create_backbone
 from napari_protoseg.network.classification import PrototypeNetwork
@@ -101,30 +100,11 @@ def batch(number: int = 6, side: int = 32) -> Batch:
     return Batch(torch.rand(number, 3, side, side, generator=generator), labels)
 
 
-def finish(
-    job: Job[Result], answer: Callable[[Event], Request | None] = lambda event: None
-) -> tuple[Result, list[Event]]:
-    """Run a job to its end, and return its result and what it said."""
-    events: list[Event] = []
-    reply = None
-    try:
-        while True:
-            events.append(job.send(reply))
-            reply = answer(events[-1])
-    except StopIteration as end:
-        return end.value, events
-
-
-def stop_after(number: int) -> Callable[[Event], Request | None]:
-    """Answer the event with this number, counted from 1, with a request to stop."""
-    seen = iter(range(1, 1000))
-    return lambda event: Request.STOP if next(seen) == number else None
-
-
 def trained(folder: Path, config: TrainingConfig = CONFIG, **changes: object) -> dict[str, Tensor]:
     """Train without interruption, and return the weights."""
     given = inputs(folder, **changes)
-    finish(train_network(given, config))
+    for _ in train_network(given, config):
+        pass
     return given.model.state_dict()
 
 

@@ -97,24 +97,82 @@ class User:
 
     def screen_key(self, *chords: str) -> None:
         """Press keys as a keyboard does, in whatever widget has the focus."""
-        if shutil.which("xdotool") is None:
-            pytest.skip("there is no xdotool to press keys with")
         self.window.activateWindow()
         self._qtbot.wait(100)
         for chord in chords:
-            subprocess.run(["xdotool", "key", "--clearmodifiers", chord], check=True, timeout=20)
+            self._at_screen("key", "--clearmodifiers", chord)
             self._qtbot.wait(150)
 
-    def focus_canvas(self) -> Any:
-        """Give the keyboard to the canvas, as a click on it does; return its widget."""
+    def drag(self, *places: tuple[float, float]) -> None:
+        """Draw over the canvas as a hand with a mouse does.
+
+        Parameters
+        ----------
+        places
+            Where the mouse comes by, as shares of the width and height of the canvas.
+        """
+        from qtpy.QtCore import QPoint
+
+        canvas = self.canvas
+        words: list[str] = []
+        for x, y in places:
+            place = QPoint(round(x * canvas.width()), round(y * canvas.height()))
+            point = canvas.mapToGlobal(place)
+            words += ["mousemove", str(point.x()), str(point.y()), "sleep", "0.1"]
+            words += [] if "mousedown" in words else ["mousedown", "1", "sleep", "0.1"]
+        self._at_screen(*words, "mouseup", "1")
+
+    def _at_screen(self, *words: str) -> None:
+        """Use mouse or keyboard through the X server, while the window goes on."""
+        if shutil.which("xdotool") is None:
+            pytest.skip("there is no xdotool to move the mouse and press keys with")
+        hand = subprocess.Popen(["xdotool", *words])
+        self.wait(lambda: hand.poll() is not None, 30)
+        assert hand.returncode == 0
+
+    @property
+    def canvas(self) -> Any:
+        """The widget of the canvas."""
         from qtpy.QtWidgets import QOpenGLWidget
 
         (canvas,) = [
             widget for widget in self.window.findChildren(QOpenGLWidget) if widget.isVisible()
         ]
-        canvas.setFocus()
-        self._qtbot.wait(50)
         return canvas
+
+    def focus_canvas(self) -> None:
+        """Give the keyboard to the canvas, as a click on it does."""
+        self.canvas.setFocus()
+        self._qtbot.wait(50)
+
+
+@pytest.fixture
+def session(qapp: Any) -> Iterator[Any]:
+    """A session whose jobs run in threads, for a page that is shown alone."""
+    from napari_protoseg.plugin.threads import ThreadRunner
+    from napari_protoseg.workbench.session import Session, Settings
+
+    session = Session(ThreadRunner(), lambda: Settings(device="cpu"))
+    yield session
+    session.close()
+
+
+@pytest.fixture
+def show_page(qtbot: Any) -> Iterator[Callable[[Any], Any]]:
+    """``show_page(page)`` shows a page in a window of its own, and returns it."""
+    shown: list[Any] = []
+
+    def show(page: Any) -> Any:
+        qtbot.addWidget(page)
+        page.resize(420, 900)
+        page.show()
+        qtbot.waitExposed(page)
+        shown.append(page)
+        return page
+
+    yield show
+    for page in shown:
+        page.close_page()
 
 
 @pytest.fixture

@@ -65,13 +65,9 @@ def test_the_open_image_has_its_layers(user: Any, bench: Any, trained: Path):
     schema = bench.session.project.schema
     assert names == [
         bench.session.current.path.name,
-        *(f"Map of {name}" for name in reversed(schema.names)),
-        "Mask",
-    ] or set(names) == {
-        bench.session.current.path.name,
         *(f"Map of {name}" for name in schema.names),
         "Mask",
-    }
+    ]
     mask = mask_of(user)
     assert mask.editable
     assert np.array_equal(mask.data, bench.opened.mask)
@@ -107,14 +103,13 @@ def test_undo_takes_a_stroke_back_and_never_reaches_another_image(
     paint(mask_of(user), 1 if mask_of(user).data[20, 20] != 1 else 2)
     go_on(user, bench, lambda: user.click("next-image"))
     shown = mask_of(user).data.copy()
-    proposed = bench.opened.mask.copy()
     paint(mask_of(user), 1 if shown[20, 20] != 1 else 2)
     mask_of(user).undo()
     assert np.array_equal(mask_of(user).data, shown)
     for _ in range(5):
         mask_of(user).undo()
-    assert set(np.unique(mask_of(user).data)) <= {0, *np.unique(proposed)}
-    assert mask_of(user).data[20, 20] in (0, proposed[20, 20])
+    # What the model proposed was one step, before which the mask was empty.
+    assert not mask_of(user).data.any()
 
 
 def test_a_new_rule_is_entered_as_one_step_that_can_be_undone(user: Any, bench: Any, trained: Path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import weakref
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 pytest.importorskip("magicgui")
 pytest.importorskip("pytestqt")
 
+from left_behind import alive
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
@@ -118,7 +118,7 @@ def test_a_wrong_value_becomes_a_sentence_and_the_last_valid_one_stays(show: Any
     problem = form.findChild(QLabel, "option-problem")
     assert not problem.isVisible()
     type_in(qtbot, child(form, QLineEdit, "head-rate"), "-1")
-    assert form.problem == "Head rate: input should be greater than 0."
+    assert form.problem == "Learning rate of the rest: input should be greater than 0."
     assert (problem.isVisible(), problem.text()) == (True, form.problem)
     child(form, QAbstractSpinBox, "epochs").setValue(2)
     assert form.value == TrainingConfig()
@@ -162,7 +162,7 @@ def test_a_configuration_within_a_request(show: Any, qtbot: Any):
     assert form.value.config.clusters == (4, 3, 2)
     type_in(qtbot, clusters, "many")
     assert form.problem is not None
-    assert form.problem.startswith("Clusters: ")
+    assert form.problem.startswith("Prototypes per class: ")
     type_in(qtbot, clusters, "3")
     weights = child(form, QWidget, "encoder-weights").findChild(QLineEdit)
     type_in(qtbot, weights, "/weights.safetensors")
@@ -183,6 +183,4 @@ def test_a_form_that_is_gone_leaves_nothing(qtbot: Any):
     left = weakref.ref(form)
     form.deleteLater()
     del form
-    qtbot.wait(10)
-    gc.collect()
-    assert left() is None
+    qtbot.waitUntil(lambda: not alive([left]))

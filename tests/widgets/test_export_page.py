@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-import shutil
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +12,14 @@ import pytest
 pytest.importorskip("qtpy")
 pytest.importorskip("pytestqt")
 
+from left_behind import alive
+from one_page import child, click, text, wait
 from qtpy.QtCore import QEvent, Qt, QUrl
 from qtpy.QtGui import QDesktopServices
-from qtpy.QtWidgets import QApplication, QCheckBox, QComboBox, QLabel, QLineEdit, QPushButton
-from tiny_project import CPU, NOW, build, finish, make_project, write_training_tiles
+from qtpy.QtWidgets import QApplication, QCheckBox, QComboBox, QLineEdit, QPushButton
 
 from napari_protoseg.images.reading import read_mask
 from napari_protoseg.jobs.export_plan import ExportFormat
-from napari_protoseg.jobs.preparation import TrainRequest
-from napari_protoseg.jobs.train import train_project
-from napari_protoseg.plugin.threads import ThreadRunner
-from napari_protoseg.project.folder import Project
-from napari_protoseg.training.config import Preset
 from napari_protoseg.widgets import export_page as widget_module
 from napari_protoseg.widgets.export_page import ExportPage
 from napari_protoseg.workbench import export_page as state_module
@@ -36,56 +29,14 @@ from napari_protoseg.workbench.session import Session
 LEFT = Qt.MouseButton.LeftButton
 
 
-@pytest.fixture(scope="module")
-def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("export") / "workspace"
-    write_training_tiles(folder / "tiles", cases=2)
-    make_project(folder)
-    build(folder)
-    with Project.open(folder / "project") as project:
-        request = TrainRequest(preset=Preset.QUICK)
-        finish(train_project(project, request, device=CPU, now=lambda: NOW))
-    return folder
+@pytest.fixture
+def project(trained: Path) -> Path:
+    return trained / "project"
 
 
 @pytest.fixture
-def project(trained_once: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(trained_once, tmp_path / "workspace")) / "project"
-
-
-@pytest.fixture
-def session() -> Iterator[Session]:
-    session = Session(ThreadRunner())
-    yield session
-    session.close()
-
-
-@pytest.fixture
-def page(session: Session, qtbot: Any) -> Iterator[ExportPage]:
-    page = ExportPage(ExportState(session))
-    qtbot.addWidget(page)
-    page.resize(420, 700)
-    page.show()
-    qtbot.waitExposed(page)
-    yield page
-    page.close_page()
-
-
-def child(page: ExportPage, kind: type, name: str) -> Any:
-    found = page.findChild(kind, name)
-    assert found is not None, name
-    return found
-
-
-def text(page: ExportPage, name: str) -> str:
-    return str(child(page, QLabel, name).text())
-
-
-def click(page: ExportPage, qtbot: Any, name: str) -> None:
-    button = child(page, QPushButton, name)
-    assert button.isVisible(), f"{name} is not visible"
-    assert button.isEnabled(), f"{name} is not enabled"
-    qtbot.mouseClick(button, LEFT)
+def page(session: Session, show_page: Any) -> ExportPage:
+    return show_page(ExportPage(ExportState(session)))
 
 
 def tick(page: ExportPage, qtbot: Any, name: str) -> None:
@@ -108,10 +59,6 @@ def type_folder(page: ExportPage, qtbot: Any, typed: str) -> None:
     qtbot.keyClicks(line, typed)
 
 
-def wait(session: Session, qtbot: Any) -> None:
-    qtbot.waitUntil(lambda: not session.is_busy, timeout=60_000)
-
-
 def test_from_the_preflight_to_the_open_folder(
     page: ExportPage,
     session: Session,
@@ -125,8 +72,8 @@ def test_from_the_preflight_to_the_open_folder(
     out = project.with_name("project-export-png")
     assert child(page, QLineEdit, "export-folder").placeholderText() == str(out)
     said = text(page, "export-plan").splitlines()
-    assert said[0].startswith("8 masks of 8 images to write")
-    assert said[1] == "The model of round 1 makes what is missing: 8."
+    assert said[0].startswith("16 masks of 16 images to write")
+    assert said[1] == "The model of round 1 makes what is missing: 16."
     assert str(out) in said[-1]
     assert not child(page, QPushButton, "open-export").isVisible()
     assert not child(page, QCheckBox, "export-overwrite").isVisible()
@@ -135,7 +82,7 @@ def test_from_the_preflight_to_the_open_folder(
     assert not child(page, QPushButton, "export").isEnabled()
     wait(session, qtbot)
     masks = sorted(out.glob("*.png"))
-    assert len(masks) == 8
+    assert len(masks) == 16
     assert all(set(np.unique(read_mask(path))) <= {0, 1, 2, 3, 4} for path in masks)
     shown: list[QUrl] = []
     monkeypatch.setattr(QDesktopServices, "openUrl", lambda url: shown.append(url) or True)
@@ -149,7 +96,7 @@ def test_an_earlier_export_goes_only_when_the_box_is_ticked(
     session.open(project)
     click(page, qtbot, "export")
     wait(session, qtbot)
-    assert "earlier export of 11 files" in text(page, "needs")
+    assert "earlier export of 19 files" in text(page, "needs")
     assert not child(page, QPushButton, "export").isEnabled()
     choose(page, ExportFormat.TRAINING)
     assert not child(page, QCheckBox, "export-overwrite").isVisible()
@@ -157,10 +104,10 @@ def test_an_earlier_export_goes_only_when_the_box_is_ticked(
     out = project.with_name("project-export-png")
     type_folder(page, qtbot, str(out))
     tick(page, qtbot, "export-overwrite")
-    assert "11 files is replaced" in text(page, "export-plan")
+    assert "19 files is replaced" in text(page, "export-plan")
     click(page, qtbot, "export")
     wait(session, qtbot)
-    assert len(list((out / "training_masks").iterdir())) == 8
+    assert len(list((out / "training_masks").iterdir())) == 16
     assert not list(out.glob("*.png"))
     assert not child(page, QCheckBox, "export-overwrite").isChecked()
 
@@ -218,7 +165,7 @@ def test_while_nobody_sees_the_page_nothing_is_planned(
     page.show()
     qtbot.waitExposed(page)
     assert planned == [ExportFormat.TRAINING]
-    assert text(page, "export-plan").startswith("7 masks of 8 images")
+    assert text(page, "export-plan").startswith("15 masks of 16 images")
 
 
 def test_where_no_program_shows_folders_the_place_is_said(
@@ -253,7 +200,5 @@ def test_a_closed_page_leaves_nothing_behind(session: Session, qtbot: Any, proje
     page.close()
     page.deleteLater()
     del page
-    qtbot.wait(50)
-    gc.collect()
-    assert left() is None
+    qtbot.waitUntil(lambda: not alive([left]))
     session.masks_changed.emit()

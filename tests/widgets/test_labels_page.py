@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import threading
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,8 @@ from PIL import Image
 pytest.importorskip("qtpy")
 pytest.importorskip("pytestqt")
 
+from left_behind import alive
+from one_page import child, click, text
 from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent, QImage
 from qtpy.QtWidgets import (
@@ -29,15 +29,13 @@ from qtpy.QtWidgets import (
     QTextEdit,
     QWidget,
 )
-from tiny_project import NAMES, make_project, write_tile, write_training_tiles
+from tiny_project import NAMES, make_project, record_images, write_tile, write_training_tiles
 
 from napari_protoseg.labels.records import Presence
-from napari_protoseg.plugin.threads import ThreadRunner
 from napari_protoseg.project.folder import Project
-from napari_protoseg.project.records import ImageRecord
-from napari_protoseg.schema import ClassSchema
 from napari_protoseg.widgets.labels_page import LabelsPage
 from napari_protoseg.widgets.thumbnail_cell import chip_rectangles
+from napari_protoseg.widgets.thumbnails import ThumbnailModel
 from napari_protoseg.workbench.labels_page import LabelsState
 from napari_protoseg.workbench.session import Session
 
@@ -46,21 +44,8 @@ PRESENT, ABSENT, UNKNOWN = Presence.PRESENT, Presence.ABSENT, Presence.UNKNOWN
 
 
 @pytest.fixture
-def session() -> Iterator[Session]:
-    session = Session(ThreadRunner())
-    yield session
-    session.close()
-
-
-@pytest.fixture
-def page(session: Session, qtbot: Any) -> Iterator[LabelsPage]:
-    page = LabelsPage(LabelsState(session))
-    qtbot.addWidget(page)
-    page.resize(420, 900)
-    page.show()
-    qtbot.waitExposed(page)
-    yield page
-    page.close_page()
+def page(session: Session, show_page: Any) -> LabelsPage:
+    return show_page(LabelsPage(LabelsState(session)))
 
 
 @pytest.fixture
@@ -80,32 +65,8 @@ def unlabelled(tmp_path: Path) -> Path:
 
 
 def many(folder: Path, count: int) -> Path:
-    schema = ClassSchema.from_names(["tumour", "stroma"])
-    with Project.create(folder / "project", schema, created=Session.now()) as project:
-        project.add_images(
-            ImageRecord(
-                path=folder / "tiles" / f"{number}.png",
-                content_hash=f"{number:064x}",
-                width=64,
-                height=64,
-                label=(UNKNOWN, UNKNOWN),
-            )
-            for number in range(count)
-        )
-    return folder / "project"
-
-
-def child(page: LabelsPage, kind: type, name: str) -> Any:
-    found = page.findChild(kind, name)
-    assert found is not None, name
-    return found
-
-
-def click(page: LabelsPage, qtbot: Any, name: str) -> None:
-    button = child(page, QPushButton, name)
-    assert button.isVisible(), f"{name} is not visible"
-    assert button.isEnabled(), f"{name} is not enabled"
-    qtbot.mouseClick(button, LEFT)
+    paths = (folder / "tiles" / f"{number}.png" for number in range(count))
+    return record_images(folder / "project", paths, ["tumour", "stroma"])
 
 
 def chip(page: LabelsPage, row: int, class_id: int) -> QPoint:
@@ -133,7 +94,7 @@ def test_from_a_dropped_folder_to_a_project(
 ):
     write_training_tiles(tmp_path / "tiles", cases=2)
     (tmp_path / "tiles" / "broken-[0 0 0 1].png").write_bytes(b"no image")
-    assert "Open or make a project first" in child(page, QLabel, "needs").text()
+    assert "Open or make a project first" in text(page, "needs")
     assert not child(page, QPushButton, "look").isEnabled()
     drop(page, tmp_path / "tiles")
     assert child(page, QLineEdit, "images").text() == str(tmp_path / "tiles")
@@ -182,7 +143,7 @@ def test_keys_switch_classes_and_enter_goes_on(
     assert view.currentIndex().row() == 2
     qtbot.keyClick(view, Qt.Key.Key_Enter, Qt.KeyboardModifier.KeypadModifier)
     assert label(page, 2) == (ABSENT, ABSENT)
-    assert "3 of 6 images labelled" in child(page, QLabel, "label-counts").text()
+    assert "3 of 6 images labelled" in text(page, "label-counts")
     with Project.open(unlabelled) as stored:
         assert [image.label for image in stored.images()][:3] == [(1, 0), (-1, 0), (0, 0)]
 
@@ -224,6 +185,13 @@ def test_a_double_click_opens_an_image(
     assert session.current == page.state.images[3]
 
 
+def wait_until_no_more_is_read(model: ThumbnailModel, qtbot: Any) -> None:
+    before = -1
+    while model.read_count() != before:
+        before = model.read_count()
+        qtbot.wait(200)
+
+
 def test_only_what_is_seen_of_ten_thousand_images_is_read(
     page: LabelsPage, session: Session, qtbot: Any, tmp_path: Path
 ):
@@ -235,14 +203,14 @@ def test_only_what_is_seen_of_ten_thousand_images_is_read(
     model = page.thumbnails.model()
     assert model.rowCount() == 10_000
     qtbot.waitUntil(lambda: model.read_count() > 0, timeout=10_000)
-    qtbot.wait(500)
+    wait_until_no_more_is_read(model, qtbot)
     first = model.read_count()
     assert first < 40
     bar = page.thumbnails.verticalScrollBar()
     for step in range(1, 101):
         bar.setValue(bar.maximum() * step // 100)
         QApplication.processEvents()
-    qtbot.wait(1000)
+    wait_until_no_more_is_read(model, qtbot)
     assert first < model.read_count() < 600
 
 
@@ -288,7 +256,8 @@ def test_classes_are_edited_in_the_table(
     assert session.require_project().schema.names == ("tumour", "stroma", "mucus")
     table = child(page, QTableWidget, "classes")
     assert table.rowCount() == 3
-    assert not table.item(0, 0).flags() & Qt.ItemFlag.ItemIsEditable
+    retype(child(page, QLineEdit, "name-3"), "slime", qtbot)
+    assert session.require_project().schema.names == ("tumour", "stroma", "slime")
     key = child(page, QLineEdit, "key-3")
     key.selectAll()
     qtbot.keyClicks(key, "m")
@@ -297,6 +266,40 @@ def test_classes_are_edited_in_the_table(
     page.thumbnails.setFocus()
     qtbot.keyClick(page.thumbnails, "m")
     assert label(page, 0) == (UNKNOWN, UNKNOWN, PRESENT)
+
+
+def test_a_name_that_is_taken_or_empty_is_refused_with_a_sentence(
+    page: LabelsPage, session: Session, qtbot: Any, unlabelled: Path
+):
+    session.open(unlabelled)
+    click(page, qtbot, "show-classes")
+    for typed, reason in (("Tumour", "stands twice"), ("", "is empty")):
+        name = child(page, QLineEdit, "name-2")
+        with qtbot.waitSignal(_Relay(session.went_wrong).heard) as told:
+            retype(name, typed, qtbot)
+        assert reason in told.args[0].sentence
+        assert name.text() == "stroma"
+
+
+def test_a_legend_says_what_the_chips_stand_for(
+    page: LabelsPage, session: Session, qtbot: Any, unlabelled: Path
+):
+    session.open(unlabelled)
+    legend = child(page, QLabel, "class-legend")
+    assert legend.isVisible()
+    for known, key in zip(session.require_project().schema.classes, "12", strict=True):
+        assert f"&nbsp;{key}&nbsp;</span>&nbsp;{known.name}" in legend.text()
+        assert known.color in legend.text()
+    click(page, qtbot, "show-classes")
+    retype(child(page, QLineEdit, "name-1"), "<carcinoma>", qtbot)
+    assert "&lt;carcinoma&gt;" in legend.text()
+
+
+def retype(field: QLineEdit, text: str, qtbot: Any) -> None:
+    field.selectAll()
+    qtbot.keyClick(field, Qt.Key.Key_Delete)
+    qtbot.keyClicks(field, text)
+    qtbot.keyClick(field, Qt.Key.Key_Return)
 
 
 def test_a_key_that_is_taken_is_refused_with_a_sentence(
@@ -362,7 +365,6 @@ def test_every_panel_is_drawn_and_chips_have_the_colours_of_their_classes(
     session.open(workspace / "project")
     model = page.thumbnails.model()
     qtbot.waitUntil(lambda: model.read_count() == model.rowCount(), timeout=10_000)
-    qtbot.wait(50)
     for name in (None, "show-classes", "show-intake", "show-masks"):
         if name is not None:
             click(page, qtbot, name)
@@ -391,9 +393,7 @@ def test_a_closed_page_leaves_nothing_behind(session: Session, qtbot: Any, unlab
         left.append(weakref.ref(page))
         page.deleteLater()
         del page
-        qtbot.wait(5)
-    gc.collect()
-    assert [ref() for ref in left if ref() is not None] == []
+    qtbot.waitUntil(lambda: not alive(left), timeout=20_000)
     assert threading.active_count() <= threads
     assert all(len(signal) <= 1 for signal in (state.changed, state.listed, state.relabelled))
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-import shutil
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +12,8 @@ pytest.importorskip("pyqtgraph")
 pytest.importorskip("pytestqt")
 pytest.importorskip("napari")
 
-from qtpy.QtCore import Qt
+from left_behind import alive
+from one_page import child, click, text, wait
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QComboBox,
@@ -23,66 +21,30 @@ from qtpy.QtWidgets import (
     QLineEdit,
     QPlainTextEdit,
     QPushButton,
-    QWidget,
 )
-from tiny_project import build, make_project, write_training_tiles
 
 from napari_protoseg.jobs.preparation import TrainRequest
-from napari_protoseg.plugin.threads import ThreadRunner
 from napari_protoseg.project.records import RoundStatus
 from napari_protoseg.training.config import Preset
 from napari_protoseg.training.events import EpochFinished, StepFinished
 from napari_protoseg.widgets.curve_plot import CurvePlot
 from napari_protoseg.widgets.training_page import TrainingPage
-from napari_protoseg.workbench.session import Session, Settings
+from napari_protoseg.workbench.session import Session
+from napari_protoseg.workbench.training_curves import Curve
 from napari_protoseg.workbench.training_page import TrainingState
 
 EACH, SMOOTHED = "loss of each step", "smoothed loss"
 
 
-@pytest.fixture(scope="session")
-def banked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    workspace = tmp_path_factory.mktemp("banked") / "workspace"
-    write_training_tiles(workspace / "tiles")
-    make_project(workspace)
-    build(workspace)
-    return workspace
+@pytest.fixture
+def session(session: Session, banked: Path) -> Session:
+    session.open(banked / "project")
+    return session
 
 
 @pytest.fixture
-def session(qapp: Any, banked: Path, tmp_path: Path) -> Iterator[Session]:
-    session = Session(ThreadRunner(), lambda: Settings(device="cpu"))
-    session.open(Path(shutil.copytree(banked, tmp_path / "workspace")) / "project")
-    yield session
-    session.close()
-
-
-@pytest.fixture
-def page(session: Session, qtbot: Any) -> Iterator[TrainingPage]:
-    page = TrainingPage(TrainingState(session))
-    qtbot.addWidget(page)
-    page.resize(420, 900)
-    page.show()
-    qtbot.waitExposed(page)
-    yield page
-    page.close_page()
-
-
-def child(page: TrainingPage, kind: type[QWidget], name: str) -> Any:
-    found = page.findChild(kind, name)
-    assert found is not None, name
-    return found
-
-
-def text(page: TrainingPage, name: str) -> str:
-    return str(child(page, QLabel, name).text())
-
-
-def click(page: TrainingPage, qtbot: Any, name: str) -> None:
-    button = child(page, QPushButton, name)
-    assert button.isVisible(), f"{name} is not visible"
-    assert button.isEnabled(), f"{name} is not enabled"
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+def page(session: Session, show_page: Any) -> TrainingPage:
+    return show_page(TrainingPage(TrainingState(session)))
 
 
 def choose(page: TrainingPage, preset: str) -> None:
@@ -104,10 +66,6 @@ def make_short(page: TrainingPage, qtbot: Any, epochs: int = 2) -> None:
     child(page, QAbstractSpinBox, "option-batch-size").setValue(4)
     child(page, QComboBox, "option-matching").setCurrentText("none")
     child(page, QAbstractSpinBox, "option-held-out").setValue(0.3)
-
-
-def wait(session: Session, qtbot: Any) -> None:
-    qtbot.waitUntil(lambda: not session.is_busy, timeout=120_000)
 
 
 def step(number: int) -> StepFinished:
@@ -144,7 +102,7 @@ def test_options_belong_to_the_preset_and_are_trained(
 def test_a_wrong_option_is_a_sentence_and_trains_nothing(page: TrainingPage, qtbot: Any):
     make_short(page, qtbot)
     fill_in(page, qtbot, "head-rate", "fast")
-    assert text(page, "needs").startswith("Head rate: ")
+    assert text(page, "needs").startswith("Learning rate of the rest: ")
     assert not child(page, QPushButton, "train").isEnabled()
     fill_in(page, qtbot, "head-rate", "0.01")
     assert child(page, QPushButton, "train").isEnabled()
@@ -187,6 +145,46 @@ def test_curves_are_drawn_while_it_trains(page: TrainingPage, session: Session, 
     assert text(page, "steps").startswith(f"Step {len(state.steps)} of {len(state.steps)}: loss ")
     assert text(page, "epochs").startswith("Epoch 3 of 3: loss ")
     assert "of labels right on held-out images" in text(page, "epochs")
+
+
+def test_a_curve_of_one_step_is_seen(qtbot: Any):
+    plot = CurvePlot("Loss", faint=True)
+    qtbot.addWidget(plot)
+    plot.resize(300, 150)
+    plot.show()
+    qtbot.waitExposed(plot)
+    for x, is_point in (((1.0,), True), ((1.0, 2.0), False)):
+        y = tuple(0.5 for _ in x)
+        plot.draw_curves((Curve(EACH, x, y), Curve(SMOOTHED, x, y)))
+        qtbot.wait(50)
+        shot = plot.grab().toImage()
+        orange = [
+            (column, row)
+            for column in range(shot.width())
+            for row in range(shot.height())
+            if (color := shot.pixelColor(column, row)).red() > 180 and color.blue() < 120
+        ]
+        across = max(column for column, _ in orange) - min(column for column, _ in orange)
+        assert (across < 20) is is_point
+
+
+def test_one_button_resumes_while_a_task_is_paused(
+    page: TrainingPage, session: Session, qtbot: Any
+):
+    resume = child(page, QPushButton, "resume")
+    assert not resume.isVisible()
+    make_short(page, qtbot, epochs=3)
+    click(page, qtbot, "train")
+    qtbot.waitUntil(lambda: bool(page.state.steps), timeout=60_000)
+    assert session.task is not None
+    session.task.pause()
+    assert not resume.isVisible(), "the foot has it"
+    session.task.resume()
+    session.task.stop()
+    wait(session, qtbot)
+    assert resume.isVisible()
+    assert resume.text() == "Resume training of round 1"
+    assert text(page, "outcome").startswith("Round 1 was stopped")
 
 
 def test_many_steps_at_once_are_drawn_once(page: TrainingPage, session: Session, qtbot: Any):
@@ -255,7 +253,7 @@ def test_an_error_is_a_sentence_with_details_and_no_dead_button(
     ended = session.require_project().latest_round()
     assert ended is not None
     assert (ended.id, ended.status) == (1, RoundStatus.FINISHED)
-    assert not child(page, QPushButton, "resume").isEnabled()
+    assert not child(page, QPushButton, "resume").isVisible()
 
 
 def test_an_mIoU_on_masks_is_drawn_beside_the_accuracy(  # noqa: N802 (its name)
@@ -284,7 +282,5 @@ def test_a_closed_page_leaves_nothing_behind(session: Session, qtbot: Any):
         page.close_page()
         page.deleteLater()
         del page
-        qtbot.wait(10)
-    gc.collect()
-    assert [ref() for ref in left if ref() is not None] == []
+    qtbot.waitUntil(lambda: not alive(left), timeout=20_000)
     assert len(state.advanced) == len(state.changed) == 0

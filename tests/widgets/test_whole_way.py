@@ -6,17 +6,16 @@ Pictures of the pages are written to the folder that ``PROTOSEG_SCREENSHOTS`` na
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 pytest.importorskip("napari")
 
-from qtpy.QtCore import QPoint
 from qtpy.QtWidgets import QAbstractSpinBox, QComboBox
 
 from napari_protoseg.jobs.names import mask_names
@@ -46,17 +45,10 @@ def mask_layer(user: Any) -> Any:
     return layer
 
 
-def drag(canvas: Any, *places: tuple[int, int]) -> None:
-    """Drag the mouse over the canvas, from its middle, as a hand does."""
-    points = [
-        canvas.mapToGlobal(QPoint(canvas.width() // 2 + x, canvas.height() // 2 + y))
-        for x, y in places
-    ]
-    words = []
-    for point in points:
-        words += ["mousemove", str(point.x()), str(point.y()), "sleep", "0.1"]
-        words += ["mousedown", "1", "sleep", "0.1"] if point is points[0] else []
-    subprocess.run(["xdotool", *words, "mouseup", "1"], check=True, timeout=30)
+def width_of(drawn: NDArray[np.bool_]) -> int:
+    """Return over how many columns something was drawn."""
+    columns = np.flatnonzero(drawn.any(axis=0))
+    return int(np.ptp(columns)) + 1 if columns.size else 0
 
 
 @pytest.mark.timeout(900)
@@ -130,14 +122,16 @@ def test_from_the_labels_of_the_sample_to_a_corrected_mask(user: Any, bench: Any
         known.id for known in project.schema.classes if known.id not in mask_layer(user).data
     )
     before = mask_layer(user).data.copy()
-    canvas = user.focus_canvas()
+    user.focus_canvas()
     user.screen_key(f"alt+{value}", "p")
     assert mask_layer(user).mode == "paint"
-    drag(canvas, (-40, -40), (0, 0), (40, 10))
-    user.wait(lambda: value in mask_layer(user).data)
+    user.drag((0.4, 0.4), (0.5, 0.5), (0.6, 0.55))
+    # A stroke: a click alone would paint no more than one dab of the brush.
+    dab = mask_layer(user).brush_size
+    user.wait(lambda: width_of(mask_layer(user).data == value) > 2 * dab)
     drawn = mask_layer(user).data.copy()
     picture("review")
-    canvas.setFocus()
+    user.focus_canvas()
     user.screen_key("Page_Down")
     user.wait(lambda: session.current.id != painted.id)
     user.screen_key("Page_Up")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import gc
-import shutil
 import threading
 import weakref
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,211 +12,144 @@ import pytest
 
 pytest.importorskip("napari")
 
+from left_behind import alive
 from napari.settings import get_settings
 from napari.utils.notifications import notification_manager
-from npe2 import PluginManifest
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import (
-    QComboBox,
-    QLabel,
-    QPushButton,
-    QTabWidget,
-    QWidget,
-)
-from tiny_project import build, make_project, write_training_tiles
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import QApplication, QComboBox, QPushButton
 
 from napari_protoseg.plugin import benches
 from napari_protoseg.plugin.commands import open_workbench
+from napari_protoseg.plugin.keys import KEYS
+from napari_protoseg.plugin.layers import Role, own_layers, role_of
 from napari_protoseg.plugin.readers import project_reader
 from napari_protoseg.project.folder import Project
-from napari_protoseg.project.records import RoundStatus, Split
-from napari_protoseg.training.config import Preset
-from napari_protoseg.widgets.docks import WorkbenchDock
+from napari_protoseg.project.records import Round, RoundStatus, Split
 from napari_protoseg.workbench.tasks import TaskState
 from napari_protoseg.workbench.workbench import Workbench
 
-Click = Callable[[str], None]
+
+def choose_preset(user: Any, name: str) -> None:
+    preset = user.find(QComboBox, "preset")
+    preset.setCurrentIndex(preset.findData(name))
 
 
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tiny") / "workspace"
-    write_training_tiles(folder / "tiles")
-    make_project(folder)
-    return folder
-
-
-@pytest.fixture
-def project(tiny: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(tiny, tmp_path / "workspace")) / "project"
-
-
-@pytest.fixture
-def viewer(make_napari_viewer_proxy: Any, npe2pm: Any) -> Iterator[Any]:
-    npe2pm.register(PluginManifest.from_distribution("napari-protoseg"))
-    viewer = make_napari_viewer_proxy(show=True)
-    yield viewer
-    benches.close(viewer)
-
-
-def dock_of(viewer: Any) -> QWidget:
-    (dock,) = [w for w in viewer.window.dock_widgets.values() if isinstance(w, WorkbenchDock)]
-    return dock
-
-
-def window_of(viewer: Any) -> QWidget:
-    """The window, which outlives its closing: the fixture closes it once more."""
-    window = dock_of(viewer).window()
-    window.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose, False)
-    return window
-
-
-@pytest.fixture
-def bench(viewer: Any) -> Workbench:
-    return open_workbench(viewer)
-
-
-@pytest.fixture
-def click(viewer: Any, bench: Workbench, qtbot: Any) -> Click:
-    def on(name: str) -> None:
-        (button,) = dock_of(viewer).findChildren(QPushButton, name)
-        pages = dock_of(viewer).findChild(QTabWidget, "pages")
-        for index in range(pages.count()):
-            if pages.widget(index).isAncestorOf(button):
-                pages.setCurrentIndex(index)
-        qtbot.waitUntil(lambda: not button.visibleRegion().isEmpty())
-        assert button.isEnabled(), f"{name} is not enabled"
-        qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
-
-    return on
-
-
-def text(viewer: Any, name: str) -> str:
-    return str(dock_of(viewer).findChild(QLabel, name).text())
-
-
-def test_from_a_project_to_a_trained_round(
-    viewer: Any, bench: Workbench, click: Click, qtbot: Any, project: Path, tmp_path: Path
-):
+def test_from_a_project_to_a_trained_round(user: Any, bench: Workbench, made: Path):
     session = bench.session
-    assert dock_of(viewer).pages["Prototype bank"].needs.text() == "Open a project first."
-    session.open(project)
-    assert text(viewer, "project-name") == "project"
-    click("build-bank")
+    assert user.dock.pages["Prototype bank"].needs.text() == "Open a project first."
+    session.open(made / "project")
+    assert user.text("project-name") == "project"
+    user.click("build-bank")
     assert session.is_busy
-    qtbot.waitUntil(lambda: not session.is_busy, timeout=60_000)
+    user.wait(lambda: not session.is_busy)
     assert len(bench.bank.cards) >= 4
-    click("mute-0")
+    user.click("mute-0")
     assert bench.bank.muted == {0}
     assert session.require_project().muted_prototypes(1) == {0}
-    click("mute-0")
+    user.click("mute-0")
     assert bench.bank.muted == frozenset()
-    click("train")
-    qtbot.waitUntil(lambda: not session.is_busy, timeout=60_000)
+    user.click("train")
+    user.wait(lambda: not session.is_busy)
     ended = session.require_project().latest_round()
     assert ended is not None
     assert ended.status is RoundStatus.FINISHED
-    assert text(viewer, "message") == "Round 1 is trained."
+    assert user.text("message").startswith("Round 1 is trained")
 
 
-def test_training_is_paused_stopped_and_resumed(
-    viewer: Any, bench: Workbench, click: Click, qtbot: Any, project: Path
-):
-    build(project.parent)
+def test_training_is_paused_stopped_and_resumed(user: Any, bench: Workbench, banked: Path):
     session = bench.session
-    session.open(project)
-    preset = dock_of(viewer).findChild(QComboBox, "preset")
-    preset.setCurrentIndex(preset.findData("standard"))
-    click("train")
-    qtbot.waitUntil(lambda: bool(bench.training.steps), timeout=60_000)
-    click("pause-task")
+    session.open(banked / "project")
+    choose_preset(user, "standard")
+    user.click("train")
+    user.wait(lambda: bool(bench.training.steps))
+    user.click("pause-task")
     assert session.task is not None
     assert session.task.state is TaskState.PAUSED
-    qtbot.wait(1500)
+    user.settle()
     seen = len(bench.training.steps)
-    qtbot.wait(1500)
+    user.settle()
     assert len(bench.training.steps) == seen
-    click("pause-task")
-    click("stop-task")
-    qtbot.waitUntil(lambda: not session.is_busy, timeout=60_000)
+    user.click("pause-task")
+    user.click("stop-task")
+    user.wait(lambda: not session.is_busy)
     stopped = session.require_project().latest_round()
     assert stopped is not None
     assert stopped.status is RoundStatus.STOPPED
-    click("resume")
-    qtbot.waitUntil(lambda: not session.is_busy, timeout=120_000)
+    user.click("resume")
+    user.wait(lambda: not session.is_busy, 120)
     ended = session.require_project().latest_round()
     assert ended is not None
     assert (ended.id, ended.status) == (stopped.id, RoundStatus.FINISHED)
 
 
-def test_what_cannot_run_says_why(viewer: Any, bench: Workbench, project: Path):
-    bench.session.open(project)
-    button = dock_of(viewer).findChild(QPushButton, "train")
-    assert not button.isEnabled()
+def test_what_cannot_run_says_why(user: Any, bench: Workbench, made: Path):
+    bench.session.open(made / "project")
+    assert not user.find(QPushButton, "train").isEnabled()
     assert bench.training.needs() == "Build a prototype bank first."
     assert not bench.session.attempt(bench.training.train)
-    assert "Build a prototype bank first" in text(viewer, "message")
+    assert "Build a prototype bank first" in user.text("message")
+
+
+def begin_training(user: Any, bench: Workbench, workspace: Path) -> None:
+    bench.session.open(workspace / "project")
+    choose_preset(user, "standard")
+    user.click("train")
+    user.wait(lambda: bool(bench.training.steps))
+
+
+def newest_round(workspace: Path) -> Round:
+    with Project.open(workspace / "project") as opened:
+        found = opened.latest_round()
+    assert found is not None
+    return found
+
+
+def lasting_window(user: Any) -> Any:
+    """The window, which outlives its closing: the fixture closes it once more."""
+    user.window.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose, False)
+    return user.window
 
 
 def test_closing_the_window_while_it_trains_asks_and_keeps_what_was_trained(
-    viewer: Any, bench: Workbench, click: Click, qtbot: Any, project: Path, answers: Any
+    user: Any, bench: Workbench, banked: Path, answers: Any
 ):
-    build(project.parent)
-    bench.session.open(project)
-    preset = dock_of(viewer).findChild(QComboBox, "preset")
-    preset.setCurrentIndex(preset.findData("standard"))
-    click("train")
-    qtbot.waitUntil(lambda: bool(bench.training.steps), timeout=60_000)
-    window = window_of(viewer)
+    begin_training(user, bench, banked)
+    window = lasting_window(user)
     answers.give("No")
     assert not window.close()
     assert bench.session.is_busy
     answers.give("Yes")
     assert window.close()
     assert ["Train is under way" in question for question in answers.questions] == [True, True]
-    with Project.open(project) as opened:
-        stopped = opened.latest_round()
-    assert stopped is not None
+    stopped = newest_round(banked)
     assert stopped.status is RoundStatus.STOPPED
     assert (stopped.folder / "last.safetensors").is_file()
 
 
 def test_a_program_that_closes_the_viewer_is_not_asked(
-    viewer: Any, bench: Workbench, click: Click, qtbot: Any, project: Path, answers: Any
+    user: Any, bench: Workbench, banked: Path, answers: Any
 ):
-    build(project.parent)
-    bench.session.open(project)
-    bench.training.choose(Preset.STANDARD)
-    click("train")
-    qtbot.waitUntil(lambda: bool(bench.training.steps), timeout=60_000)
-    viewer.close()
+    begin_training(user, bench, banked)
+    user.viewer.close()
     assert answers.questions == []
-    with Project.open(project) as opened:
-        stopped = opened.latest_round()
-    assert stopped is not None
-    assert stopped.status is RoundStatus.STOPPED
+    assert newest_round(banked).status is RoundStatus.STOPPED
 
 
 @pytest.mark.parametrize("confirms", [True, False])
 def test_whoever_closes_a_window_with_layers_is_asked_once(
-    viewer: Any,
+    user: Any,
     bench: Workbench,
-    click: Click,
-    qtbot: Any,
-    project: Path,
+    banked: Path,
     answers: Any,
+    qtbot: Any,
     confirms: bool,
     monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setattr(get_settings().application, "confirm_close_window", confirms)
-    build(project.parent)
-    bench.session.open(project)
-    bench.training.choose(Preset.STANDARD)
-    click("train")
-    qtbot.waitUntil(lambda: bool(bench.training.steps), timeout=60_000)
-    viewer.add_points([[1.0, 2.0]])
-    window = window_of(viewer)
-    viewer.window.remove_dock_widget(dock_of(viewer))
+    begin_training(user, bench, banked)
+    user.viewer.add_points([[1.0, 2.0]])
+    window = lasting_window(user)
+    user.viewer.window.remove_dock_widget(user.dock)
     answers.give("Cancel" if confirms else "No")
     window.close(confirm_need=True)  # as the menu does
     assert window.isVisible()
@@ -228,65 +159,92 @@ def test_whoever_closes_a_window_with_layers_is_asked_once(
     window.close(confirm_need=True)
     assert len(answers.questions) == 2
     assert ("Train is under way" in answers.questions[1]) is not confirms
-    with Project.open(project) as opened:
-        stopped = opened.latest_round()
-    assert stopped is not None
-    assert stopped.status is RoundStatus.STOPPED
+    assert newest_round(banked).status is RoundStatus.STOPPED
 
 
-def test_a_training_goes_on_behind_a_closed_dock(
-    viewer: Any, bench: Workbench, click: Click, qtbot: Any, project: Path
-):
-    build(project.parent)
-    bench.session.open(project)
-    click("train")
-    viewer.window.remove_dock_widget(dock_of(viewer))
-    assert open_workbench(viewer) is bench
-    qtbot.waitUntil(lambda: not bench.session.is_busy, timeout=60_000)
-    assert text(viewer, "message") == "Round 1 is trained."
-
-
-def test_a_task_that_fails_behind_a_closed_dock_is_told_of(
-    viewer: Any, bench: Workbench, click: Click, qtbot: Any, project: Path
-):
-    bench.session.open(project)
+def test_a_task_that_fails_behind_a_closed_dock_is_told_of(user: Any, bench: Workbench, made: Path):
+    bench.session.open(made / "project")
     gone = bench.session.require_project().images()[0].path
     gone.unlink()
     bench.bank.build()
-    viewer.window.remove_dock_widget(dock_of(viewer))
-    qtbot.waitUntil(lambda: benches.session_of(viewer) is None, timeout=60_000)
+    viewer = user.viewer
+    viewer.window.remove_dock_widget(user.dock)
+    user.wait(lambda: benches.session_of(viewer) is None)
     told = notification_manager.records[-1].message
     assert told.startswith("Build bank: ")
     assert gone.name in told
 
 
-def test_twenty_openings_leave_nothing_behind(viewer: Any, qtbot: Any, project: Path):
-    left: list[weakref.ref[Any]] = []
-    threads = threading.active_count()
-    for _ in range(20):
-        bench = open_workbench(viewer)
-        bench.session.open(project)
-        dock = dock_of(viewer)
-        left += [weakref.ref(dock), weakref.ref(bench), weakref.ref(bench.session)]
-        left += [weakref.ref(page) for page in dock.pages.values()]
-        viewer.window.remove_dock_widget(dock)
-        del bench, dock
-        qtbot.wait(10)
-    gc.collect()
-    qtbot.wait(50)
-    gc.collect()
-    assert benches.workbench_of(viewer) is None
-    assert [ref() for ref in left if ref() is not None] == []
-    assert threading.active_count() <= threads + 1
+def test_a_training_goes_on_behind_a_closed_dock(user: Any, bench: Workbench, banked: Path):
+    bench.session.open(banked / "project")
+    user.click("train")
+    user.viewer.window.remove_dock_widget(user.dock)
+    assert open_workbench(user.viewer) is bench
+    user.wait(lambda: not bench.session.is_busy)
+    assert user.text("message").startswith("Round 1 is trained")
 
 
-def test_a_project_folder_opened_in_napari_opens_in_the_workbench(viewer: Any, project: Path):
-    dropped = project.rename(project.with_name("cases-protoseg"))
+@pytest.mark.timeout(900)
+def test_twenty_openings_of_the_workbench_and_of_images_leave_nothing_behind(
+    user: Any, trained: Path
+):
+    user.viewer.window.remove_dock_widget(user.dock)
+    left = use_and_close(user, trained)  # also makes what napari, torch and zarr keep for good
+    user.wait(lambda: not alive(left))
+    before = standing(user)
+    for _ in range(19):
+        left += use_and_close(user, trained)
+
+    def nothing_is_left() -> bool:
+        assert alive(left) == []
+        assert standing(user) == before
+        return True
+
+    user.wait(nothing_is_left)
+    assert benches.workbench_of(user.viewer) is None
+
+
+def use_and_close(user: Any, workspace: Path) -> list[weakref.ref[Any]]:
+    """Draw on an image in the workbench, close the dock, and return what must be gone then."""
+    viewer = user.viewer
+    bench = open_workbench(viewer)
+    _, canvas = benches.join(viewer)
+    benches.leave(viewer)
+    bench.session.open(workspace / "project")
+    bench.session.attempt(lambda: bench.review.step(1))
+    user.wait(lambda: bench.maps.sight is not None)
+    layers = list(own_layers(viewer.layers))
+    assert {role_of(layer) for layer in layers} == {Role.IMAGE, Role.CLASS_MAP, Role.MASK}
+    assert len(viewer.keymap) == len(KEYS)
+    viewer.layers.selection.active.paint((20, 20), 2)
+    dock = user.dock
+    things = [dock, *dock.pages.values(), bench, bench.session, bench.session.project]
+    things += [canvas, *layers, bench.opened, bench.opened.pixels, bench.maps, bench.maps.sight]
+    viewer.window.remove_dock_widget(dock)
+    return [weakref.ref(thing) for thing in things]
+
+
+def standing(user: Any) -> dict[str, int]:
+    """Count what a workbench could leave behind in the window."""
+    # Those of Qt's pool and of asyncio's stay, and are shared by all.
+    shared = ("Dummy", "asyncio")
+    return {
+        "threads": sum(not thread.name.startswith(shared) for thread in threading.enumerate()),
+        "timers": sum(issubclass(type(thing), QTimer) for thing in gc.get_objects()),
+        "widgets": len(QApplication.allWidgets()),
+        "layers": len(user.viewer.layers),
+        "keys": len(user.viewer.keymap),
+    }
+
+
+def test_a_project_folder_opened_in_napari_opens_in_the_workbench(user: Any, made: Path):
+    viewer = user.viewer
+    dropped = (made / "project").rename(made / "cases-protoseg")
     viewer.open(str(dropped), plugin="napari-protoseg")
     bench = benches.workbench_of(viewer)
     assert bench is not None
     assert bench.session.require_project().folder == dropped
-    assert text(viewer, "project-name") == "cases-protoseg"
+    assert user.text("project-name") == "cases-protoseg"
     assert len(viewer.layers) == 0
 
 

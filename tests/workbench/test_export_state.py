@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hearing import Told
 from inline_runner import InlineRunner, StepRunner
 from PIL import Image
+from tiny_project import record_images
 
 from napari_protoseg.errors import ExportError
 from napari_protoseg.jobs import export_plan
@@ -18,7 +20,6 @@ from napari_protoseg.jobs.export_plan import ExportFormat
 from napari_protoseg.masks.recipe import Recipe
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import ImageRecord
-from napari_protoseg.schema import ClassSchema
 from napari_protoseg.workbench import export_page
 from napari_protoseg.workbench.export_page import ExportState
 from napari_protoseg.workbench.session import Session
@@ -29,25 +30,15 @@ SIZE = 40
 def make(folder: Path, count: int = 3, painted: int = 3) -> Path:
     """Make a project of images of which the first have painted masks, without a model."""
     (folder / "tiles").mkdir(parents=True)
-    schema = ClassSchema.from_names(["tumour", "stroma"])
-    with Project.create(folder / "project", schema, created=Session.now()) as project:
-        for number in range(count):
-            path = folder / "tiles" / f"{number}.png"
-            pixels = np.random.default_rng(number).integers(0, 255, (SIZE, SIZE, 3), np.uint8)
-            Image.fromarray(pixels).save(path)
-        project.add_images(
-            ImageRecord(
-                path=folder / "tiles" / f"{number}.png",
-                content_hash=f"{number:064x}",
-                width=SIZE,
-                height=SIZE,
-                label=(1, 0),
-            )
-            for number in range(count)
-        )
+    paths = [folder / "tiles" / f"{number}.png" for number in range(count)]
+    for number, path in enumerate(paths):
+        pixels = np.random.default_rng(number).integers(0, 255, (SIZE, SIZE, 3), np.uint8)
+        Image.fromarray(pixels).save(path)
+    made = record_images(folder / "project", paths, ["tumour", "stroma"], (1, 0), SIZE)
+    with Project.open(made) as project:
         for image in project.images()[:painted]:
             paint(project, image)
-    return folder / "project"
+    return made
 
 
 def paint(project: Project, image: ImageRecord) -> None:
@@ -73,21 +64,6 @@ def state(session: Session, folder: Path) -> ExportState:
     state = ExportState(session)
     session.open(folder)
     return state
-
-
-class Told(list[str]):
-    """What the person was told: sentences said, and problems."""
-
-    def __init__(self, session: Session) -> None:
-        super().__init__()
-        session.said.connect(self.hear_notice)
-        session.went_wrong.connect(self.hear_problem)
-
-    def hear_notice(self, notice: Any) -> None:
-        self.append(notice.text)
-
-    def hear_problem(self, problem: Any) -> None:
-        self.append(problem.sentence)
 
 
 class Counted:

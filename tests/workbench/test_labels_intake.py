@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from hearing import Told
 from inline_runner import InlineRunner, StepRunner
 from PIL import Image
 
@@ -38,21 +38,6 @@ def tiles(tmp_path: Path) -> Path:
 @pytest.fixture
 def state() -> LabelsState:
     return LabelsState(Session(InlineRunner()))
-
-
-class Told(list[str]):
-    """What the person was told: sentences said, and problems."""
-
-    def __init__(self, session: Session) -> None:
-        super().__init__()
-        session.said.connect(self.hear_notice)
-        session.went_wrong.connect(self.hear_problem)
-
-    def hear_notice(self, notice: Any) -> None:
-        self.append(notice.text)
-
-    def hear_problem(self, problem: Any) -> None:
-        self.append(problem.sentence)
 
 
 def make(state: LabelsState, tiles: Path) -> None:

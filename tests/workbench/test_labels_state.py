@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
-from typing import Any
 
 import pytest
+from hearing import Heard
 from inline_runner import InlineRunner, StepRunner
+from tiny_project import record_images
 
 from napari_protoseg.errors import SchemaError
 from napari_protoseg.events import Job, Progress
 from napari_protoseg.project.folder import Project
-from napari_protoseg.project.records import ImageRecord
-from napari_protoseg.schema import ClassSchema
 from napari_protoseg.workbench.image_list import LabelFilter
 from napari_protoseg.workbench.labels_page import LabelsState
 from napari_protoseg.workbench.session import Session, Settings
@@ -22,21 +21,10 @@ NAMES = ("tumour", "stroma", "necrosis")
 TUMOUR, STROMA, NECROSIS = 1, 2, 3
 
 
-def made(folder: Path, count: int = 4, label: tuple[int, ...] = (-1, -1, -1)) -> Path:
+def made(folder: Path, count: int = 4) -> Path:
     """Make a project of images that nobody looks into."""
-    schema = ClassSchema.from_names(NAMES)
-    with Project.create(folder, schema, created=Session.now()) as project:
-        project.add_images(
-            ImageRecord(
-                path=folder.parent / f"{number:05d}.png",
-                content_hash=f"{number:064x}",
-                width=64,
-                height=64,
-                label=label,
-            )
-            for number in range(count)
-        )
-    return folder
+    paths = (folder.parent / f"{number:05d}.png" for number in range(count))
+    return record_images(folder, paths, NAMES)
 
 
 @pytest.fixture
@@ -51,17 +39,6 @@ def stored(state: LabelsState) -> list[tuple[int, ...]]:
     """Return the labels as another program would read them."""
     with Project.open(state.session.require_project().folder) as project:
         return [image.label for image in project.images()]
-
-
-class Heard(list[Any]):
-    """What a signal has emitted."""
-
-    def __init__(self, signal: Any) -> None:
-        super().__init__()
-        signal.connect(self.hear)
-
-    def hear(self, *args: Any) -> None:
-        self.append(args)
 
 
 def first(state: LabelsState) -> int:
