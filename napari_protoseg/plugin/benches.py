@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from napari.utils.notifications import show_error
+
 from napari_protoseg.plugin.canvas import Canvas
 from napari_protoseg.plugin.keys import bind_keys, unbind_keys
 from napari_protoseg.plugin.settings import read_settings
@@ -24,9 +26,17 @@ class _Bench:
         bind_keys(viewer, self.canvas)
 
     def close(self, *, with_viewer: bool) -> None:
+        """Save and close; what cannot be saved stays in the viewer, if that stays."""
+        problem = self.workbench.session.try_to_save()
         self.workbench.close()
-        self.canvas.close(with_layers=not with_viewer)
+        is_lost = problem is not None and not with_viewer
+        self.canvas.close(with_layers=not with_viewer, keeps_mask=is_lost)
         unbind_keys(self._viewer)
+        if problem is not None and is_lost:
+            show_error(
+                f"What you have drawn could not be saved: {problem.sentence} "
+                "It stays here as a layer, which you can save as a file."
+            )
 
 
 _benches: dict[int, _Bench] = {}
@@ -48,15 +58,30 @@ def leave(viewer: Any) -> None:
     so that a training goes on behind a closed dock, and is there again in a new one.
     """
     bench = _benches.get(_key(viewer))
-    if bench is not None:
-        bench.holders -= 1
-        _close_if_unused(_key(viewer))
+    if bench is None:
+        return
+    bench.holders -= 1
+    session = bench.workbench.session
+    if bench.holders == 0 and session.is_busy:
+        problem = session.try_to_save()
+        if problem is not None:
+            show_error(
+                f"What you have drawn could not be saved: {problem.sentence} "
+                "It is still on the mask; open the workbench again to save it."
+            )
+    _close_if_unused(_key(viewer))
 
 
 def workbench_of(viewer: Any) -> Workbench | None:
     """Return the workbench of `viewer` if a dock shows it."""
     bench = _benches.get(_key(viewer))
     return bench.workbench if bench is not None and bench.holders else None
+
+
+def session_of(viewer: Any) -> Session | None:
+    """Return the session of `viewer`, also where a task goes on behind a closed dock."""
+    bench = _benches.get(_key(viewer))
+    return None if bench is None else bench.workbench.session
 
 
 def close(viewer: Any) -> None:
@@ -66,16 +91,27 @@ def close(viewer: Any) -> None:
         bench.close(with_viewer=True)
 
 
-def _close_if_unused(key: int) -> None:
+def _close_if_unused(key: int, *, was_awaited: bool = False) -> None:
+    """Close a workbench that nobody holds: now, or when its task is over.
+
+    Parameters
+    ----------
+    key
+        Of its viewer.
+    was_awaited
+        Whether its dock was closed before the task was over.
+    """
     bench = _benches.get(key)
     if bench is None or bench.holders > 0:
         return
     task = bench.workbench.session.task
     if task is not None and not task.is_over:
         # Each change of the task looks again; only its end closes.
-        task.changed.connect(partial(_close_if_unused, key))
+        task.changed.connect(partial(_close_if_unused, key, was_awaited=True))
         return
     del _benches[key]
+    if task is not None and task.problem is not None and was_awaited:
+        show_error(f"{task.title}: {task.problem.sentence}")
     bench.close(with_viewer=False)
 
 

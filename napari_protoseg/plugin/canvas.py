@@ -7,32 +7,39 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Image, Labels, Layer
-from psygnal import SignalInstance
+from numpy.typing import NDArray
+from psygnal import Signal, SignalInstance
 
+from napari_protoseg.plugin.class_colors import class_features
 from napari_protoseg.plugin.layers import (
-    KEY,
     Role,
     class_colormap,
-    class_features,
     class_map_layer,
     class_of,
+    disown,
     image_layer,
     label_colormap,
     limits_of,
     mask_layer,
     own_layers,
     prototype_map_layer,
+    rename,
     role_of,
 )
 from napari_protoseg.schema import ClassSchema
 from napari_protoseg.workbench.workbench import Workbench
+
+_DRAWS_NOTHING = ("pan_zoom", "transform", "pick")
+"""Modes of a labels layer in which the mouse changes no pixel."""
 
 
 class Canvas:
     """Shows the open image of a workbench in a viewer.
 
     A layer that a person deletes stays away until the next image is opened or `restore` is
-    called; one that is renamed, hidden or recoloured stays so.
+    called; one that is renamed, hidden or recoloured stays so. Copies of images and maps follow
+    like these; a copy of the mask takes its place where that is deleted, and is a person's own
+    layer as soon as another image is open.
 
     Parameters
     ----------
@@ -42,11 +49,15 @@ class Canvas:
         Whose image it is.
     """
 
+    class_changed = Signal()
+    """Another class is drawn with, or there is nothing to draw on."""
+
     def __init__(self, viewer: Any, bench: Workbench) -> None:
         self._viewer = viewer
         self._bench = bench
         self._mask: Labels | None = None
         self._mode = "pan_zoom"
+        self._opacity = 0.5
         self._lacks_maps = True
         self._listens: list[tuple[SignalInstance, Callable[..., Any]]] = []
         opened, session = bench.opened, bench.session
@@ -59,27 +70,37 @@ class Canvas:
         ):
             signal.connect(slot)
             self._listens.append((signal, slot))
+        viewer.layers.events.removed.connect(self._take_copy)
 
     @property
     def bench(self) -> Workbench:
         """Whose image is shown."""
         return self._bench
 
-    def close(self, *, with_layers: bool = True) -> None:
+    @property
+    def picked_class(self) -> int | None:
+        """The class id that is drawn with, 0 to erase; None where there is nothing to draw on."""
+        return None if self._mask is None else int(self._mask.selected_label)
+
+    def close(self, *, with_layers: bool = True, keeps_mask: bool = False) -> None:
         """Let go of viewer and workbench.
 
         Parameters
         ----------
         with_layers
             Take the layers away too; not where the viewer itself is closed.
+        keeps_mask
+            Leave the mask behind, as a layer of the person's own that says what it is.
         """
         for signal, slot in self._listens:
             signal.disconnect(slot, missing_ok=True)
         self._listens.clear()
-        self._bench.opened.drawn = None
+        self._viewer.layers.events.removed.disconnect(self._take_copy)
+        if keeps_mask:
+            self._leave_mask()
+        self._draw_on(None)
         if with_layers:
             self._clear()
-        self._mask = None
 
     def restore(self) -> None:
         """Bring back the layers that were deleted; what was drawn is on them."""
@@ -91,21 +112,76 @@ class Canvas:
         self._show_maps()
 
     def pick_class(self, class_id: int) -> None:
-        """Draw with a class from now on."""
-        if self._mask is not None:
-            self._viewer.layers.selection.active = self._mask
-            self._mask.selected_label = class_id
+        """Draw with a class from now on: with the brush, unless another tool is in hand."""
+        mask = self._mask
+        if mask is None:
+            return
+        self._viewer.layers.selection.active = mask
+        mask.selected_label = class_id
+        if not mask.editable and self._mode in _DRAWS_NOTHING:
+            self._mode = "paint"  # as soon as the next image is there
+        elif mask.editable and mask.mode in _DRAWS_NOTHING:
+            mask.mode = "paint"
 
     def set_mask_opacity(self, opacity: float) -> None:
-        """Make the mask clearer (0) or stronger (1)."""
+        """Make the mask clearer (0) or stronger (1), also that of the next image."""
+        self._opacity = opacity
         if self._mask is not None:
             self._mask.opacity = opacity
 
+    def _draw_on(self, layer: Labels | None) -> None:
+        """Take what is drawn on a layer for the mask from now on."""
+        if self._mask is not None:
+            self._mask.events.set_data.disconnect(self._retrace)
+            self._mask.events.selected_label.disconnect(self._tell_class)
+        self._mask = layer
+        self._bench.opened.drawn = None
+        if layer is not None:
+            # Kept with its layer, so that what was drawn outlives a layer that a person deletes.
+            self._bench.opened.drawn = lambda: np.array(layer.data, dtype=np.uint8)
+            layer.events.set_data.connect(self._retrace)  # all that tells of undo and redo
+            layer.events.selected_label.connect(self._tell_class)
+        self.class_changed.emit()
+
+    def _retrace(self) -> None:
+        self._bench.opened.retrace()
+
+    def _tell_class(self) -> None:
+        self.class_changed.emit()
+
+    def _take_copy(self, event: Any) -> None:
+        """Draw on a copy of the mask where the mask itself was deleted."""
+        mask, session = self._mask, self._bench.session
+        if mask is None or event.value is not mask:
+            return
+        for copy in self._all(Role.MASK):
+            if isinstance(copy, Labels) and copy.data.shape == mask.data.shape:
+                if session.attempt(self._bench.opened.save):
+                    self._draw_on(copy)
+                    self._retrace()
+                return
+
+    def _leave_mask(self) -> None:
+        image = self._bench.opened.image
+        if self._mask is None or image is None:
+            return
+        if self._mask not in self._viewer.layers:
+            self._viewer.add_layer(self._mask)
+        self._mask.name = f"unsaved mask of {image.path.name}"
+        disown(self._mask)
+
     def _hold_brush(self) -> None:
-        """Let nobody draw on the mask of the image before while another one is read."""
+        """Let nobody draw on the mask of the image before while another one is read.
+
+        napari forgets then what could be undone.
+        """
         if self._mask is not None and self._mask.editable:
             self._mode = self._mask.mode
             self._mask.editable = False
+
+    def _free_brush(self, layer: Labels) -> None:
+        layer.editable = True
+        layer.mode = self._mode
 
     def _show_image(self) -> None:
         """Show another image."""
@@ -126,45 +202,43 @@ class Canvas:
         opened = self._bench.opened
         if opened.pixels is None or opened.image is None:
             return
-        layer = self._one(Role.IMAGE)
         name = opened.image.path.name
-        if layer is None:
+        if self._one(Role.IMAGE) is None:
             self._viewer.add_layer(image_layer(opened.pixels, name))
             self._viewer.layers.move(len(self._viewer.layers) - 1, 0)
-        else:
+        for layer in self._all(Role.IMAGE):
             layer.data = opened.pixels
-            if layer.name == layer.metadata[KEY].get("named"):
-                layer.name = name
-        layer = self._one(Role.IMAGE)
-        assert layer is not None
-        layer.metadata[KEY]["named"] = layer.name
+            rename(layer, name)
 
     def _put_mask(self) -> None:
         """Show the mask of another image, with nothing to undo yet."""
         mask, schema = self._bench.opened.mask, self._schema()
         assert mask is not None
         assert schema is not None
-        layer = self._one(Role.MASK)
-        if isinstance(layer, Labels):
+        layer = self._mask if self._mask in self._viewer.layers else None
+        for copy in self._all(Role.MASK):
+            if copy is not layer:
+                disown(copy)  # of an image before
+        if layer is None:
+            layer = mask_layer(mask.copy(), schema, self._opacity)
+            self._viewer.add_layer(layer)
+        else:
+            # An undo would write pixels of the image before; a new layer would know of none, but
+            # costs half a second.
             self._hold_brush()
             layer.data = mask.copy()
-            # That it was not editable empties the history, without which the next undo would write
-            # pixels of the image before; a new layer would do so too, and cost half a second.
-            layer.editable = True
-            layer.mode = self._mode
-        else:
-            layer = mask_layer(mask.copy(), schema)
-            self._viewer.add_layer(layer)
+            self._free_brush(layer)
         self._viewer.layers.selection.active = layer
-        self._mask = layer
-        # Kept with its layer, so that what was drawn outlives a layer that a person deletes.
-        self._bench.opened.drawn = lambda: np.array(layer.data, dtype=np.uint8)
+        self._draw_on(layer)
 
     def _show_mask(self) -> None:
         """Write what has changed into the layer, so that it can be undone like a stroke."""
         mask, layer = self._bench.opened.mask, self._mask
         if mask is None or layer is None or layer.data.shape != mask.shape:
             return
+        if self._bench.opened.begins_anew:
+            self._hold_brush()
+            self._free_brush(layer)
         changed = np.nonzero(layer.data != mask)
         if changed[0].size:
             layer.data_setitem(changed, mask[changed])
@@ -174,31 +248,35 @@ class Canvas:
         if schema is None:
             return
         classes = {known.id: known for known in schema.classes}
-        shown = {class_of(layer): layer for layer in self._all(Role.CLASS_MAP)}
+        mask = self._bench.opened.mask
+        nothing = np.zeros((1, 1) if mask is None else mask.shape, dtype=np.float32)
+        shown = self._all(Role.CLASS_MAP)
+        for layer in shown:
+            layer.data = maps.class_maps.get(class_of(layer) or 0, nothing)
+        lacking = maps.class_maps.keys() - {class_of(layer) for layer in shown}
         for class_id, values in maps.class_maps.items():
-            if class_id in shown:
-                shown.pop(class_id).data = values
-            elif class_id in classes and self._lacks_maps:
+            if class_id in lacking & classes.keys() and self._lacks_maps:
                 self._below_mask(class_map_layer(values, classes[class_id]))
         self._lacks_maps = self._lacks_maps and not maps.class_maps
-        mask = self._bench.opened.mask
-        for layer in shown.values():  # of another image
-            layer.data = np.zeros((1, 1) if mask is None else mask.shape, dtype=np.float32)
-        self._show_prototype()
+        self._show_prototype(nothing)
 
-    def _show_prototype(self) -> None:
-        values, layer = self._bench.maps.prototype_map, self._one(Role.PROTOTYPE_MAP)
-        if values is None:
-            if layer is not None:
+    def _show_prototype(self, nothing: NDArray[np.float32]) -> None:
+        maps, shown = self._bench.maps, self._all(Role.PROTOTYPE_MAP)
+        if maps.prototype is None:
+            for layer in shown:
                 self._viewer.layers.remove(layer)
             return
-        name = self._bench.bank.title_of(self._bench.maps.prototype)
-        if isinstance(layer, Image):
+        seen = maps.prototype_map
+        values = nothing if seen is None else seen
+        name = f"Prototype {self._bench.bank.title_of(maps.prototype)}"
+        if not shown and seen is not None:
+            shown = [prototype_map_layer(values, name)]
+            self._below_mask(shown[0])
+        for layer in shown:
+            assert isinstance(layer, Image)
             layer.data = values
             layer.contrast_limits_range = layer.contrast_limits = limits_of(values)
-            layer.name = f"Prototype {name}"
-        else:
-            self._below_mask(prototype_map_layer(values, f"Prototype {name}"))
+            rename(layer, name)
 
     def _show_classes(self) -> None:
         """Follow the names and colours of the classes."""
@@ -222,9 +300,9 @@ class Canvas:
         self._viewer.layers.selection.active = active  # a new layer must not take the brush away
 
     def _clear(self) -> None:
+        self._draw_on(None)
         for layer in own_layers(self._viewer.layers):
             self._viewer.layers.remove(layer)
-        self._mask = None
 
     def _schema(self) -> ClassSchema | None:
         project = self._bench.session.project

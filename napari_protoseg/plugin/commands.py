@@ -111,4 +111,4 @@ def _docks(viewer: napari.Viewer) -> dict[str, QDockWidget]:
 def _do(viewer: napari.Viewer, verb: Callable[[Workbench], object]) -> None:
     """Do something on the workbench; it says itself why where it cannot."""
     bench = open_workbench(viewer)
-    bench.session.attempt(lambda: (verb(bench), None)[1])
+    bench.session.attempt(lambda: verb(bench))

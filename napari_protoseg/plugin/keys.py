@@ -70,7 +70,7 @@ def unbind_keys(viewer: Any) -> None:
 
 def press(key: Key, canvas: Canvas) -> None:
     """Do what a key is for, and show what goes wrong."""
-    canvas.bench.session.attempt(lambda: (key.do(canvas), None)[1])
+    canvas.bench.session.attempt(lambda: key.do(canvas))
 
 
 def _pressing(key: Key, canvas: Canvas) -> Callable[[Any], None]:

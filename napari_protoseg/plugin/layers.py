@@ -11,12 +11,11 @@ from napari.layers import Image, Labels, Layer
 from napari.utils.colormaps import Colormap, DirectLabelColormap
 from numpy.typing import NDArray
 
-from napari_protoseg.schema import UNLABELLED, ClassSchema, TissueClass
+from napari_protoseg.plugin.class_colors import class_features, label_colors
+from napari_protoseg.schema import ClassSchema, TissueClass
 
 KEY = "protoseg"
 """Under which the metadata of a layer says what it is."""
-
-_UNKNOWN_COLOR = "magenta"  # a value that is no class must not go unseen
 
 
 class Role(Enum):
@@ -38,6 +37,20 @@ def class_of(layer: Layer) -> int | None:
     """Return the class id of a layer with a class map."""
     said = layer.metadata.get(KEY)
     return said.get("class_id") if isinstance(said, Mapping) else None
+
+
+def rename(layer: Layer, name: str) -> None:
+    """Give a layer a new name, unless a person has given it one."""
+    said = layer.metadata[KEY]
+    if layer.name == said.get("named", layer.name):
+        layer.name = name
+        # napari may have made the name a unique one; a copy of the layer keeps what is said here.
+        layer.metadata = layer.metadata | {KEY: {**said, "named": layer.name}}
+
+
+def disown(layer: Layer) -> None:
+    """Make a layer of this plugin a person's own."""
+    layer.metadata = {key: said for key, said in layer.metadata.items() if key != KEY}
 
 
 def own_layers(layers: Any) -> Iterator[Layer]:
@@ -77,14 +90,14 @@ def prototype_map_layer(values: NDArray[np.float32], name: str) -> Image:
     )
 
 
-def mask_layer(mask: NDArray[np.uint8], schema: ClassSchema) -> Labels:
+def mask_layer(mask: NDArray[np.uint8], schema: ClassSchema, opacity: float) -> Labels:
     """Return an editable layer of a mask, ``(H, W)``, in the colours of the classes."""
     layer = Labels(
         mask,
         name="Mask",
         colormap=label_colormap(schema),
         features=class_features(schema),
-        opacity=0.5,
+        opacity=opacity,
         metadata={KEY: {"role": Role.MASK}},
     )
     layer.selected_label = schema.ids[0]
@@ -99,18 +112,7 @@ def class_colormap(of_class: TissueClass) -> Colormap:
 
 def label_colormap(schema: ClassSchema) -> DirectLabelColormap:
     """Return the colours of the classes; clear where there is none."""
-    colors = {known.id: known.color for known in schema.classes}
-    return DirectLabelColormap(
-        color_dict={None: _UNKNOWN_COLOR, UNLABELLED: "transparent"} | colors
-    )
-
-
-def class_features(schema: ClassSchema) -> dict[str, list[Any]]:
-    """Return what napari's status bar says of each value."""
-    return {
-        "index": [UNLABELLED, *schema.ids],
-        "class": ["unlabelled", *schema.names],
-    }
+    return DirectLabelColormap(color_dict=label_colors(schema))
 
 
 def limits_of(values: NDArray[np.float32]) -> tuple[float, float]:

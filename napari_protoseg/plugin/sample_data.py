@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_protoseg.schema import UNLABELLED
+from napari_protoseg.plugin.class_colors import class_features, label_colors
 from napari_protoseg.synthesis.sample import SAMPLE_SEED
 from napari_protoseg.synthesis.tiles import synthesize_tile
 from napari_protoseg.synthesis.tissue import TISSUE_SCHEMA
 
 _CASES = 3
 _TILES_OF_A_CASE = 4
-_UNKNOWN_COLOR = "magenta"  # a value that is no class must not go unseen
 
 LayerData = tuple[NDArray[np.uint8], dict[str, Any], str]
 """Data, keyword arguments and type of a napari layer."""
@@ -52,20 +51,14 @@ def sample_tissue() -> list[LayerData]:
     ]
     image = np.vstack([np.hstack([tile.image for tile in row]) for row in rows])
     mask = np.vstack([np.hstack([tile.mask for tile in row]) for row in rows])
-    classes = TISSUE_SCHEMA.classes
-    colormap = {None: _UNKNOWN_COLOR, UNLABELLED: "transparent"} | {c.id: c.color for c in classes}
-    features = {
-        "index": [UNLABELLED, *(c.id for c in classes)],
-        "class": ["glass", *(c.name for c in classes)],
-    }
     return [
         (image, {"name": "Synthetic tissue", "rgb": True}, "image"),
         (
             mask,
             {
                 "name": "Classes",
-                "colormap": colormap,
-                "features": features,
+                "colormap": label_colors(TISSUE_SCHEMA),
+                "features": class_features(TISSUE_SCHEMA, unlabelled="glass"),
                 "opacity": 0.4,
             },
             "labels",

@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 import weakref
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import zarr
@@ -44,6 +43,8 @@ class JobWorker(WorkerBase):
 
     The thread is the job's alone, and gives way to the window where both want the same core: what
     a thread of Qt's pool gives up in favour of others, it could not take back for its next task.
+    Nor does it wait for a place in that pool, which has one for each core: with a single one, no
+    image could be opened while a network trains.
 
     It differs from napari's own worker for generators in that a stop is a request that the job
     answers in order, that the job is closed in its thread, and that no error passes for a result.
@@ -61,13 +62,13 @@ class JobWorker(WorkerBase):
     def __init__(self, title: _Title, job: Job[Any], listener: Listener) -> None:
         super().__init__(SignalsClass=_JobSignals)
         self.title = title
-        self.begun = threading.Event()
-        self.over = threading.Event()
+        self._thread = threading.Thread(target=self.run, name=str(title))
         self._job = job
-        # napari lists each worker as long as its window lives, so what hears of it is let go at
-        # the end; not by a method of the worker, which Qt may have deleted when it is called.
-        self._listeners = [listener]
-        self.finished.connect(self._listeners.clear)
+        # Kept until all is heard: who hears, and the worker itself, which nobody else may keep.
+        # napari lists each worker as long as its window lives, so it is all let go at the end; not
+        # by a method of the worker, which Qt may have deleted when it is called.
+        self._kept: list[object] = [listener, self]
+        self.finished.connect(self._kept.clear)
         self.happened.connect(listener.happened)
         self.ended.connect(listener.ended)
         self.failed.connect(listener.failed)
@@ -76,14 +77,27 @@ class JobWorker(WorkerBase):
         self._stopping = threading.Event()
         self._abandoned = threading.Event()
 
+    def start(self) -> None:
+        """Run in a thread of its own."""
+        self._thread.start()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread has begun, and has not left yet."""
+        return self._thread.is_alive()
+
+    def wait(self, seconds: float) -> None:
+        """Wait until the thread has left, but not for ever."""
+        self._thread.join(seconds)
+
     def work(self) -> None:
-        """Run in a thread of the pool: wait for the job's own."""
-        self.begun.set()
+        """Ask for events until the job ends; called in its thread."""
+        _give_way()
         try:
-            with ThreadPoolExecutor(1, str(self.title), _give_way) as own:
-                own.submit(self._run).result()
+            if not self._abandoned.is_set():
+                self._drive()
         finally:
-            self.over.set()
+            self._job.close()
 
     def pause(self) -> None:
         """Ask for no more events."""
@@ -102,14 +116,6 @@ class JobWorker(WorkerBase):
         """Close the job at its next event: it saves and leaves. napari asks so when it closes."""
         self._abandoned.set()
         self._go_on.set()
-
-    def _run(self) -> None:
-        """Ask for events until the job ends."""
-        try:
-            if not self._abandoned.is_set():
-                self._drive()
-        finally:
-            self._job.close()
 
     def _drive(self) -> None:
         answer: Request | None = None
@@ -139,7 +145,7 @@ def _give_way() -> None:
 
 
 class ThreadRunner:
-    """Starts each job in a thread, called by Qt's pool."""
+    """Starts each job in a thread of its own."""
 
     def __init__(self) -> None:
         # The threads that zarr reads and writes by are shared by the whole process, and begin
@@ -158,10 +164,9 @@ class ThreadRunner:
 
     def close(self) -> None:
         """Close every running job, and wait until each has saved and left."""
-        running = [worker for worker in self._workers if not worker.over.is_set()]
+        running = [worker for worker in self._workers if worker.is_alive]
         for worker in running:
             worker.quit()
         deadline = time.monotonic() + _CLOSE_SECONDS
         for worker in running:
-            if worker.begun.is_set():
-                worker.over.wait(max(deadline - time.monotonic(), 0))
+            worker.wait(max(deadline - time.monotonic(), 0))

@@ -24,12 +24,19 @@ class ClassPalette(QWidget):
         self._grid = QGridLayout(self)
         self._grid.setContentsMargins(0, 0, 0, 0)
         self._schema: ClassSchema | None = None
+        self._buttons: dict[int, QPushButton] = {}
+
+    def show_picked(self, class_id: int | None) -> None:
+        """Mark the class that is drawn with; None for none."""
+        for known, button in self._buttons.items():
+            button.setChecked(known == class_id)
 
     def show_schema(self, schema: ClassSchema | None) -> None:
         """Offer the classes of a schema."""
         if schema == self._schema:
             return
         self._schema = schema
+        self._buttons = {}
         while (item := self._grid.takeAt(0)) is not None:
             item.widget().deleteLater()
         if schema is None:
@@ -38,17 +45,21 @@ class ClassPalette(QWidget):
         for place, (class_id, name, color, key) in enumerate(
             [*entries, (UNLABELLED, "unlabelled", None, None)]
         ):
-            button = QPushButton(name)
+            has_key = key is not None and key.isdigit()
+            button = QPushButton(f"{name}  (Alt+{key})" if has_key else name)
+            button.setCheckable(True)
             button.setObjectName(f"pick-{class_id}")
             if color is not None:
                 swatch = QPixmap(_SWATCH, _SWATCH)
                 swatch.fill(QColor(color))
                 button.setIcon(QIcon(swatch))
                 button.setIconSize(QSize(_SWATCH, _SWATCH))
-            if key is not None and key.isdigit():
-                button.setToolTip(f"Draw with {name}: Alt+{key}")
+            button.setToolTip(f"Draw with {name}." if class_id != UNLABELLED else "Erase.")
             button.clicked.connect(partial(self._pick, class_id))
+            self._buttons[class_id] = button
             self._grid.addWidget(button, place // _COLUMNS, place % _COLUMNS)
 
-    def _pick(self, class_id: int, _checked: bool = False) -> None:
+    def _pick(self, class_id: int, is_marked: bool) -> None:
+        # Whoever is told says what is drawn with; a click alone marks nothing.
+        self._buttons[class_id].setChecked(not is_marked)
         self.picked.emit(class_id)

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import napari
-from qtpy.QtCore import QEvent, QObject
-from qtpy.QtWidgets import QMessageBox, QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtCore import QEvent
+from qtpy.QtWidgets import QTabWidget, QVBoxLayout, QWidget
 
 from napari_protoseg.plugin import benches
 from napari_protoseg.plugin.canvas import Canvas
 from napari_protoseg.widgets.bank_page import BankPage
+from napari_protoseg.widgets.closing import WindowClosing
 from napari_protoseg.widgets.export_page import ExportPage
 from napari_protoseg.widgets.labels_page import LabelsPage
 from napari_protoseg.widgets.page import Page
@@ -20,7 +21,6 @@ from napari_protoseg.widgets.project_header import ProjectHeader
 from napari_protoseg.widgets.review_page import ReviewPage
 from napari_protoseg.widgets.task_bar import TaskBar
 from napari_protoseg.widgets.training_page import TrainingPage
-from napari_protoseg.workbench.tasks import TaskState
 from napari_protoseg.workbench.workbench import Workbench
 
 
@@ -56,8 +56,8 @@ class Dock(QWidget):
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
         self._viewer = napari_viewer
-        self._window: QWidget | None = None
-        self._docked = self._closing = self._left = False
+        self._closing: WindowClosing | None = None
+        self._docked = self._left = False
         bench, canvas = benches.join(napari_viewer)
         session = bench.session
         self.workbench: Workbench | None = bench
@@ -88,56 +88,18 @@ class Dock(QWidget):
                 benches.leave(self._viewer)
                 self.deleteLater()
             self._docked = self.parent() is not None
-        if event.type() == QEvent.Type.Show and self._window is None and self._docked:
-            self._window = _topmost(self)
-            self._window.installEventFilter(self)
+        if event.type() == QEvent.Type.Show and self._closing is None and self._docked:
+            self._closing = WindowClosing.of(_topmost(self), self._viewer)
+            self._closing.closes.connect(self._leave)
         return bool(super().event(event))
-
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 (Qt's name)
-        """Close the workbench with its window, once whoever was asked has agreed."""
-        if event.type() == QEvent.Type.Close:
-            if self._must_ask(event) and not self._agrees_to_close():
-                event.ignore()
-                return True
-            self._closing = True
-        elif event.type() == QEvent.Type.WindowActivate:
-            self._closing = False  # it was asked to close, and stayed
-        elif event.type() == QEvent.Type.Hide and self._closing and not event.spontaneous():
-            self._leave()
-            benches.close(self._viewer)
-        return False
-
-    def _must_ask(self, event: QEvent) -> bool:
-        """Tell whether a task would end with the window, and napari does not ask.
-
-        It asks where its close button was pressed, or where there are layers.
-        """
-        task = None if self.workbench is None else self.workbench.session.task
-        if event.spontaneous() or len(self._viewer.layers) or task is None:
-            return False
-        return task.state in (TaskState.RUNNING, TaskState.PAUSED)
-
-    def _agrees_to_close(self) -> bool:
-        assert self.workbench is not None
-        task = self.workbench.session.task
-        assert task is not None
-        answer = QMessageBox.question(
-            self,
-            "Close napari?",
-            f"{task.title} is under way. Closing stops it, and keeps what it has.",
-        )
-        if answer != QMessageBox.StandardButton.Yes:
-            return False
-        task.stop()
-        return True
 
     def _leave(self) -> None:
         """Let go of all that outlives this dock; a second time is nothing."""
         if self._left:
             return
         self._left = True
-        if self._window is not None:
-            self._window.removeEventFilter(self)
+        if self._closing is not None:
+            self._closing.closes.disconnect(self._leave)
         for page in self.pages.values():
             page.close_page()
         self._header.close_header()

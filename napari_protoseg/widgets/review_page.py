@@ -75,6 +75,7 @@ class ReviewPage(Page):
         self._lay_out()
         self._add_shortcuts()
         self.listen(state.listed, self._relist)
+        self.listen(canvas.class_changed, self._show_picked)
 
     def refresh(self) -> None:
         """Draw the state as it is now."""
@@ -92,6 +93,7 @@ class ReviewPage(Page):
         self._buttons["unmark"].setEnabled(item is not None and item.status is not None)
         project = session.project
         self._palette.show_schema(None if project is None else project.schema)
+        self._show_picked()
         reason = state.masks_need()
         self._buttons["make-masks"].setEnabled(reason is None)
         self._buttons["make-masks"].setToolTip(reason or "Accepted masks are left as they are.")
@@ -164,6 +166,9 @@ class ReviewPage(Page):
             shortcut = QShortcut(QKeySequence(key.chord.replace("-", "+")), self)
             shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
             shortcut.activated.connect(partial(press, key, self._canvas))
+
+    def _show_picked(self) -> None:
+        self._palette.show_picked(self._canvas.picked_class)
 
     def _show_recipe(self) -> None:
         recipe = self._review.session.recipe

@@ -16,11 +16,12 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_protoseg.events import Event, Notice, Progress, Severity
+from napari_protoseg.events import Event, Progress
+from napari_protoseg.workbench.messages import MARK
 from napari_protoseg.workbench.session import Session
-from napari_protoseg.workbench.tasks import Problem, TaskState
+from napari_protoseg.workbench.tasks import TaskState
 
-_KEPT_NOTICES = 50
+_WARNINGS_SHOWN = 3
 
 
 class TaskBar(QWidget):
@@ -35,7 +36,6 @@ class TaskBar(QWidget):
     def __init__(self, session: Session) -> None:
         super().__init__()
         self._session = session
-        self._said: list[str] = []
         self._title = QLabel()
         self._bar = QProgressBar()
         self._bar.setObjectName("task-progress")
@@ -51,14 +51,20 @@ class TaskBar(QWidget):
         for widget in (self._bar, self._pause, self._stop):
             row.addWidget(widget)
 
-        self._message = QLabel()
-        self._message.setObjectName("message")
-        self._message.setWordWrap(True)
-        self._message.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self._warnings = _sentence("warnings")
+        self._dismiss = QPushButton("Dismiss")
+        self._dismiss.setObjectName("dismiss-warnings")
+        self._dismiss.setToolTip("Hide the warnings; they stay in Details until the next task.")
+        self._dismiss.clicked.connect(session.messages.dismiss)
+        warning_row = QHBoxLayout()
+        warning_row.addWidget(self._warnings, 1)
+        warning_row.addWidget(self._dismiss)
+        self._message = _sentence("message")
         self._more = QPushButton("Details")
         self._more.setObjectName("message-details")
         self._more.setCheckable(True)
         self._details = QPlainTextEdit()
+        self._details.setObjectName("message-log")
         self._details.setReadOnly(True)
         self._details.setMaximumHeight(160)
         self._details.hide()
@@ -71,20 +77,19 @@ class TaskBar(QWidget):
         layout.setContentsMargins(9, 0, 9, 6)
         layout.addWidget(self._title)
         layout.addWidget(self._task_row)
+        layout.addLayout(warning_row)
         layout.addLayout(message_row)
         layout.addWidget(self._details)
 
         self._connections: tuple[tuple[SignalInstance, Callable[..., None]], ...] = (
             (session.task_changed, self._show_task),
             (session.progressed, self._show_progress),
-            (session.said, self._show_notice),
-            (session.went_wrong, self._show_problem),
-            (session.opened, self._forget),
+            (session.messages.changed, self._show_messages),
         )
         for signal, slot in self._connections:
             signal.connect(slot)
         self._show_task()
-        self._say("", "")
+        self._show_messages()
 
     def close_bar(self) -> None:
         """Let go of the session."""
@@ -127,24 +132,20 @@ class TaskBar(QWidget):
         self._bar.setValue(progress.done)
         self._bar.setFormat(f"{progress.stage}: {progress.done} of {progress.total}")
 
-    def _show_notice(self, notice: Notice) -> None:
-        self._said = [*self._said, notice.text][-_KEPT_NOTICES:]
-        mark = "\N{WARNING SIGN} " if notice.severity is Severity.WARNING else ""
-        self._say(mark + notice.text, "\n".join(self._said))
-
-    def _show_problem(self, problem: Problem) -> None:
-        self._say(f"\N{WARNING SIGN} {problem.sentence}", problem.details)
-
-    def _forget(self) -> None:
-        self._said = []
-        self._say("", "")
-
-    def _say(self, sentence: str, details: str) -> None:
-        self._message.setText(sentence)
-        self._message.setVisible(bool(sentence))
-        self._details.setPlainText(details)
-        self._more.setVisible(bool(details) and details != sentence)
-        if not details:
+    def _show_messages(self) -> None:
+        messages = self._session.messages
+        warnings = [MARK + warning for warning in messages.warnings[:_WARNINGS_SHOWN]]
+        more = len(messages.warnings) - len(warnings)
+        if more:
+            warnings.append(f"{MARK}{more} more: see Details.")
+        self._warnings.setText("\n".join(warnings))
+        self._message.setText(messages.last)
+        for widget in (self._warnings, self._dismiss):
+            widget.setVisible(bool(warnings))
+        self._message.setVisible(bool(messages.last))
+        self._details.setPlainText(messages.details)
+        self._more.setVisible(messages.details not in ("", messages.shown))
+        if not messages.details:
             self._more.setChecked(False)
 
     def _pause_or_resume(self) -> None:
@@ -158,3 +159,12 @@ class TaskBar(QWidget):
     def _stop_task(self) -> None:
         if self._session.task is not None:
             self._session.task.stop()
+
+
+def _sentence(name: str) -> QLabel:
+    label = QLabel()
+    label.setObjectName(name)
+    label.setWordWrap(True)
+    label.setTextFormat(Qt.TextFormat.PlainText)
+    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    return label

@@ -20,15 +20,14 @@ from napari_protoseg.project.records import (
     StoredMask,
 )
 from napari_protoseg.schema import UNLABELLED
-
-Mask = NDArray[np.uint8]
-"""``(height, width)``: 0 unlabelled, k class id k."""
+from napari_protoseg.workbench.mask_steps import Basis, Mask, MaskSteps
 
 
 class MaskEdit:
     """The mask of one image: as stored, as the model at hand would have it, as it is drawn.
 
-    What is drawn and differs from `base` was set by a person and is not saved yet.
+    What is drawn and differs from `base` was set by a person and is not saved yet. Where a person
+    undoes what a model has changed, the base is again the one before: nobody has drawn that.
 
     Parameters
     ----------
@@ -55,14 +54,27 @@ class MaskEdit:
         self._image_id = image.id
         self._person = person
         self._now = now
-        self._proposed: tuple[PredictedMask, MaskSource] | None = None
+        self._basis: Basis | None = None  # None: what is stored
+        self._steps = MaskSteps()
         self.stored = project.read_mask(self._image_id)
         empty = np.full((image.height, image.width), UNLABELLED, dtype=np.uint8)
         self.base: Mask = empty if self.stored is None else self.stored.mask.copy()
 
+    @property
+    def begins_anew(self) -> bool:
+        """Whether what was drawn before the last change of a model must not be undone any more."""
+        return self._steps.begin_anew
+
     def is_edited(self, drawn: Mask) -> bool:
         """Tell whether something is drawn that is not saved."""
         return not np.array_equal(drawn, self.base)
+
+    def retrace(self, drawn: Mask) -> None:
+        """Note whether what is drawn comes from undoing or redoing a change of a model."""
+        basis = self._steps.retrace(drawn)
+        if basis is not None:
+            self._basis = basis
+            self.base = self._protected(basis.predicted.mask)
 
     def propose(self, sight: Sight, drawn: Mask) -> Mask:
         """Return the mask to show now that a model has seen the image.
@@ -78,10 +90,10 @@ class MaskEdit:
         if not self._is_superseded(sight):
             return drawn
         self.save(drawn)
-        mask, source = sight.mask(self._now())
-        self._proposed = (mask, source)
-        self.base = self._protected(mask.mask)
-        return self.base.copy()
+        before = self._explicit_basis()
+        self._basis = Basis(*sight.mask(self._now()))
+        self.base = self._protected(self._basis.predicted.mask)
+        return self._stepped(drawn, before)
 
     def reread(self, drawn: Mask) -> Mask:
         """Return the mask to show after others have stored one; what is drawn stays and is saved.
@@ -90,14 +102,18 @@ class MaskEdit:
         ------
         ProjectError, StorageError
         """
+        self.retrace(drawn)
+        before = self._explicit_basis()
         edited = drawn != self.base
         stored = self._project.read_mask(self._image_id)
+        if stored is None and self.stored is None:
+            return drawn  # those of other images were stored
         found = np.zeros_like(self.base) if stored is None else stored.mask
         if edited.any():
             self._correct(np.where(edited, drawn, found), edited, stored)
         else:
             self._take(stored)
-        return self.base.copy()
+        return self._stepped(drawn, before)
 
     def save(self, drawn: Mask, *, whole: bool = False) -> bool:
         """Store what a person has set.
@@ -119,15 +135,36 @@ class MaskEdit:
         ProjectError, StorageError
             It cannot be stored; what was drawn is still unsaved.
         """
+        self.retrace(drawn)
         edited = drawn != self.base
-        if not edited.any() and not (whole and self._proposed is not None):
+        if not edited.any() and not (whole and self._basis is not None):
             return False
-        if self._proposed is not None:
-            self._project.write_mask(*self._proposed)
+        if self._basis is not None:
+            self._project.write_mask(self._basis.predicted, self._basis.source)
             self._take(self._project.read_mask(self._image_id))
         if edited.any():
             self._correct(drawn, edited, self.stored)
         return True
+
+    def _stepped(self, drawn: Mask, before: Basis) -> Mask:
+        """Return the base as the mask to show in place of `drawn`, and keep the way back."""
+        shown = self.base.copy()
+        self._steps.add(drawn, before, self.base.copy(), self._explicit_basis())
+        return shown
+
+    def _explicit_basis(self) -> Basis:
+        """Return what the base is made of, in a form that outlives what is stored now."""
+        if self._basis is not None:
+            return self._basis
+        stored = self.stored
+        if stored is not None:
+            predicted = PredictedMask(self._image_id, stored.mask, stored.confidence)
+            return Basis(predicted, stored.source)
+        nothing = PredictedMask(self._image_id, self.base, np.zeros(self.base.shape, np.float16))
+        source = MaskSource(
+            round_id=None, label_condition="none", recipe_json="null", created=self._now()
+        )
+        return Basis(nothing, source)
 
     def _correct(self, mask: Mask, edited: NDArray[np.bool_], base: StoredMask | None) -> None:
         correction = Correction(image_id=self._image_id, mask=mask, is_set=edited, base=base)
@@ -135,7 +172,7 @@ class MaskEdit:
         self._take(self._project.read_mask(self._image_id))
 
     def _take(self, stored: StoredMask | None) -> None:
-        self.stored, self._proposed = stored, None
+        self.stored, self._basis = stored, None
         self.base = np.zeros_like(self.base) if stored is None else stored.mask.copy()
 
     def _protected(self, mask: Mask) -> Mask:
@@ -148,6 +185,6 @@ class MaskEdit:
         """Tell whether what a model sees is to take the place of the mask there is."""
         if self._project.review_states().get(self._image_id) is ReviewStatus.ACCEPTED:
             return False
-        if self._proposed is not None or self.stored is None:
+        if self._basis is not None or self.stored is None:
             return True
         return is_outdated(self.stored.source, sight.key, sight.predictor.recipe)

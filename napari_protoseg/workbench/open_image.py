@@ -13,7 +13,8 @@ from napari_protoseg.events import Job, Progress
 from napari_protoseg.jobs.look import Sight
 from napari_protoseg.jobs.records import read_recorded
 from napari_protoseg.project.records import ImageRecord
-from napari_protoseg.workbench.mask_edit import Mask, MaskEdit
+from napari_protoseg.workbench.mask_edit import MaskEdit
+from napari_protoseg.workbench.mask_steps import Mask
 from napari_protoseg.workbench.session import Session
 
 
@@ -21,7 +22,7 @@ class OpenImage:
     """Reads the image that the session opens, and saves its mask before it is left.
 
     Whoever shows an image that was `loaded` sets `drawn`, to return a copy of its mask as it is
-    then, and shows `mask` anew where it has changed.
+    then, shows `mask` anew where it has changed, and calls `retrace` when something was undone.
 
     Parameters
     ----------
@@ -51,6 +52,16 @@ class OpenImage:
     def is_edited(self) -> bool:
         """Whether something is drawn that is not saved."""
         return self._edit is not None and self._edit.is_edited(self._seen())
+
+    @property
+    def begins_anew(self) -> bool:
+        """Whether nothing from before the last change of `mask` must be undone any more."""
+        return self._edit is not None and self._edit.begins_anew
+
+    def retrace(self) -> None:
+        """Note that what models have changed may be undone, or redone, in what is drawn."""
+        if self._edit is not None:
+            self._edit.retrace(self._seen())
 
     def save(self, *, whole: bool = False) -> None:
         """Store what a person has drawn, and, if asked for, what the model proposes beside it.

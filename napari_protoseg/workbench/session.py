@@ -21,6 +21,7 @@ from napari_protoseg.project.creation import DATABASE
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import ImageRecord
 from napari_protoseg.training.devices import choose_device
+from napari_protoseg.workbench.messages import Messages
 from napari_protoseg.workbench.tasks import Problem, Runner, Task, TaskListener
 
 
@@ -93,6 +94,9 @@ class Session:
         self.before_leaving: list[Callable[[], None]] = []
         self.recipe = Recipe()
         self.task: Task | None = None
+        self.messages = Messages()
+        self.opened.connect(self.messages.clear)
+        self.said.connect(self.messages.take)
 
     @staticmethod
     def now() -> datetime:
@@ -244,11 +248,13 @@ class Session:
         if reason is not None:
             raise ProjectError(reason.rstrip("."), where=task.title, remedy="Then try again.")
         self.save()  # so that the job reads what is seen
+        self.messages.clear()
         self.task = task
         task.changed.connect(self.task_changed.emit)
         task.happened.connect(self._pass_on)
-        listener = TaskListener(task, self._over)
-        listener.begun(self.runner.start(task.title, job, listener))
+        # What it warned of is kept where its result opens a project.
+        listener = TaskListener(task, self._over, handing=self.messages.kept)
+        task.begun(self.runner.start(task.title, job, listener))
         self.task_changed.emit()
 
     def run_aside(self, title: str, job: Job[Any], done: Callable[[Any], None]) -> None:
@@ -270,7 +276,12 @@ class Session:
         """Show a sentence."""
         self.said.emit(Notice(text, severity))
 
-    def attempt(self, action: Callable[[], None]) -> bool:
+    def tell(self, problem: Problem, *, stays: bool = False) -> None:
+        """Show what went wrong; `stays` where other sentences are to follow at once."""
+        self.messages.take_problem(problem, stays=stays)
+        self.went_wrong.emit(problem)
+
+    def attempt(self, action: Callable[[], object]) -> bool:
         """Do something that a person asked for; show why where it fails.
 
         Returns
@@ -281,9 +292,17 @@ class Session:
         try:
             action()
         except ProtosegError as error:
-            self.went_wrong.emit(Problem.of(error))
+            self.tell(Problem.of(error))
             return False
         return True
+
+    def try_to_save(self) -> Problem | None:
+        """Save what a person has set in the open image; return why where it cannot be saved."""
+        try:
+            self.save()
+        except ProtosegError as error:
+            return Problem.of(error)
+        return None
 
     def close(self) -> None:
         """Save the open image, stop what runs, wait for it, and close the project."""
@@ -303,7 +322,7 @@ class Session:
 
     def _over(self, task: Task) -> None:
         if task.problem is not None:
-            self.went_wrong.emit(task.problem)
+            self.tell(task.problem)
         elif task.last_words is not None:
             self.say(task.last_words)
 
@@ -337,7 +356,8 @@ class _Aside:
 
     def failed(self, error: BaseException) -> None:
         if self._project is self._session.project:  # else it was closed under the work
-            self._session.went_wrong.emit(Problem.of(error))
+            # Nobody has just asked for it, and the task will have its own last sentence.
+            self._session.tell(Problem.of(error), stays=self._session.is_busy)
         self._done(None)
 
 

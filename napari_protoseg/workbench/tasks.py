@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
@@ -133,6 +134,27 @@ class Task:
             self._driver.stop()
             self._become(TaskState.STOPPING)
 
+    def begun(self, driver: Driver) -> None:
+        """Remember who drives the job, until it is over."""
+        if not self.is_over:
+            self._driver = driver
+
+    def advance(self, event: Event) -> None:
+        """Keep the progress, and pass every event on."""
+        if event.progress is not None:
+            self.progress = event.progress
+        self.happened.emit(event)
+
+    def end(self, problem: Problem | None = None, last_words: str | None = None) -> None:
+        """Note that the job is over, why where it has failed, and what it says of a stop."""
+        self.problem, self.last_words = problem, last_words
+        self._driver = None
+        self._become(TaskState.ENDED)
+
+    def hand_over(self, result: Any) -> None:
+        """Give the job's result to whoever waits for it."""
+        self._done(result)
+
     def _become(self, state: TaskState) -> None:
         self.state = state
         self.changed.emit()
@@ -147,37 +169,35 @@ class TaskListener:
         Which.
     over
         Called once, after the task has ended in whichever way.
+    handing
+        Its context is entered while the result is handed over.
     """
 
-    def __init__(self, task: Task, over: Callable[[Task], None]) -> None:
+    def __init__(
+        self,
+        task: Task,
+        over: Callable[[Task], None],
+        handing: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self._task = task
         self._over = over
-
-    def begun(self, driver: Driver) -> None:
-        """Remember who drives the job."""
-        self._task._driver = driver
+        self._handing = handing
 
     def happened(self, event: Event) -> None:
-        """Keep the progress, and pass every event on."""
-        if event.progress is not None:
-            self._task.progress = event.progress
-        self._task.happened.emit(event)
+        """Pass an event on."""
+        self._task.advance(event)
 
     def ended(self, result: Any) -> None:
         """End the task, then hand over the result."""
-        self._end()
-        self._task._done(result)
+        self._task.end()
+        with self._handing():
+            self._task.hand_over(result)
         self._over(self._task)
 
     def failed(self, error: BaseException) -> None:
         """End the task with a problem; that a person has stopped it is none."""
         if isinstance(error, Stopped):
-            self._task.last_words = error.sentence
+            self._task.end(last_words=error.sentence)
         else:
-            self._task.problem = Problem.of(error)
-        self._end()
+            self._task.end(Problem.of(error))
         self._over(self._task)
-
-    def _end(self) -> None:
-        self._task._driver = None
-        self._task._become(TaskState.ENDED)

@@ -15,6 +15,8 @@ import zarr
 
 pytest.importorskip("napari")
 
+from qtpy.QtCore import QThreadPool
+
 from napari_protoseg.errors import TrainingError
 from napari_protoseg.events import Event, Job, Progress, Request
 from napari_protoseg.plugin.threads import ThreadRunner
@@ -140,7 +142,7 @@ def test_closing_waits_until_the_job_has_left_in_its_own_thread(runner: ThreadRu
     assert counting.left == "closed"
 
 
-def test_a_job_that_had_no_thread_yet_never_begins_after_closing(runner: ThreadRunner, qtbot: Any):
+def test_a_job_that_has_just_begun_is_left_when_all_is_closed(runner: ThreadRunner, qtbot: Any):
     counting = Counting()
     runner.start("Count", counting.job(), Heard())
     runner.close()
@@ -171,6 +173,25 @@ def test_who_has_heard_the_end_is_let_go_however_long_the_driver_is_kept(
     del heard
     qtbot.waitUntil(lambda: left() is None)
     driver.stop()  # from napari's list of tasks, where it still stands
+
+
+def test_a_short_job_does_not_wait_for_a_long_one_however_few_cores_there_are(
+    runner: ThreadRunner, qtbot: Any
+):
+    pool = QThreadPool.globalInstance()
+    before = pool.maxThreadCount()
+    pool.setMaxThreadCount(1)
+    try:
+        long, short = Heard(), Heard()
+        driver = runner.start("Train", Counting().job(), long)
+        qtbot.waitUntil(lambda: len(long.events) > 2)
+        runner.start("Open image", Counting(3).job(), short)
+        qtbot.waitUntil(lambda: short.over)
+        assert not long.over
+        driver.stop()
+        qtbot.waitUntil(lambda: long.over)
+    finally:
+        pool.setMaxThreadCount(before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have a priority of their own on Linux")

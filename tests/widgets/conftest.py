@@ -200,3 +200,36 @@ def bench(viewer: Any) -> Any:
 def user(viewer: Any, bench: Any, qtbot: Any) -> User:
     """Someone at the workbench of `viewer`."""
     return User(viewer, qtbot)
+
+
+class Answers:
+    """Someone who answers the next dialog."""
+
+    def __init__(self) -> None:
+        from qtpy.QtCore import QTimer
+
+        self.questions: list[str] = []
+        self._answer = ""
+        self._timer = QTimer()
+        self._timer.timeout.connect(self._look)
+
+    def give(self, button: str) -> None:
+        """Press a button as soon as a dialog has it."""
+        self._answer = button
+        self._timer.start(100)
+
+    def _look(self) -> None:
+        from qtpy.QtWidgets import QApplication, QLabel, QPushButton
+
+        dialog = QApplication.activeModalWidget()
+        if dialog is None:
+            return
+        self._timer.stop()
+        self.questions.append("\n".join(label.text() for label in dialog.findChildren(QLabel)))
+        buttons = {b.text().replace("&", ""): b for b in dialog.findChildren(QPushButton)}
+        buttons[self._answer].click()
+
+
+@pytest.fixture
+def answers(qapp: Any) -> Answers:
+    return Answers()

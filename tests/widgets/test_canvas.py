@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,14 @@ import pytest
 
 pytest.importorskip("napari")
 
-from napari.layers import Image, Labels
-from qtpy.QtWidgets import QDockWidget
+from napari.layers import Image, Labels, Layer
+from qtpy.QtWidgets import QDockWidget, QPushButton, QSlider
 
 from napari_protoseg.masks.recipe import Background
 from napari_protoseg.plugin.commands import open_workbench, show_page
 from napari_protoseg.plugin.keys import KEYS
 from napari_protoseg.plugin.layers import Role, class_of, own_layers, role_of
-from napari_protoseg.project.records import ReviewStatus
+from napari_protoseg.project.records import Origin, ReviewStatus
 from napari_protoseg.widgets.docks import Dock
 from napari_protoseg.workbench.session import Settings
 
@@ -122,7 +123,7 @@ def test_a_new_rule_is_entered_as_one_step_that_can_be_undone(user: Any, bench: 
     assert layer.data is not bench.opened.mask
     while not np.array_equal(layer.data, before):
         layer.undo()
-    assert bench.opened.is_edited
+    assert not bench.opened.is_edited, "nobody has drawn"
 
 
 def test_deleted_and_renamed_layers_are_survived(user: Any, bench: Any, trained: Path):
@@ -301,3 +302,123 @@ def test_a_page_alone_is_brought_to_the_front_too(viewer: Any):
     show_page(viewer, "Training")
     docks = [w for w in viewer.window.dock_widgets.values() if isinstance(w, Dock)]
     assert any("Training" in dock.pages and dock.isVisible() for dock in docks)
+
+
+def duplicate(user: Any, layer: Any) -> Any:
+    """Copy a layer as napari's menu does."""
+    copied = Layer.create(*deepcopy(layer.as_layer_data_tuple()))
+    copied.name = f"{layer.name} copy"
+    user.viewer.add_layer(copied)
+    return copied
+
+
+def test_undoing_what_a_model_has_changed_makes_no_pixel_a_persons(
+    user: Any, bench: Any, trained: Path
+):
+    open_first(user, bench, trained)
+    user.settle()
+    first, layer = bench.session.current.id, mask_of(user)
+    before = layer.data.copy()
+    bench.review.set_background(Background.MARGIN)
+    bench.review.set_margin(0.9)
+    user.wait(lambda: bench.maps.sight.predictor.recipe.margin == 0.9)
+    assert not np.array_equal(layer.data, before)
+    user.focus_canvas()
+    while not np.array_equal(layer.data, before):
+        user.screen_key("ctrl+z")
+    assert not bench.opened.is_edited
+    layer.redo()
+    layer.undo()
+    value = 1 if layer.data[20, 20] != 1 else 2
+    paint(layer, value)
+    drawn = layer.data != before
+    go_on(user, bench, lambda: user.click("next-image"))
+    stored = bench.session.project.read_mask(first)
+    assert np.array_equal(stored.origins == Origin.PERSON, drawn)
+
+
+def test_a_class_is_picked_with_its_brush_and_marked(user: Any, bench: Any, trained: Path):
+    open_first(user, bench, trained)
+    mask = mask_of(user)
+    assert mask.mode == "pan_zoom"
+    user.click("pick-3")
+    assert (mask.selected_label, mask.mode) == (3, "paint")
+    button = user.find(QPushButton, "pick-3")
+    assert button.isChecked()
+    assert not user.find(QPushButton, "pick-2").isChecked()
+    known = bench.session.project.schema.classes[2]
+    assert button.text() == f"{known.name}  (Alt+{known.shortcut})"
+    user.click("pick-3")
+    assert button.isChecked()
+    mask.mode = "fill"
+    user.focus_canvas()
+    user.screen_key("alt+2")
+    assert (mask.selected_label, mask.mode) == (2, "fill")
+    assert user.find(QPushButton, "pick-2").isChecked()
+    assert not button.isChecked()
+    mask.selected_label = 1  # in napari's own controls
+    assert user.find(QPushButton, "pick-1").isChecked()
+    bench.session.close_project()
+    assert not any(b.isChecked() for b in user.dock.findChildren(QPushButton, "pick-1"))
+
+
+def test_copies_of_maps_and_images_follow_the_open_image(user: Any, bench: Any, trained: Path):
+    open_first(user, bench, trained)
+    of_map = duplicate(user, layers_of(user, Role.CLASS_MAP)[0])
+    of_image = duplicate(user, layers_of(user, Role.IMAGE)[0])
+    go_on(user, bench, lambda: user.click("next-image"))
+    user.settle()
+    assert np.array_equal(of_map.data, bench.maps.class_maps[class_of(of_map)])
+    assert np.array_equal(of_image.data, bench.opened.pixels)
+    assert of_image.name.endswith(" copy")
+    assert len(layers_of(user, Role.CLASS_MAP)) == 5
+
+
+def test_a_copy_of_the_mask_takes_its_place_where_that_is_deleted(
+    user: Any, bench: Any, trained: Path
+):
+    open_first(user, bench, trained)
+    user.settle()
+    first, mask = bench.session.current.id, mask_of(user)
+    copied = duplicate(user, mask)
+    user.viewer.layers.remove(mask)
+    value = 1 if copied.data[20, 20] != 1 else 2
+    paint(copied, value)
+    another = duplicate(user, copied)
+    go_on(user, bench, lambda: user.click("next-image"))
+    assert bench.session.project.read_mask(first).mask[20, 20] == value
+    assert mask_of(user) is copied
+    assert role_of(another) is None, "of an image before: a person's own"
+    bench.session.close_project()
+    assert list(user.viewer.layers) == [another]
+
+
+def test_the_opacity_that_was_chosen_is_that_of_each_new_mask_layer(
+    user: Any, bench: Any, trained: Path
+):
+    open_first(user, bench, trained)
+    user.find(QSlider, "mask-opacity").setValue(90)
+    user.viewer.layers.remove(mask_of(user))
+    go_on(user, bench, lambda: user.click("next-image"))
+    assert mask_of(user).opacity == 0.9
+    bench.session.close_project()
+    open_first(user, bench, trained)
+    assert mask_of(user).opacity == 0.9
+
+
+def test_a_prototype_layer_keeps_the_name_that_a_person_gave_it(
+    user: Any, bench: Any, trained: Path
+):
+    open_first(user, bench, trained)
+    bench.bank.show_map(0)
+    (layer,) = layers_of(user, Role.PROTOTYPE_MAP)
+    bench.bank.show_map(1)
+    assert layer.name == f"Prototype {bench.bank.title_of(1)}"
+    layer.name = "mine"
+    bench.bank.show_map(0)
+    assert layers_of(user, Role.PROTOTYPE_MAP) == [layer]
+    assert layer.name == "mine"
+    go_on(user, bench, lambda: user.click("next-image"))
+    assert layers_of(user, Role.PROTOTYPE_MAP) == [layer]
+    assert layer.name == "mine"
+    assert np.array_equal(layer.data, bench.maps.prototype_map)

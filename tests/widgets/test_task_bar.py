@@ -9,9 +9,9 @@ import pytest
 pytest.importorskip("pytestqt")
 
 from inline_runner import StepRunner
-from qtpy.QtWidgets import QProgressBar
+from qtpy.QtWidgets import QLabel, QPlainTextEdit, QProgressBar, QPushButton
 
-from napari_protoseg.events import Event, Job, Notice, Progress
+from napari_protoseg.events import Event, Job, Notice, Progress, Severity
 from napari_protoseg.training.events import StepFinished
 from napari_protoseg.widgets.task_bar import TaskBar
 from napari_protoseg.workbench.session import Session
@@ -48,6 +48,41 @@ def test_it_counts_steps_of_a_training_as_it_counts_images(qtbot: Any):
     runner.finish()
     session.run("Build bank", saying(Notice("Encoder.")), lambda _: None)
     assert (shown.minimum(), shown.maximum()) == (0, 0), "another task begins anew"
+    runner.finish()
+    bar.close_bar()
+    late.close_bar()
+
+
+def test_warnings_stay_above_the_last_sentence_until_they_are_dismissed(qtbot: Any):
+    def warning() -> Job[None]:
+        for number in range(5):
+            yield Notice(f"Warning {number}.", Severity.WARNING)
+
+    runner = StepRunner()
+    session = Session(runner)
+    bar = TaskBar(session)
+    qtbot.addWidget(bar)
+    bar.show()
+    session.run("Apply model", warning(), lambda _: session.say("4 images added."))
+    runner.finish()
+    warnings, message = (bar.findChild(QLabel, name) for name in ("warnings", "message"))
+    log = bar.findChild(QPlainTextEdit, "message-log")
+    assert message.text() == "4 images added."
+    assert warnings.text().splitlines() == [
+        "\N{WARNING SIGN} Warning 0.",
+        "\N{WARNING SIGN} Warning 1.",
+        "\N{WARNING SIGN} Warning 2.",
+        "\N{WARNING SIGN} 2 more: see Details.",
+    ]
+    late = TaskBar(session)
+    qtbot.addWidget(late)
+    assert late.findChild(QLabel, "warnings").text() == warnings.text()
+    bar.findChild(QPushButton, "dismiss-warnings").click()
+    assert not warnings.isVisible()
+    assert message.isVisible()
+    assert "\N{WARNING SIGN} Warning 4." in log.toPlainText()
+    session.run("Train", saying(Progress("Training", 0, 1)), lambda _: None)
+    assert not message.isVisible()
     runner.finish()
     bar.close_bar()
     late.close_bar()

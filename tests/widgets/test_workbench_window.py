@@ -13,8 +13,10 @@ import pytest
 pytest.importorskip("napari")
 
 from left_behind import alive
-from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QApplication, QComboBox, QMessageBox, QPushButton
+from napari.settings import get_settings
+from napari.utils.notifications import notification_manager
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import QApplication, QComboBox, QPushButton
 
 from napari_protoseg.plugin import benches
 from napari_protoseg.plugin.commands import open_workbench
@@ -22,7 +24,7 @@ from napari_protoseg.plugin.keys import KEYS
 from napari_protoseg.plugin.layers import Role, own_layers, role_of
 from napari_protoseg.plugin.readers import project_reader
 from napari_protoseg.project.folder import Project
-from napari_protoseg.project.records import RoundStatus, Split
+from napari_protoseg.project.records import Round, RoundStatus, Split
 from napari_protoseg.workbench.tasks import TaskState
 from napari_protoseg.workbench.workbench import Workbench
 
@@ -88,32 +90,89 @@ def test_what_cannot_run_says_why(user: Any, bench: Workbench, made: Path):
     assert "Build a prototype bank first" in user.text("message")
 
 
-def test_closing_the_window_while_it_trains_keeps_what_was_trained(
-    user: Any, bench: Workbench, banked: Path
-):
-    bench.session.open(banked / "project")
+def begin_training(user: Any, bench: Workbench, workspace: Path) -> None:
+    bench.session.open(workspace / "project")
     choose_preset(user, "standard")
     user.click("train")
     user.wait(lambda: bool(bench.training.steps))
-    asked = []
 
-    def answer(button: str) -> None:
-        (box,) = [w for w in QApplication.topLevelWidgets() if isinstance(w, QMessageBox)]
-        asked.append(box.text())
-        box.button(getattr(QMessageBox.StandardButton, button)).click()
 
-    QTimer.singleShot(500, lambda: answer("No"))
-    user.viewer.close()
+def newest_round(workspace: Path) -> Round:
+    with Project.open(workspace / "project") as opened:
+        found = opened.latest_round()
+    assert found is not None
+    return found
+
+
+def lasting_window(user: Any) -> Any:
+    """The window, which outlives its closing: the fixture closes it once more."""
+    user.window.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose, False)
+    return user.window
+
+
+def test_closing_the_window_while_it_trains_asks_and_keeps_what_was_trained(
+    user: Any, bench: Workbench, banked: Path, answers: Any
+):
+    begin_training(user, bench, banked)
+    window = lasting_window(user)
+    answers.give("No")
+    assert not window.close()
     assert bench.session.is_busy
-    QTimer.singleShot(500, lambda: answer("Yes"))
-    user.viewer.close()
-    assert "Train is under way" in asked[0]
-    assert len(asked) == 2
-    with Project.open(banked / "project") as opened:
-        stopped = opened.latest_round()
-    assert stopped is not None
+    answers.give("Yes")
+    assert window.close()
+    assert ["Train is under way" in question for question in answers.questions] == [True, True]
+    stopped = newest_round(banked)
     assert stopped.status is RoundStatus.STOPPED
     assert (stopped.folder / "last.safetensors").is_file()
+
+
+def test_a_program_that_closes_the_viewer_is_not_asked(
+    user: Any, bench: Workbench, banked: Path, answers: Any
+):
+    begin_training(user, bench, banked)
+    user.viewer.close()
+    assert answers.questions == []
+    assert newest_round(banked).status is RoundStatus.STOPPED
+
+
+@pytest.mark.parametrize("confirms", [True, False])
+def test_whoever_closes_a_window_with_layers_is_asked_once(
+    user: Any,
+    bench: Workbench,
+    banked: Path,
+    answers: Any,
+    qtbot: Any,
+    confirms: bool,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(get_settings().application, "confirm_close_window", confirms)
+    begin_training(user, bench, banked)
+    user.viewer.add_points([[1.0, 2.0]])
+    window = lasting_window(user)
+    user.viewer.window.remove_dock_widget(user.dock)
+    answers.give("Cancel" if confirms else "No")
+    window.close(confirm_need=True)  # as the menu does
+    assert window.isVisible()
+    assert len(answers.questions) == 1
+    qtbot.wait(200)  # nobody answers one dialog and asks for another in less
+    answers.give("Close" if confirms else "Yes")
+    window.close(confirm_need=True)
+    assert len(answers.questions) == 2
+    assert ("Train is under way" in answers.questions[1]) is not confirms
+    assert newest_round(banked).status is RoundStatus.STOPPED
+
+
+def test_a_task_that_fails_behind_a_closed_dock_is_told_of(user: Any, bench: Workbench, made: Path):
+    bench.session.open(made / "project")
+    gone = bench.session.require_project().images()[0].path
+    gone.unlink()
+    bench.bank.build()
+    viewer = user.viewer
+    viewer.window.remove_dock_widget(user.dock)
+    user.wait(lambda: benches.session_of(viewer) is None)
+    told = notification_manager.records[-1].message
+    assert told.startswith("Build bank: ")
+    assert gone.name in told
 
 
 def test_a_training_goes_on_behind_a_closed_dock(user: Any, bench: Workbench, banked: Path):

@@ -27,6 +27,8 @@ class Painter:
     def __init__(self, bench: Workbench) -> None:
         self._opened = bench.opened
         self.mask: NDArray[np.uint8] | None = None
+        self._undone: list[NDArray[np.uint8]] = []
+        self._redone: list[NDArray[np.uint8]] = []
         bench.opened.loaded.connect(self.begin)
         bench.opened.mask_changed.connect(self.follow)
 
@@ -40,7 +42,22 @@ class Painter:
 
     def follow(self) -> None:
         mask = self._opened.mask
+        if self.mask is not None:
+            self._undone = [*self._undone, self.mask]
         self.mask = None if mask is None else mask.copy()
+
+    def undo(self) -> None:
+        """Take back the last change of a model."""
+        assert self.mask is not None
+        self._redone.append(self.mask)
+        self.mask = self._undone.pop()
+        self._opened.retrace()
+
+    def redo(self) -> None:
+        assert self.mask is not None
+        self._undone.append(self.mask)
+        self.mask = self._redone.pop()
+        self._opened.retrace()
 
     def paint(self, value: int = STROMA, side: int = 8) -> None:
         assert self.mask is not None
@@ -416,3 +433,96 @@ def test_an_image_stays_open_where_its_strokes_cannot_be_saved(trained: Path):
     assert desk.session.attempt(desk.step)
     assert desk.stored(first) is not None
     desk.bench.close()
+
+
+def narrow(desk: Desk) -> None:
+    """Choose a rule by which few pixels have a class."""
+    desk.bench.review.set_background(Background.MARGIN)
+    desk.bench.review.set_margin(1.0)
+
+
+def test_what_a_model_has_changed_is_undone_and_redone_without_being_anybodys(
+    desk: Desk, trained: Path
+):
+    desk.open(trained)
+    desk.step()
+    first, before = desk.image_id, desk.mask.copy()
+    desk.bench.review.set_background(Background.WHITE)
+    narrow(desk)
+    after = desk.mask.copy()
+    assert np.count_nonzero(after != before) > 100
+    while not np.array_equal(desk.mask, before):
+        desk.painter.undo()
+    assert not desk.bench.opened.is_edited
+    desk.step()
+    assert desk.stored(first) is None, "nobody has set anything"
+    desk.step(-1)
+    assert np.array_equal(desk.mask, after)
+
+
+def test_a_stroke_on_what_was_undone_is_kept_with_the_mask_under_it(desk: Desk, trained: Path):
+    desk.open(trained)
+    desk.step()
+    first, before = desk.image_id, desk.mask.copy()
+    rule = desk.session.recipe
+    desk.bench.review.set_background(Background.MARGIN)
+    assert not np.array_equal(desk.mask, before)
+    desk.painter.undo()
+    desk.painter.redo()
+    desk.painter.undo()
+    desk.painter.paint(unset(desk.mask))
+    drawn = desk.mask.copy()
+    desk.bench.review.mark(ReviewStatus.ACCEPTED)
+    stored = desk.stored(first)
+    assert stored is not None
+    assert np.array_equal(stored.mask, drawn)
+    assert np.array_equal(stored.origins == Origin.PERSON, drawn != before)
+    assert np.all(stored.origins[(drawn == before) & (drawn > 0)] == Origin.MODEL)
+    assert Recipe.model_validate_json(stored.source.recipe_json) == rule, "by which it was made"
+
+
+def test_what_a_person_draws_as_a_model_had_it_before_is_the_persons(desk: Desk, trained: Path):
+    desk.open(trained)
+    desk.step()
+    before = desk.mask.copy()
+    narrow(desk)
+    lost = (desk.mask == 0) & (before > 0)
+    lost[20:] = False
+    assert lost.any()
+    desk.mask[lost] = before[lost]
+    desk.bench.review.save()
+    stored = desk.stored()
+    assert stored is not None
+    assert np.array_equal(stored.origins == Origin.PERSON, lost)
+
+
+def test_what_a_person_has_set_stays_theirs_when_the_models_steps_are_undone(
+    desk: Desk, trained: Path
+):
+    desk.open(trained)
+    desk.step()
+    proposed = desk.mask.copy()
+    desk.painter.paint(unset(proposed))
+    drawn = desk.mask.copy()
+    desk.bench.review.set_background(Background.MARGIN)
+    desk.painter.undo()
+    assert np.array_equal(desk.mask, drawn)
+    desk.bench.review.save()
+    stored = desk.stored()
+    assert stored is not None
+    assert np.array_equal(stored.mask, drawn)
+    assert np.array_equal(stored.origins == Origin.PERSON, drawn != proposed)
+
+
+def test_what_cannot_be_undone_as_a_models_step_is_not_undone_at_all(desk: Desk, trained: Path):
+    desk.open(trained)
+    desk.step()
+    anew = []
+    desk.bench.opened.mask_changed.connect(lambda: anew.append(desk.bench.opened.begins_anew))
+    for number in range(40):
+        desk.bench.review.set_background((Background.OFF, Background.MARGIN)[number % 2])
+    assert anew.count(True) == 1
+    changed = anew[::-1].index(True)
+    for _ in range(changed):
+        desk.painter.undo()
+    assert not desk.bench.opened.is_edited
