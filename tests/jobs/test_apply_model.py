@@ -131,7 +131,7 @@ def test_the_classes_of_another_projects_model_are_found_by_name(trained: Path, 
     with empty_project(tmp_path, *names) as project:
         request = ApplyModel(images=folder, model_project=trained / "project")
         applied, events = apply(project, request)
-        assert applied == AppliedModel(added=2, predicted=2)
+        assert applied == AppliedModel(added=2, predicted=2, unlabelled=2)
         assert any("does not know fat" in text for text in warnings(events))
         id_here = np.array([0, 4, 3, 2, 1], np.uint8)
         for image, mask in zip(of_folder(project, folder), expected, strict=True):

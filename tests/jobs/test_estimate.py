@@ -124,8 +124,9 @@ def test_what_could_not_be_trained_is_refused(made: Path):
 
 def test_a_preset_that_lacks_something_says_what(project: Project):
     request = TrainRequest(preset=Preset.PAPER, config=PRESETS[Preset.PAPER])
-    with pytest.raises(TrainingError, match="encoder-weights"):
+    with pytest.raises(TrainingError, match="ImageNet weights of the backbone") as refused:
         finish(estimate_training(project, request, device=CPU))
+    assert "--encoder-weights FILE" in (refused.value.on_terminal or "")
 
 
 def test_before_the_second_step_nothing_is_known():
