@@ -1,7 +1,7 @@
 # Needs only make, bash and git; what else is missing is installed, or named where it cannot be.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help demo app test check-slow bench responsiveness lint
+.PHONY: help demo app test test-window test-rest check-slow bench responsiveness lint
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -40,7 +40,14 @@ app: $(VENV)/installed-app
 	$(BIN)/python -m napari_protoseg.plugin
 
 test: lint
-	xvfb-run -a $(BIN)/pytest
+	$(MAKE) -j2 test-window test-rest
+
+# Side by side: each of them keeps one core busy.
+test-window:
+	xvfb-run -a $(BIN)/pytest tests/plugin tests/widgets
+
+test-rest:
+	xvfb-run -a $(BIN)/pytest --ignore tests/plugin --ignore tests/widgets
 
 check-slow: $(VENV)/installed-dev $(VENV)/installed-qt6
 	xvfb-run -a $(BIN)/pytest -m slow

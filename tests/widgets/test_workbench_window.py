@@ -185,13 +185,16 @@ def test_a_training_goes_on_behind_a_closed_dock(user: Any, bench: Workbench, ba
 
 
 @pytest.mark.timeout(900)
-def test_twenty_openings_leave_nothing_behind(user: Any, trained: Path):
+@pytest.mark.parametrize("times", [4, pytest.param(20, marks=pytest.mark.slow)])
+def test_openings_leave_nothing_behind(user: Any, trained: Path, times: int):
     user.viewer.window.remove_dock_widget(user.dock)
     left = use_and_close(user, trained)  # also makes what napari, torch and zarr keep for good
     user.wait(lambda: not alive(left))
+    user.settle()  # napari lets go of the controls of its layers after the layers
     before = standing(user)
-    for _ in range(19):
+    for _ in range(times):
         left += use_and_close(user, trained)
+    user.settle()
 
     def nothing_is_left() -> bool:
         assert alive(left) == []

@@ -105,6 +105,7 @@ def test_each_task_can_be_stopped_and_begun_again(
     bench.bank.request = BankRequest.model_validate({"config": {"clusters": 1}})
     shutil.rmtree(trained / "project" / "cache", ignore_errors=True)
     start(user, bench, trained, verb)
+    bench.session.task.pause()  # short ones would be over before anybody can click
     user.click("stop-task")
     user.wait(lambda: not bench.session.is_busy)
     assert bench.session.task is None or bench.session.task.problem is None
