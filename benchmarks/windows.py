@@ -7,8 +7,8 @@ as a whole and once in windows of the area of a square of SIDE. Prints the part 
 that got the same class, and that of the most frequent class, which any two such masks might share.
 
 Windows of the product have a side of 4096. An image above that, ``--height 4480 --width 4480
---side 4096``, takes about 10 minutes and 10 GB for each seed; the default is the same at an
-eighth of the scale, where the edges of a window weigh more, and takes seconds.
+--side 4096``, takes about 20 minutes and 10 GB for each seed; the default takes seconds, and is
+harder, since the edges of a window weigh more and the image exceeds it by more.
 """
 
 from __future__ import annotations
