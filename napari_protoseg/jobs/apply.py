@@ -138,7 +138,7 @@ def apply_model(
     images = in_model_order(found, positions)
     yield from compare_pixel_sizes(trained.record, images)
     predictor = yield from with_margin(predictor, applied.training)
-    unlabelled = [image for image in images if set(image.label) <= {-1}]
+    unlabelled = [image for image in images if not is_labelled(image.label)]
     without_label = sum(not is_labelled(image.label) for image in found)
     if recipe.labels is not LabelCondition.GIVEN:
         unlabelled = []

@@ -19,6 +19,7 @@ from napari_protoseg.jobs.bank import BuiltBank, latest_bank
 from napari_protoseg.jobs.measure import measure
 from napari_protoseg.jobs.records import reader_of
 from napari_protoseg.jobs.split import hold_out_cases
+from napari_protoseg.labels.records import is_labelled
 from napari_protoseg.masks.prediction import Predictor
 from napari_protoseg.masks.recipe import Recipe
 from napari_protoseg.network.backbones import pretrained_weights
@@ -103,7 +104,7 @@ def prepare(
         Nothing to train on.
     BankError, WeightsError
     """
-    labelled = [i for i in project.images(Split.TRAIN) if any(v != -1 for v in i.label)]
+    labelled = [i for i in project.images(Split.TRAIN) if is_labelled(i.label)]
     if not labelled:
         raise TrainingError(
             "no image with an image-level label",
@@ -115,7 +116,7 @@ def prepare(
     cam = request.kind is ModelKind.PLAIN_CAM
     validation = project.images(Split.VALIDATION)
     masked = [i for i in validation if i.mask_path is not None]
-    training, held_out = labelled, [i for i in validation if any(v != -1 for v in i.label)]
+    training, held_out = labelled, [i for i in validation if is_labelled(i.label)]
     if not validation:
         share, seed = request.config.held_out, request.config.seed
         training, held_out = hold_out_cases(labelled, share, seed)

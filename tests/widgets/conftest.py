@@ -95,6 +95,13 @@ class User:
     def window(self) -> Any:
         return self.dock.window()
 
+    def lasting_window(self) -> Any:
+        """Return the window, made to outlive its closing: the fixture closes it once more."""
+        from qtpy.QtCore import Qt
+
+        self.window.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose, False)
+        return self.window
+
     def screen_key(self, *chords: str) -> None:
         """Press keys as a keyboard does, in whatever widget has the focus."""
         self.window.activateWindow()

@@ -12,7 +12,6 @@ pytest.importorskip("napari")
 
 from napari.layers import Labels
 from napari.utils.notifications import notification_manager
-from qtpy.QtCore import Qt
 from test_canvas import mask_of, open_first, paint
 
 from napari_protoseg.plugin.layers import own_layers
@@ -64,8 +63,7 @@ def test_a_mask_layer_that_was_deleted_is_brought_back_to_be_left(
 def test_closing_the_window_asks_first(
     user: Any, bench: Any, drawn: Labels, trained: Path, answers: Any
 ):
-    window, first = user.window, bench.session.current.id
-    window.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose, False)
+    window, first = user.lasting_window(), bench.session.current.id
     answers.give("No")
     window.close()
     assert window.isVisible()
@@ -84,8 +82,7 @@ def test_closing_the_window_asks_first(
 def test_closing_all_the_same_is_agreed_to_once(
     user: Any, bench: Any, drawn: Labels, trained: Path, answers: Any
 ):
-    window, first = user.window, bench.session.current.id
-    window.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose, False)
+    window, first = user.lasting_window(), bench.session.current.id
     answers.give("Yes")
     window.close()
     assert not window.isVisible()

@@ -15,7 +15,7 @@ pytest.importorskip("napari")
 from left_behind import alive
 from napari.settings import get_settings
 from napari.utils.notifications import notification_manager
-from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtWidgets import QApplication, QComboBox, QPushButton
 
 from napari_protoseg.plugin import benches
@@ -104,17 +104,11 @@ def newest_round(workspace: Path) -> Round:
     return found
 
 
-def lasting_window(user: Any) -> Any:
-    """The window, which outlives its closing: the fixture closes it once more."""
-    user.window.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose, False)
-    return user.window
-
-
 def test_closing_the_window_while_it_trains_asks_and_keeps_what_was_trained(
     user: Any, bench: Workbench, banked: Path, answers: Any
 ):
     begin_training(user, bench, banked)
-    window = lasting_window(user)
+    window = user.lasting_window()
     answers.give("No")
     assert not window.close()
     assert bench.session.is_busy
@@ -148,7 +142,7 @@ def test_whoever_closes_a_window_with_layers_is_asked_once(
     monkeypatch.setattr(get_settings().application, "confirm_close_window", confirms)
     begin_training(user, bench, banked)
     user.viewer.add_points([[1.0, 2.0]])
-    window = lasting_window(user)
+    window = user.lasting_window()
     user.viewer.window.remove_dock_widget(user.dock)
     answers.give("Cancel" if confirms else "No")
     window.close(confirm_need=True)  # as the menu does

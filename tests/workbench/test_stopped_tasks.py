@@ -44,16 +44,17 @@ def make_project(bench: Workbench, workspace: Path) -> None:
         classes="tumour, stroma, necrosis, other",
         folder=str(workspace / "new"),
     )
-    bench.labels.intake.edit(draft)
-    bench.labels.intake.look()
-    finish(bench)
-    bench.labels.intake.take()
+    take_in(bench, draft)
 
 
 def add_images(bench: Workbench, workspace: Path) -> None:
     open_project(bench, workspace)
     validation = workspace / "validation"
     draft = Draft(images=str(validation / "images"), masks=str(validation / "masks"))
+    take_in(bench, draft)
+
+
+def take_in(bench: Workbench, draft: Draft) -> None:
     bench.labels.intake.edit(draft)
     bench.labels.intake.look()
     finish(bench)
