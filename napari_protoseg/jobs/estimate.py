@@ -295,7 +295,9 @@ def _estimate_quick(
     if encoded is None:
         return None
     dense, paces = encoded
-    fitted = yield from _timed(fit_evidence(prepared.model, dense, some, labels), clock)
+    fitted = yield from _timed(
+        fit_evidence(prepared.model, dense, some, labels, prepared.request.config), clock
+    )
     if fitted is None:
         return None
     _, (*comparing, fit) = fitted

@@ -140,6 +140,7 @@ def prepare(
         class_positions=tuple(range(classes)) if cam else tuple(positions),
         backbone=None if quick else request.config.backbone,
         cosine=request.config.cosine,
+        competing=request.config.competing,
         encoder=None if cam else bank.bank.encoder,
         bank=None if cam else bank.bank.fingerprint,
         micrometres_per_pixel=_median_pixel_size(training),

@@ -198,7 +198,7 @@ def _fit_quick(
         prepared.encoder, items, cache, batch_size=BATCH_SIZE, read=reader_of(prepared.training)
     )
     labels = [image.label for image in prepared.training]
-    if not (yield from fit_evidence(model, dense, items, labels)):
+    if not (yield from fit_evidence(model, dense, items, labels, prepared.request.config)):
         return None
     begun = project.new_round(bank_version, prepared.request.model_dump_json(), created=now())
     path = begun.folder / BEST

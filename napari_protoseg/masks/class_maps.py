@@ -9,9 +9,53 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from napari_protoseg.masks.recipe import Normalisation
+from napari_protoseg.network.competition import class_logits
 from napari_protoseg.network.reduction import Merge, merge_prototypes
 
 _TINY = 1e-6
+
+
+def class_maps(
+    maps: Sequence[Tensor],
+    weights: Sequence[float],
+    class_positions: Tensor,
+    gate: Tensor,
+    merge: Merge,
+    size: tuple[int, int],
+    normalisation: Normalisation,
+) -> Tensor:
+    """Turn the prototype maps of all stages into class maps of the image's size.
+
+    Parameters
+    ----------
+    maps
+        ``(B, P, h, w)`` of each stage, the finest first.
+    weights
+        Of the stages; only their ratios count.
+    class_positions
+        ``(P,)``.
+    gate
+        1 for a class that may appear in the image, 0 for one that may not, ``(B, N)``.
+    merge
+        How prototypes make a class.
+    size
+        Height and width of the result.
+    normalisation
+        How maps of different classes are made comparable.
+
+    Returns
+    -------
+    Tensor
+        ``(B, N, *size)`` in 0..1.
+    """
+    if normalisation is Normalisation.SOFTMAX:
+        logits = class_logits(maps, weights, class_positions, gate.shape[1], merge)
+        return _shares(F.interpolate(logits, size, mode="bilinear", align_corners=False), gate)
+    stages = [
+        stage_class_maps(stage, class_positions, gate, merge, size, normalisation) for stage in maps
+    ]
+    total = sum(weights)
+    return fuse(stages, [weight / total for weight in weights])
 
 
 def stage_class_maps(
@@ -31,16 +75,10 @@ def stage_class_maps(
     ----------
     maps
         ``(B, P, h, w)``.
-    class_positions
-        ``(P,)``.
-    gate
-        1 for a class that may appear in the image, 0 for one that may not, ``(B, N)``.
-    merge
-        How prototypes make a class.
-    size
-        Height and width of the result.
+    class_positions, gate, merge, size
+        As for `class_maps`.
     normalisation
-        How maps of different classes are made comparable.
+        One that takes each class by itself.
 
     Returns
     -------
@@ -55,6 +93,13 @@ def stage_class_maps(
 def fuse(stages: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     """Sum the class maps of the stages, weighted."""
     return torch.stack([w * s for w, s in zip(weights, stages, strict=True)]).sum(0)
+
+
+def _shares(logits: Tensor, gate: Tensor) -> Tensor:
+    """Return the softmax over the classes that the gate admits; 0 where it admits none."""
+    excluded = (gate == 0)[:, :, None, None]
+    shares = logits.masked_fill(excluded, -torch.inf).softmax(1)
+    return shares.masked_fill(excluded, 0)
 
 
 def _min_max(maps: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.images.tissue import glass_mask
-from napari_protoseg.masks.class_maps import fuse, stage_class_maps
+from napari_protoseg.masks.class_maps import class_maps
 from napari_protoseg.masks.recipe import Background, LabelCondition, Recipe
 from napari_protoseg.masks.windows import (
     WideWindows,
@@ -170,20 +170,18 @@ class Predictor:
         """Turn what `look` saw into class maps and masks; parameters as `predict`."""
         height, width = images.shape[1:3]
         padded = padded_size(height, width, max(self.model.strides))
-        logits = self.model.class_logits(self.model.prototype_logits(views[0].maps[-1]))
+        logits = self.model.image_logits(views[0].maps)
         gate = self._gate(logits, labels)
         seen = [self._class_maps(view, gate, padded) for view in views if view.counts]
-        class_maps = torch.stack(seen).mean(0)[:, :, :height, :width]
-        masks, confidence = self._masks(class_maps, images)
-        return Prediction(
-            class_maps.cpu().numpy(), logits.sigmoid().cpu().numpy(), masks, confidence
-        )
+        averaged = torch.stack(seen).mean(0)[:, :, :height, :width]
+        masks, confidence = self._masks(averaged, images)
+        return Prediction(averaged.cpu().numpy(), logits.sigmoid().cpu().numpy(), masks, confidence)
 
     def _masks(
-        self, class_maps: Tensor, images: NDArray[np.uint8]
+        self, maps: Tensor, images: NDArray[np.uint8]
     ) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
         """Turn class maps ``(B, N, H, W)`` into masks and confidence, each ``(B, H, W)``."""
-        top = class_maps.topk(min(2, class_maps.shape[1]), dim=1)
+        top = maps.topk(min(2, maps.shape[1]), dim=1)
         highest = top.values[:, 0].cpu().numpy()
         second = top.values[:, -1].cpu().numpy() if len(self.class_ids) > 1 else 0.0
         labelled = highest > 0
@@ -209,21 +207,17 @@ class Predictor:
         return (torch.from_numpy(labels != 0).to(logits.device) & has_map).float()
 
     def _class_maps(self, view: View, gate: Tensor, size: tuple[int, int]) -> Tensor:
-        weights = np.array(self.recipe.stage_weights[-len(view.maps) :])
-        stages = [
-            stage_class_maps(
-                stage[:, self._sounding],
-                self.model.class_positions[self._sounding],
-                gate,
-                self.recipe.merge,
-                size,
-                self.recipe.normalisation,
-            )
-            for stage in view.maps
-        ]
-        # A model with fewer stages than weights still gives maps in 0..1.
-        class_maps = fuse(stages, (weights / weights.sum()).tolist())
-        return class_maps.flip(3) if view.flip else class_maps
+        found = class_maps(
+            [stage[:, self._sounding] for stage in view.maps],
+            # A model with fewer stages than weights has the last ones.
+            self.recipe.stage_weights[-len(view.maps) :],
+            self.model.class_positions[self._sounding],
+            gate,
+            self.recipe.merge,
+            size,
+            self.recipe.normalisation,
+        )
+        return found.flip(3) if view.flip else found
 
 
 def sounding_prototypes(model: MapModel, muted: Sequence[int]) -> Tensor:

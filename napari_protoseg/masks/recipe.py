@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from napari_protoseg.errors import ProjectError
+from napari_protoseg.network.maps import STAGE_WEIGHTS
 from napari_protoseg.network.reduction import Merge
 from napari_protoseg.storage import storage_errors
 
@@ -30,6 +31,9 @@ class Normalisation(StrEnum):
     """Each map is scaled to 0..1 over the image."""
     SIGMOID = "sigmoid"
     """Each value becomes the probability that its logit stands for; no map is all negative."""
+    SOFTMAX = "softmax"
+    """The values of a pixel, fused over the stages, become probabilities of the classes that may
+    appear in the image: they sum to 1."""
 
 
 class Background(StrEnum):
@@ -70,9 +74,9 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    stage_weights: tuple[float, ...] = (0.3, 0.3, 0.4)
+    stage_weights: tuple[float, ...] = STAGE_WEIGHTS
     merge: Merge = Merge.SOFTMAX
-    normalisation: Normalisation = Normalisation.MIN_MAX
+    normalisation: Normalisation = Normalisation.SOFTMAX
     labels: LabelCondition = LabelCondition.GIVEN
     background: Background = Background.OFF
     margin: float | None = Field(default=None, ge=0, le=1)
@@ -101,5 +105,5 @@ class Recipe(BaseModel):
             ) from error
 
 
-REFERENCE = Recipe(intensities=(0.9, 1.0, 1.1))
+REFERENCE = Recipe(normalisation=Normalisation.MIN_MAX, intensities=(0.9, 1.0, 1.1))
 """The recipe of the released code."""

@@ -11,11 +11,11 @@ from napari_protoseg.network.maps import MapModel
 class PlainCam(MapModel):
     """Class activation maps of a linear classifier on the last stage (Zhou et al. 2016).
 
-    The mean of a map is the logit of its class, so each class is its own single prototype.
+    Each class is its own single prototype; by the usual training the mean of its map is its logit.
     """
 
-    def __init__(self, backbone: Backbone, classes: int) -> None:
-        super().__init__(range(classes), classes, backbone.strides[-1:])
+    def __init__(self, backbone: Backbone, classes: int, *, competing: bool = False) -> None:
+        super().__init__(range(classes), classes, backbone.strides[-1:], competing=competing)
         self.backbone = backbone
         self.classifier = nn.Conv2d(backbone.widths[-1], classes, 1)
 

@@ -48,14 +48,22 @@ def create_model(
     classes = len(record.classes.classes)
     positions = record.class_positions
     if record.kind is ModelKind.PLAIN_CAM:
-        return PlainCam(_backbone(record, backbone_weights), classes)
+        backbone = _backbone(record, backbone_weights)
+        return PlainCam(backbone, classes, competing=record.competing)
     if prototypes is None or (record.kind is ModelKind.EVIDENCE and encoder is None):
         raise _incomplete(record)
     if record.kind is ModelKind.EVIDENCE:
         assert encoder is not None
-        return EvidenceModel(encoder, prototypes, positions, classes)
+        return EvidenceModel(encoder, prototypes, positions, classes, competing=record.competing)
     backbone = _backbone(record, backbone_weights)
-    return PrototypeNetwork(backbone, prototypes, positions, classes, cosine=record.cosine)
+    return PrototypeNetwork(
+        backbone,
+        prototypes,
+        positions,
+        classes,
+        cosine=record.cosine,
+        competing=record.competing,
+    )
 
 
 def empty_model(record: ModelRecord, weights: Mapping[str, Tensor]) -> MapModel:

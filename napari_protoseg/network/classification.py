@@ -35,7 +35,7 @@ class PrototypeNetwork(MapModel):
         Gives E.
     prototypes
         ``(P, d)``; fixed.
-    class_positions, classes
+    class_positions, classes, competing
         As for `MapModel`.
     cosine
         Normalise the adapted prototype too, so that a map is a scaled cosine.
@@ -51,8 +51,10 @@ class PrototypeNetwork(MapModel):
         classes: int,
         *,
         cosine: bool,
+        competing: bool = False,
     ) -> None:
-        super().__init__(class_positions, classes, [backbone.strides[s] for s in STAGES])
+        strides = [backbone.strides[s] for s in STAGES]
+        super().__init__(class_positions, classes, strides, competing=competing)
         self.backbone = backbone
         self.cosine = cosine
         self.register_buffer("prototypes", prototypes)

@@ -23,7 +23,7 @@ class EvidenceModel(MapModel):
         Gives the dense features.
     prototypes
         ``(P, d)``; fixed.
-    class_positions, classes
+    class_positions, classes, competing
         As for `MapModel`.
     """
 
@@ -35,8 +35,10 @@ class EvidenceModel(MapModel):
         prototypes: Tensor,
         class_positions: Sequence[int],
         classes: int,
+        *,
+        competing: bool = False,
     ) -> None:
-        super().__init__(class_positions, classes, [encoder.stride])
+        super().__init__(class_positions, classes, [encoder.stride], competing=competing)
         self.encoder = encoder
         self.register_buffer("prototypes", prototypes)
         self.scale = nn.Parameter(torch.ones(len(prototypes)))

@@ -8,7 +8,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from napari_protoseg.network.competition import class_logits, top_share_logits
 from napari_protoseg.network.reduction import Merge, merge_prototypes
+
+STAGE_WEIGHTS = (0.3, 0.3, 0.4)
+"""Of the stages in a class map (PBIP, arXiv 2503.12068); the last ones where there are fewer."""
 
 
 class MapModel(nn.Module, ABC):
@@ -22,6 +26,8 @@ class MapModel(nn.Module, ABC):
         Number of classes N.
     strides
         Pixels of the image for each pixel of the maps, stage by stage.
+    competing
+        Whether the model is trained to have the classes compete for each pixel.
     """
 
     class_positions: Tensor
@@ -31,12 +37,15 @@ class MapModel(nn.Module, ABC):
         class_positions: Sequence[int],
         classes: int,
         strides: Sequence[int],
+        *,
+        competing: bool = False,
     ) -> None:
         super().__init__()
         positions = torch.tensor(class_positions, dtype=torch.int64)
         self.register_buffer("class_positions", positions, persistent=False)
         self.classes = classes
         self.strides = tuple(strides)
+        self.competing = competing
 
     @abstractmethod
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -60,3 +69,14 @@ class MapModel(nn.Module, ABC):
     def class_logits(self, prototype_logits: Tensor) -> Tensor:
         """Average the logits of the prototypes of each class: ``(B, P)`` to ``(B, N)``."""
         return merge_prototypes(prototype_logits, self.class_positions, self.classes, Merge.MEAN)
+
+    def pixel_logits(self, maps: tuple[Tensor, ...]) -> Tensor:
+        """Fuse the prototype maps of all stages to logits of each pixel, ``(B, N, h, w)``."""
+        weights = STAGE_WEIGHTS[-len(maps) :]
+        return class_logits(maps, weights, self.class_positions, self.classes, Merge.SOFTMAX)
+
+    def image_logits(self, maps: tuple[Tensor, ...]) -> Tensor:
+        """Return the logits that each class is present, ``(B, N)``, from the maps of all stages."""
+        if self.competing:
+            return top_share_logits(self.pixel_logits(maps))
+        return self.class_logits(self.prototype_logits(maps[-1]))

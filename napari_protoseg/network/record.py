@@ -31,7 +31,7 @@ class ModelRecord(BaseModel):
         Position in the schema of the class of each prototype.
     backbone
         Name of the backbone; None for the frozen evidence.
-    cosine
+    cosine, competing
         As in `PrototypeNetwork`.
     encoder
         Encoder of the prototypes; None for a plain class activation map.
@@ -48,6 +48,7 @@ class ModelRecord(BaseModel):
     class_positions: tuple[int, ...]
     backbone: str | None = None
     cosine: bool = False
+    competing: bool = False
     encoder: EncoderIdentity | None = None
     bank: str | None = None
     micrometres_per_pixel: float | None = None

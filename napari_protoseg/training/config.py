@@ -49,6 +49,11 @@ class TrainingConfig(BaseModel):
         Name of the backbone.
     cosine
         Normalise the adapted prototypes as well as the pixels.
+    competing
+        Let the classes compete for each pixel, which is of one of those that the label allows;
+        else the mean of each map is to tell whether its class is present.
+    presence_weight
+        Of the loss of what classes are present, where they compete.
     epochs
         Passes over the training images.
     batch_size
@@ -88,6 +93,8 @@ class TrainingConfig(BaseModel):
     matching: Matching = Matching.DENSE
     backbone: str = DEFAULT_BACKBONE
     cosine: bool = False
+    competing: bool = False
+    presence_weight: float = Field(default=1.0, ge=0)
     epochs: int = Field(default=5, ge=1)
     batch_size: int = Field(default=16, ge=1)
     backbone_rate: float = Field(default=1e-4, gt=0, title="Learning rate of the backbone")
@@ -106,9 +113,11 @@ class TrainingConfig(BaseModel):
     seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
-    def _reference_reencodes(self) -> Self:
+    def _reference_is_whole(self) -> Self:
         if self.compat is Compat.REFERENCE and self.matching is not Matching.REENCODE:
             raise ValueError("the released form matches by re-encoding: choose matching reencode")
+        if self.compat is Compat.REFERENCE and self.competing:
+            raise ValueError("in the released form classes do not compete: choose competing false")
         return self
 
 

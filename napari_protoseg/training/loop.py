@@ -21,8 +21,9 @@ from napari_protoseg.training.config import TrainingConfig
 from napari_protoseg.training.devices import describe_device, gradient_scaler, out_of_memory
 from napari_protoseg.training.events import EpochFinished, StepFinished
 from napari_protoseg.training.images import Batch, TrainingImage, epoch_batches, plain_batches
+from napari_protoseg.training.objective import label_loss
 from napari_protoseg.training.schedule import poly_factor
-from napari_protoseg.training.step import Matcher, Step, StepLosses, classification_loss
+from napari_protoseg.training.step import Matcher, Step, StepLosses
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 
@@ -327,7 +328,9 @@ class _Loop:
     def _held_out(self) -> tuple[float | None, float | None]:
         """Return image-level loss and accuracy on the held-out images."""
         self.model.eval()
-        loss, right, known = 0.0, 0, 0
+        loss, right = 0.0, 0
+        every = torch.tensor([image.label for image in self.inputs.held_out])
+        known = int((every >= 0).sum())
         for batch in plain_batches(
             self.inputs.held_out,
             self.inputs.read,
@@ -336,13 +339,10 @@ class _Loop:
         ):
             for part in batch.to(self.inputs.device).split(self.micro_batch):
                 maps, labels = self.model(part.images), part.labels
-                loss += float(
-                    classification_loss(self.model, maps, labels, self.config.stage_weights)
-                )
-                predicted = self.model.class_logits(self.model.prototype_logits(maps[-1])) > 0
+                loss += float(label_loss(self.model, maps, labels, self.config, of=every))
+                predicted = self.model.image_logits(maps) > 0
                 right += int(((predicted == (labels > 0)) & (labels >= 0)).sum())
-                known += int((labels >= 0).sum())
-        return (loss / known, right / known) if known else (None, None)
+        return (loss, right / known) if known else (None, None)
 
     def _save(self) -> None:
         state = TrainingState(

@@ -1,8 +1,7 @@
 """Training of the quick preset: a scale and a bias for each prototype of the frozen evidence.
 
-The logit of a prototype is the mean of its map, and the map is linear in scale and bias: so the
-mean cosine of each image to each prototype is all that training needs to know of the images,
-and each step sees all of them.
+The maps are linear in scale and bias: so the cosines of each image to each prototype, averaged over
+the cells of a coarse grid, are all that training needs to know of the images.
 """
 
 from __future__ import annotations
@@ -12,16 +11,21 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
 
 from napari_protoseg.encoders.encoding import DenseFeatures, EncodeItem
 from napari_protoseg.errors import TrainingError
 from napari_protoseg.events import Job, Progress, Request
 from napari_protoseg.network.evidence import EvidenceModel
+from napari_protoseg.training.config import TrainingConfig
 from napari_protoseg.training.events import StepFinished
+from napari_protoseg.training.objective import label_loss
 
 _STEPS = 300
 _RATE = 0.05
 _FIRST_SCALE = 10.0
+_GRID = 14
+_BATCH = 64
 
 
 def fit_evidence(
@@ -29,6 +33,7 @@ def fit_evidence(
     dense: DenseFeatures,
     items: Sequence[EncodeItem],
     labels: Sequence[tuple[int, ...]],
+    config: TrainingConfig,
 ) -> Job[bool]:
     """Fit scale and bias to the image-level labels.
 
@@ -42,6 +47,8 @@ def fit_evidence(
         Images.
     labels
         Their labels: 1 present, 0 absent, -1 unknown, in schema order.
+    config
+        Whether classes compete, and the seed.
 
     Returns
     -------
@@ -62,22 +69,24 @@ def fit_evidence(
             where="training",
             remedy="Label some images, each with the classes that it holds and does not hold.",
         )
-    means = []
+    cells = []
     for number, item in enumerate(items, start=1):
         features = torch.from_numpy(dense.of(item).astype(np.float32))[None]
         with torch.no_grad():
-            means.append(model.prototype_logits(model.cosine_maps(features))[0])
+            cells.append(_gridded(model.cosine_maps(features)))
         progress = Progress("Comparing images with prototypes", number, len(items))
         if (yield progress) is Request.STOP:
             return False
-    cosine = torch.stack(means)
-    # Cosines of pooled features lie close together: start from their spread, not from zero.
+    cosine = torch.cat(cells)
+    # Cosines lie close together: start from where they differ, not from zero.
     scale = torch.full_like(model.scale, _FIRST_SCALE).requires_grad_()
-    bias = (-_FIRST_SCALE * cosine.mean(0)).requires_grad_()
+    bias = (-_FIRST_SCALE * cosine.mean((0, 2, 3))).requires_grad_()
     optimiser = torch.optim.Adam([scale, bias], lr=_RATE)
+    draw = np.random.default_rng(config.seed)
     for number in range(_STEPS):
-        logits = model.class_logits(scale * cosine + bias)
-        loss = F.binary_cross_entropy_with_logits(logits[known], target[known])
+        chosen = torch.from_numpy(draw.permutation(len(items))[:_BATCH])
+        maps = scale[:, None, None] * cosine[chosen] + bias[:, None, None]
+        loss = label_loss(model, (maps,), target[chosen], config, of=target[chosen])
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -87,6 +96,11 @@ def fit_evidence(
         model.scale.copy_(scale)
         model.bias.copy_(bias)
     return True
+
+
+def _gridded(maps: Tensor) -> Tensor:
+    """Average maps over the cells of a grid; coarser ones are enlarged to it."""
+    return F.interpolate(maps, (_GRID, _GRID), mode="area")
 
 
 def _finished(number: int, loss: float) -> StepFinished:

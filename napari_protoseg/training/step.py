@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from napari_protoseg.network.maps import MapModel
@@ -22,6 +21,7 @@ from napari_protoseg.network.reduction import expand_labels, select_prototypes
 from napari_protoseg.training.config import Compat, Matching, TrainingConfig
 from napari_protoseg.training.devices import mixed_precision
 from napari_protoseg.training.images import Batch
+from napari_protoseg.training.objective import label_loss
 
 
 @dataclass(frozen=True)
@@ -65,36 +65,6 @@ class StepLosses:
     skipped: int
 
 
-def classification_loss(
-    model: MapModel, maps: tuple[Tensor, ...], labels: Tensor, stage_weights: tuple[float, ...]
-) -> Tensor:
-    """Sum the binary cross-entropies over images and classes whose label is known.
-
-    Parameters
-    ----------
-    model
-        Gives logits of its maps.
-    maps
-        Prototype maps of each stage.
-    labels
-        ``(B, N)``: 1 present, 0 absent, -1 unknown.
-    stage_weights
-        Of the last stages, as many as there are maps.
-
-    Returns
-    -------
-    Tensor
-        Scalar; divide by the number of known labels for the mean.
-    """
-    known = labels >= 0
-    total = labels.new_zeros(())
-    for stage, weight in zip(maps, stage_weights[-len(maps) :], strict=True):
-        logits = model.class_logits(model.prototype_logits(stage.float()))
-        losses = F.binary_cross_entropy_with_logits(logits, labels.clamp(min=0), reduction="none")
-        total = total + weight * losses[known].sum()
-    return total
-
-
 class Step:
     """Accumulates the gradient of a batch.
 
@@ -132,7 +102,6 @@ class Step:
         pairs and the images of the batch, not of the micro-batch.
         """
         parts = batch.split(micro_batch)
-        known = max(int((batch.labels >= 0).sum()), 1)
         selections: list[Tensor | None] = [None] * len(parts)
         pairs = None
         if self.matcher is not None and len(parts) > 1:
@@ -140,10 +109,7 @@ class Step:
         measured = []
         for part, selected in zip(parts, selections, strict=True):
             maps = self._maps(part)
-            classification = (
-                classification_loss(self.model, maps, part.labels, self.config.stage_weights)
-                / known
-            )
+            classification = label_loss(self.model, maps, part.labels, self.config, of=batch.labels)
             matching, counted, skipped = self._matching(part, maps[-1], selected, pairs)
             total = classification
             if self.matcher is not None:

@@ -26,7 +26,7 @@ from napari_protoseg.network.baselines import PlainCam
 from napari_protoseg.network.maps import MapModel
 from napari_protoseg.network.reduction import Merge
 
-PLAIN = Recipe(flip=False)
+PLAIN = Recipe(flip=False, normalisation=Normalisation.MIN_MAX)
 CPU = torch.device("cpu")
 
 
@@ -54,6 +54,11 @@ def picture(height: int = 16, width: int = 24) -> np.ndarray:
     image[height // 2 :] = 250
     image[-2:] = 0
     return image
+
+
+def changed(**fields: object) -> Recipe:
+    """Return the plain recipe with other values of some fields."""
+    return PLAIN.model_copy(update=fields)
 
 
 def predict(
@@ -99,7 +104,7 @@ def test_confidence_is_the_lead_of_the_highest_map_and_0_where_unlabelled():
 
 
 def test_class_maps_and_probabilities_lie_in_0_to_1():
-    for recipe in (Recipe(), REFERENCE, Recipe(normalisation=Normalisation.SIGMOID)):
+    for recipe in (REFERENCE, *(Recipe(normalisation=each) for each in Normalisation)):
         got = predict(recipe)
         assert got.class_maps.dtype == got.probabilities.dtype == np.float32
         assert got.class_maps.shape == (1, 3, 16, 24)
@@ -118,7 +123,7 @@ def test_an_absent_class_is_nowhere_and_an_unknown_one_may_be():
 
 
 def test_without_a_label_condition_labels_do_not_matter():
-    free = Recipe(flip=False, labels=LabelCondition.NONE)
+    free = changed(labels=LabelCondition.NONE)
     np.testing.assert_array_equal(predict(free, [0, 0, 0]).masks, predict().masks)
 
 
@@ -134,6 +139,33 @@ def test_a_predicted_gate_admits_what_the_model_finds_and_the_most_probable_at_l
     both_below = predict(gate)  # half of the picture is glass, so both means are negative
     assert (both_below.probabilities[0, [0, 2]] < 0.5).all()
     assert len(found(both_below) - {0}) == 1
+
+
+def test_by_softmax_the_classes_that_may_appear_share_each_pixel():
+    recipe = changed(normalisation=Normalisation.SOFTMAX)
+    for labels, ids in (([1, 0, 1], {7, 9}), ([-1, -1, -1], {7, 9}), ([1, 0, 0], {7})):
+        got = predict(recipe, labels)
+        assert found(got) == ids, "of the pixels none is left out, glass neither"
+        np.testing.assert_allclose(got.class_maps.sum(1), 1, atol=1e-6)
+    nothing = predict(recipe, [0, 0, 0])
+    assert (nothing.class_maps == 0).all()
+    assert found(nothing) == {0}
+
+
+def test_by_softmax_stages_are_fused_before_classes_compete():
+    """The class maps are the softmax of the mean logits, not the mean of two softmaxes."""
+
+    class Constant(MapModel):
+        def __init__(self) -> None:
+            super().__init__([0, 1], 2, (4, 4))
+
+        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            places = images[:, :2, ::4, ::4] * 0
+            return places + torch.tensor([4.0, 0.0])[:, None, None], places
+
+    recipe = changed(normalisation=Normalisation.SOFTMAX, stage_weights=(3.0, 1.0))
+    got = Predictor(Constant(), (1, 2), recipe, CPU).predict(picture()[None])
+    np.testing.assert_allclose(got.class_maps[0, 0], 1 / (1 + np.exp(-3)), atol=1e-6)
 
 
 @pytest.mark.parametrize("normalisation", list(Normalisation))
@@ -188,7 +220,7 @@ def test_flipping_averages_the_image_and_its_mirror_image():
     plain = predict().class_maps
     mirrored = predict(image=np.ascontiguousarray(image[:, ::-1])).class_maps[..., ::-1]
     assert np.abs(plain - mirrored).max() > 1e-3
-    got = predict(Recipe(flip=True)).class_maps
+    got = predict(changed(flip=True)).class_maps
     np.testing.assert_allclose(got, (plain + mirrored) / 2, atol=1e-6)
 
 
@@ -203,9 +235,9 @@ def test_intensities_average_the_darker_and_the_brighter_image():
         return Predictor(Scaled(), (7, 8, 9), PLAIN, CPU).predict(picture()[None]).class_maps
 
     expected = (at(0.8) + at(1.0) + at(1.2)) / 3
-    got = predict(Recipe(flip=False, intensities=(0.8, 1.0, 1.2))).class_maps
+    got = predict(changed(intensities=(0.8, 1.0, 1.2))).class_maps
     np.testing.assert_allclose(got, expected, atol=1e-6)
-    without_the_image_itself = predict(Recipe(flip=False, intensities=(0.8, 1.2))).class_maps
+    without_the_image_itself = predict(changed(intensities=(0.8, 1.2))).class_maps
     np.testing.assert_allclose(without_the_image_itself, (at(0.8) + at(1.2)) / 2, atol=1e-6)
 
 
@@ -222,9 +254,9 @@ def test_the_reference_recipe_averages_six_views():
 
 
 def test_stages_are_weighted_and_the_last_weights_count_where_there_are_fewer():
-    only_fine = predict(Recipe(flip=False, stage_weights=(9.0, 1.0, 0.0))).class_maps
-    only_coarse = predict(Recipe(flip=False, stage_weights=(9.0, 0.0, 2.0))).class_maps
-    both = predict(Recipe(flip=False, stage_weights=(9.0, 3.0, 1.0))).class_maps
+    only_fine = predict(changed(stage_weights=(9.0, 1.0, 0.0))).class_maps
+    only_coarse = predict(changed(stage_weights=(9.0, 0.0, 2.0))).class_maps
+    both = predict(changed(stage_weights=(9.0, 3.0, 1.0))).class_maps
     assert np.abs(only_fine - only_coarse).max() > 0.01
     np.testing.assert_allclose(both, 0.75 * only_fine + 0.25 * only_coarse, atol=1e-6)
 

@@ -18,7 +18,7 @@ from napari_protoseg.training.checkpoint import Checkpoint
 from napari_protoseg.training.config import TrainingConfig
 from napari_protoseg.training.images import TrainingImage, plain_batches
 from napari_protoseg.training.loop import BEST, LAST, TrainingInputs, train_network
-from napari_protoseg.training.step import classification_loss
+from napari_protoseg.training.objective import classification_loss
 
 FOUR = CONFIG.model_copy(update={"epochs": 4})
 

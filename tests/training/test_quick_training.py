@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from driven_jobs import finish, stop_after
 from safetensors.torch import save_file
-from tiny_training import LABELS, POSITIONS, images
+from tiny_training import CONFIG, LABELS, POSITIONS, images
 
 from napari_protoseg.encoders.cache import FeatureCache, FeatureKind
 from napari_protoseg.encoders.encoder import create_encoder
@@ -80,7 +80,7 @@ def test_evidence_is_the_cosine_of_each_place_to_each_prototype(case: Case):
 
 def test_fitting_lowers_the_loss_and_says_how_far_it_is(case: Case):
     before = case.loss()
-    done, events = finish(fit_evidence(case.model, case.dense, case.items, LABELS))
+    done, events = finish(fit_evidence(case.model, case.dense, case.items, LABELS, CONFIG))
     assert done is True
     assert case.loss() < 0.9 * before
     assert [(e.done, e.total) for e in events if isinstance(e, Progress)] == [
@@ -89,7 +89,7 @@ def test_fitting_lowers_the_loss_and_says_how_far_it_is(case: Case):
 
 
 def test_each_step_of_the_fit_is_told_with_its_loss(case: Case):
-    _, events = finish(fit_evidence(case.model, case.dense, case.items, LABELS))
+    _, events = finish(fit_evidence(case.model, case.dense, case.items, LABELS, CONFIG))
     told = [event for event in events if isinstance(event, StepFinished)]
     assert [event.step for event in told] == list(range(1, told[0].steps + 1))
     assert [event.epoch for event in told] == list(range(told[0].steps)), "each sees all images"
@@ -98,19 +98,19 @@ def test_each_step_of_the_fit_is_told_with_its_loss(case: Case):
 
 
 def test_the_same_images_give_the_same_fit(case: Case, tmp_path: Path):
-    finish(fit_evidence(case.model, case.dense, case.items, LABELS))
+    finish(fit_evidence(case.model, case.dense, case.items, LABELS, CONFIG))
     other = Case(tmp_path)
-    finish(fit_evidence(other.model, other.dense, other.items, LABELS))
+    finish(fit_evidence(other.model, other.dense, other.items, LABELS, CONFIG))
     assert case.weights() == other.weights()
 
 
 def test_unknown_labels_say_nothing(case: Case, tmp_path: Path):
     one_class = [(first, -1) for first, _ in LABELS]
-    finish(fit_evidence(case.model, case.dense, case.items, one_class))
+    finish(fit_evidence(case.model, case.dense, case.items, one_class, CONFIG))
     weights = case.weights()
     other = Case(tmp_path)
     # The first class is known everywhere, so its fit does not depend on the second.
-    finish(fit_evidence(other.model, other.dense, other.items, [(a, 1) for a, _ in LABELS]))
+    finish(fit_evidence(other.model, other.dense, other.items, [(a, 1) for a, _ in LABELS], CONFIG))
     assert other.weights()[:2] == pytest.approx(weights[:2], rel=1e-3)
     assert other.weights()[5] != pytest.approx(weights[5], rel=1e-3)
     assert weights[2] == 10, "nothing is known of the class of the third prototype"
@@ -120,7 +120,7 @@ def test_a_stop_leaves_the_model_as_it_was(case: Case):
     before = case.weights()
     for event in (1, 3, 6, 7, 200):
         done, events = finish(
-            fit_evidence(case.model, case.dense, case.items, LABELS), stop_after(event)
+            fit_evidence(case.model, case.dense, case.items, LABELS, CONFIG), stop_after(event)
         )
         assert done is False
         assert len(events) == event
@@ -131,11 +131,13 @@ def test_a_stop_leaves_the_model_as_it_was(case: Case):
 def test_something_must_be_known(case: Case, number: int):
     before = case.weights()
     with pytest.raises(TrainingError, match="no image with an image-level label"):
-        finish(fit_evidence(case.model, case.dense, case.items[:number], [(-1, -1)] * number))
+        finish(
+            fit_evidence(case.model, case.dense, case.items[:number], [(-1, -1)] * number, CONFIG)
+        )
     assert case.weights() == before
 
 
 def test_an_image_that_vanishes_is_named(case: Case):
     case.items[2].path.unlink()
     with pytest.raises(ImageError, match=r"2\.png"):
-        finish(fit_evidence(case.model, case.dense, case.items, LABELS))
+        finish(fit_evidence(case.model, case.dense, case.items, LABELS, CONFIG))

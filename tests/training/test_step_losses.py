@@ -18,7 +18,8 @@ from napari_protoseg.network.reduction import select_prototypes
 from napari_protoseg.training.config import Compat, Matching, TrainingConfig
 from napari_protoseg.training.images import Batch
 from napari_protoseg.training.loop import train_network
-from napari_protoseg.training.step import Matcher, Step, StepLosses, classification_loss
+from napari_protoseg.training.objective import classification_loss
+from napari_protoseg.training.step import Matcher, Step, StepLosses
 
 
 class GivenMaps(MapModel):

@@ -62,10 +62,16 @@ def images(folder: Path, labels: Sequence[tuple[int, ...]] = LABELS) -> list[Tra
     return made
 
 
-def network(kind: type[PrototypeNetwork] = PrototypeNetwork, *, cosine: bool = False):
+def network(
+    kind: type[PrototypeNetwork] = PrototypeNetwork,
+    *,
+    cosine: bool = False,
+    competing: bool = False,
+):
     torch.manual_seed(0)
     prototypes = torch.randn(len(POSITIONS), WIDTH)
-    return kind(create_backbone("test_efficientnet"), prototypes, POSITIONS, 2, cosine=cosine)
+    backbone = create_backbone("test_efficientnet")
+    return kind(backbone, prototypes, POSITIONS, 2, cosine=cosine, competing=competing)
 
 
 def matcher() -> Matcher:

@@ -1,0 +1,103 @@
+"""Classes that compete for each pixel, and what an image-level label says of such pixels.
+
+A pixel of tissue is of one class. So the class maps of an image, fused over the stages, are the
+logits of a softmax over the classes, and an image-level label speaks of every pixel: it is of one
+of the classes that the label does not exclude (learning from partial labels, Cour, Sapp and Taskar
+2011, Journal of Machine Learning Research 12). A tile of a single class is labelled in full by
+that; in a mixed one each pixel is left to the classes that are there. That a present class has
+some of the pixels is said by the mean over those where it is most probable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from napari_protoseg.network.reduction import Merge, merge_prototypes
+
+TOP_SHARE = 0.1
+"""Part of the pixels that decides whether a class is present: the most probable ones."""
+
+_LEAST = 1e-4
+"""Probability that the logarithm is taken of at least: a gradient of at most 10,000."""
+
+
+def fuse(maps: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """Sum the maps of several stages, weighted, at the size of the first and finest.
+
+    Parameters
+    ----------
+    maps
+        ``(B, P, h, w)``, h and w of each stage its own.
+    weights
+        One of each stage; only their ratios count.
+    """
+    size = maps[0].shape[2:]
+    total = sum(weights)
+    fused = maps[0] * (weights[0] / total)
+    for stage, weight in zip(maps[1:], weights[1:], strict=True):
+        fused = fused + (weight / total) * F.interpolate(
+            stage, size, mode="bilinear", align_corners=False
+        )
+    return fused
+
+
+def class_logits(
+    maps: Sequence[Tensor],
+    weights: Sequence[float],
+    class_positions: Tensor,
+    classes: int,
+    merge: Merge,
+) -> Tensor:
+    """Return the logits ``(B, N, h, w)`` of each pixel from the prototype maps of all stages.
+
+    Parameters
+    ----------
+    maps, weights
+        As for `fuse`.
+    class_positions, classes, merge
+        As for `merge_prototypes`.
+    """
+    return merge_prototypes(fuse(maps, weights), class_positions, classes, merge)
+
+
+def top_share_logits(pixel_logits: Tensor) -> Tensor:
+    """Return the logits that each class is present, ``(B, N)``.
+
+    That of a class is the mean of its probability over the tenth of the pixels where it is the
+    highest.
+
+    Parameters
+    ----------
+    pixel_logits
+        ``(B, N, h, w)``.
+    """
+    probabilities = pixel_logits.softmax(1).flatten(2)
+    count = max(int(probabilities.shape[2] * TOP_SHARE), 1)
+    return torch.logit(probabilities.topk(count, 2).values.mean(2), eps=_LEAST)
+
+
+def partial_label_loss(pixel_logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean over the pixels of ``-log sum_c p_c`` over the classes that may be there.
+
+    Parameters
+    ----------
+    pixel_logits
+        ``(B, N, h, w)``.
+    labels
+        ``(B, N)``: 1 present, 0 absent, -1 unknown, which may be there.
+
+    Returns
+    -------
+    Tensor
+        ``(B,)``; 0 for an image of which no class is excluded, or all are, which would be wrong.
+    """
+    allowed = labels != 0
+    allowed = allowed | ~allowed.any(1, keepdim=True)
+    log_probabilities = pixel_logits.log_softmax(1).masked_fill(
+        ~allowed[:, :, None, None], -torch.inf
+    )
+    return -log_probabilities.logsumexp(1).mean((1, 2))

@@ -1,0 +1,80 @@
+"""What a model is trained for by image-level labels alone: the losses beside matching."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from napari_protoseg.network.competition import partial_label_loss, top_share_logits
+from napari_protoseg.network.maps import MapModel
+from napari_protoseg.training.config import TrainingConfig
+
+
+def label_loss(
+    model: MapModel,
+    maps: tuple[Tensor, ...],
+    labels: Tensor,
+    config: TrainingConfig,
+    *,
+    of: Tensor,
+) -> Tensor:
+    """Return the part of the loss of many images that some of them make.
+
+    Parameters
+    ----------
+    model
+        Gives logits of its maps.
+    maps
+        Prototype maps of each stage.
+    labels
+        ``(B, N)``: 1 present, 0 absent, -1 unknown.
+    config
+        `competing` decides between `classification_loss`, and pixels that compete for their class
+        together with the cross-entropy of what the image as a whole then holds.
+    of
+        Labels of all images, ``(images, N)``, that the means are taken over: the losses of
+        micro-batches add up to that of their batch.
+
+    Returns
+    -------
+    Tensor
+        Scalar.
+    """
+    known = (of >= 0).sum().clamp(min=1)
+    if not config.competing:
+        return classification_loss(model, maps, labels, config.stage_weights) / known
+    pixels = model.pixel_logits(maps)
+    of_pixels = partial_label_loss(pixels, labels).sum() / len(of)
+    of_images = _cross_entropy(top_share_logits(pixels), labels) / known
+    return of_pixels + config.presence_weight * of_images
+
+
+def classification_loss(
+    model: MapModel, maps: tuple[Tensor, ...], labels: Tensor, stage_weights: tuple[float, ...]
+) -> Tensor:
+    """Sum the binary cross-entropies of mean maps over images and classes whose label is known.
+
+    Parameters
+    ----------
+    model, maps, labels
+        As for `label_loss`.
+    stage_weights
+        Of the last stages, as many as there are maps.
+
+    Returns
+    -------
+    Tensor
+        Scalar; divide by the number of known labels for the mean.
+    """
+    total = labels.new_zeros(())
+    for stage, weight in zip(maps, stage_weights[-len(maps) :], strict=True):
+        logits = model.class_logits(model.prototype_logits(stage.float()))
+        total = total + weight * _cross_entropy(logits, labels)
+    return total
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Sum over the known labels."""
+    losses = F.binary_cross_entropy_with_logits(logits, labels.clamp(min=0), reduction="none")
+    return torch.where(labels >= 0, losses, 0.0).sum()
