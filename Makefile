@@ -62,8 +62,8 @@ lint: $(VENV)/installed-dev
 bench: $(VENV)/installed-base
 	@test -d "$$PROTOSEG_DATA" || { echo "Set PROTOSEG_DATA to the folder of the data." >&2; exit 1; }
 	$(BIN)/python benchmarks/check_parity.py "$$PROTOSEG_DATA"/parity/*.npz
-	$(BIN)/python benchmarks/real_tissue.py lung
-	$(BIN)/python benchmarks/real_tissue.py colon
+	$(BIN)/python benchmarks/accuracy.py lung
+	$(BIN)/python benchmarks/accuracy.py colon
 	$(MAKE) responsiveness
 
 responsiveness: $(VENV)/installed-app | virtual-screen

@@ -1,0 +1,274 @@
+"""How good masks from image-level labels are, on real tissue: named configurations, several seeds.
+
+    accuracy.py lung|colon [--seeds 0,1,2] [--only "ours,plain CAM"] [--out FOLDER]
+    accuracy.py report [--out FOLDER]
+
+Cuts tiles by the protocol of the data's README, trains each configuration on the labels of the
+`train` tiles, and measures it on the `val` tiles. Colon trains on a fixed subset of 1,000 tiles.
+Each run is written to ``FOLDER/<tissue>/<configuration>, seed N.json`` as soon as it is measured,
+and is not made again; ``report`` prints what is there as tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accuracy_report import report
+from supervised import supervise
+from tissue import CASE_PATTERN, TISSUES, Tissue, cut_tiles, true_positions, with_project_masks
+
+from napari_protoseg.bank.bank import BankConfig
+from napari_protoseg.cli.terminal import Terminal
+from napari_protoseg.evaluation.confusion import confusion_matrix
+from napari_protoseg.evaluation.image_level import image_level_f1
+from napari_protoseg.evaluation.protocol import Background, MaskCodes, class_positions
+from napari_protoseg.evaluation.trivial import TRIVIAL, Trivial
+from napari_protoseg.images.reading import read_image
+from napari_protoseg.jobs.bank import BankRequest, build_project_bank
+from napari_protoseg.jobs.models import trained_model
+from napari_protoseg.jobs.new import NewProject, new_project
+from napari_protoseg.jobs.preparation import TrainRequest, frozen_evidence
+from napari_protoseg.jobs.train import train_project
+from napari_protoseg.masks.prediction import Predictor
+from napari_protoseg.masks.recipe import LabelCondition, Normalisation, Recipe
+from napari_protoseg.network.maps import MapModel
+from napari_protoseg.network.record import ModelKind
+from napari_protoseg.project.folder import Project
+from napari_protoseg.project.records import ImageRecord
+from napari_protoseg.schema import ClassSchema
+from napari_protoseg.training.config import PRESETS, Compat, Matching, Preset, TrainingConfig
+from napari_protoseg.training.devices import choose_device
+
+BATCH = 16
+CLUSTERS = 3
+STANDARD = PRESETS[Preset.STANDARD]
+
+Matrices = dict[str, dict[str, list[list[int]]]]
+"""For each rule, and each image that tiles were cut from, the confusion matrix with background."""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Something to train.
+
+    Parameters
+    ----------
+    config
+        Of the training, beside its seed.
+    kind, preset
+        Of the model.
+    clusters
+        Prototypes of each class.
+    """
+
+    config: TrainingConfig = STANDARD
+    kind: ModelKind = ModelKind.PROTOTYPES
+    preset: Preset = Preset.STANDARD
+    clusters: int = CLUSTERS
+
+
+def _standard(**changes: object) -> TrainingConfig:
+    return STANDARD.model_copy(update=changes)
+
+
+_MEANS = _standard(competing=False, matching=Matching.DENSE, cosine=False)
+_REFERENCE = _standard(
+    compat=Compat.REFERENCE,
+    competing=False,
+    matching=Matching.REENCODE,
+    cosine=False,
+    max_pairs=8,
+)
+
+CONFIGURATIONS = {
+    "plain CAM": Configuration(
+        _MEANS.model_copy(update={"matching": Matching.NONE}), ModelKind.PLAIN_CAM
+    ),
+    "quick": Configuration(PRESETS[Preset.QUICK], preset=Preset.QUICK),
+    "reference, re-encoding": Configuration(_REFERENCE),
+    "reference, dense matching": Configuration(_MEANS),
+    "ours": Configuration(),
+    "ours, a mean map for each class": Configuration(_standard(competing=False)),
+    "ours, without what classes are present": Configuration(_standard(presence_weight=0.0)),
+    "ours, with dense matching": Configuration(_standard(matching=Matching.DENSE)),
+    "ours, linear classifier for prototypes": Configuration(STANDARD, ModelKind.PLAIN_CAM),
+    "ours, one prototype a class": Configuration(clusters=1),
+    "ours, six prototypes a class": Configuration(clusters=6),
+}
+
+
+def main() -> int:
+    """Run what is missing, or print what is there."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=[*TISSUES, "report"])
+    parser.add_argument("--seeds", default="0", help="comma separated")
+    parser.add_argument("--only", help="configurations, comma separated; all without it")
+    parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
+    options = parser.parse_args()
+    if options.what == "report":
+        print(report(options.out))
+        return 0
+    data = os.environ.get("PROTOSEG_DATA")
+    if not data:
+        print("Skipped: set PROTOSEG_DATA to the folder of the real tissue.", file=sys.stderr)
+        return 0
+    results: Path = options.out / options.what
+    results.mkdir(parents=True, exist_ok=True)
+    only = None if options.only is None else {name.strip() for name in options.only.split(",")}
+
+    def missing(name: str) -> bool:
+        wanted = only is None or name.split(", seed ")[0] in only
+        return wanted and not (results / f"{name}.json").exists()
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for split in ("train", "val"):
+            cut_tiles(Path(data) / "data", options.what, split, folder / split)
+        for seed in map(int, options.seeds.split(",")):
+            for name, figures in _runs(TISSUES[options.what], folder, seed, missing):
+                partial = results / f"{name}.part"
+                partial.write_text(json.dumps(figures))
+                partial.rename(results / f"{name}.json")
+    print(report(options.out))
+    return 0
+
+
+def _runs(
+    tissue: Tissue, folder: Path, seed: int, missing: Callable[[str], bool]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the name and the figures of each prediction that is missing."""
+    terminal = Terminal()
+    device = choose_device()
+    request = NewProject(
+        folder=folder / f"train-{seed}",
+        images=folder / "train" / "images",
+        classes=tissue.classes,
+        case_pattern=CASE_PATTERN,
+    )
+    held = request.model_copy(
+        update={"folder": folder / f"val-{seed}", "images": folder / "val" / "images"}
+    )
+    for each in (request, held):
+        terminal.run(new_project(each, now=_now()))
+    with Project.open(request.folder) as project, Project.open(held.folder) as held_project:
+        schema = project.schema
+        truth = _with_masks(held_project, folder, "val")
+        for kind in Trivial:
+            name = f"trivial, {kind.value}"
+            if missing(name):
+                yield name, {"matrices": _trivial(kind, truth, schema)}
+        clusters = None
+
+        def build_bank(number: int) -> None:
+            nonlocal clusters
+            if clusters != number:
+                config = BankConfig(seed=seed, clusters=number)
+                bank = BankRequest(config=config)
+                terminal.run(build_project_bank(project, bank, device=device, now=_now()))
+                clusters = number
+
+        name = f"frozen evidence, seed {seed}"
+        if missing(name):
+            build_bank(CLUSTERS)
+            yield name, _measured(frozen_evidence(project, device=device), truth, schema, device)
+        for configuration_name, configuration in CONFIGURATIONS.items():
+            name = f"{configuration_name}, seed {seed}"
+            if not missing(name):
+                continue
+            print(name, file=sys.stderr, flush=True)
+            build_bank(configuration.clusters)
+            train = TrainRequest(
+                kind=configuration.kind,
+                preset=configuration.preset,
+                config=configuration.config.model_copy(update={"seed": seed}),
+            )
+            before = time.perf_counter()
+            terminal.run(train_project(project, train, device=device, now=_now))
+            seconds = time.perf_counter() - before
+            figures = _measured(trained_model(project).model, truth, schema, device)
+            yield name, {**figures, "seconds": seconds, "config": train.model_dump(mode="json")}
+        name = f"fully supervised, seed {seed}"
+        if missing(name):
+            print(name, file=sys.stderr, flush=True)
+            config = STANDARD.model_copy(update={"seed": seed})
+            model = supervise(_with_masks(project, folder, "train"), schema, config, device)
+            yield name, _measured(model, truth, schema, device)
+
+
+def _with_masks(project: Project, folder: Path, split: str) -> list[ImageRecord]:
+    masks, out = folder / split / "masks", folder / f"{split}-project-masks"
+    return with_project_masks(project.images(), masks, out, project.schema)
+
+
+def _measured(
+    model: MapModel, images: Sequence[ImageRecord], schema: ClassSchema, device: torch.device
+) -> dict[str, Any]:
+    """Measure a model under each label condition, by both ways to make its maps comparable."""
+    recipes = {
+        f"{labels.value} labels, {normalisation.value}": Recipe(
+            labels=labels, normalisation=normalisation
+        )
+        for labels in LabelCondition
+        for normalisation in (Normalisation.SOFTMAX, Normalisation.MIN_MAX)
+    }
+    predictors = {
+        name: Predictor(model, schema.ids, recipe, device) for name, recipe in recipes.items()
+    }
+    matrices: Matrices = {name: {} for name in recipes}
+    present, predicted = [], []
+    for start in range(0, len(images), BATCH):
+        batch = images[start : start + BATCH]
+        pixels = np.stack([read_image(image.path) for image in batch])
+        labels = np.array([image.label for image in batch], dtype=np.int8)
+        views = next(iter(predictors.values())).look(pixels)
+        for name, predictor in predictors.items():
+            prediction = predictor.decide(views, pixels, labels)
+            for image, mask in zip(batch, prediction.masks, strict=True):
+                found = class_positions(mask, schema, MaskCodes.PROJECT, where=image.path)
+                _count(matrices[name], image, found, schema)
+        present.append(labels)
+        predicted.append((prediction.probabilities > 0.5).astype(np.int8))
+    f1 = image_level_f1(np.concatenate(present), np.concatenate(predicted))
+    return {"matrices": matrices, "image-level F1": f1.tolist()}
+
+
+def _trivial(kind: Trivial, images: Sequence[ImageRecord], schema: ClassSchema) -> Matrices:
+    matrices: Matrices = {"given labels, softmax": {}}
+    for image in images:
+        guess = TRIVIAL[kind]((image.height, image.width), image.label)
+        _count(matrices["given labels, softmax"], image, guess, schema)
+    return matrices
+
+
+def _count(
+    matrices: dict[str, list[list[int]]], image: ImageRecord, found: Any, schema: ClassSchema
+) -> None:
+    """Add the confusion of a tile to that of the image that it was cut from."""
+    matrix = confusion_matrix(
+        true_positions(image, schema), found, len(schema.ids), Background.COUNT
+    )
+    assert image.case is not None
+    before = matrices.get(image.case)
+    matrices[image.case] = (matrix if before is None else matrix + np.array(before)).tolist()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""The data sets that accuracy is measured on, cut and read as their README says."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_protoseg.evaluation.protocol import MaskCodes, class_positions
+from napari_protoseg.exports.indexed_png import write_indexed_png
+from napari_protoseg.images.reading import read_mask
+from napari_protoseg.project.records import ImageRecord
+from napari_protoseg.schema import ClassSchema
+
+CASE_PATTERN = r"^(.+?)-\d+-\d+-\["
+"""Finds in the name of a tile the image that it was cut from."""
+
+_SUBSET_SEED = 20261122
+
+
+@dataclass(frozen=True)
+class Tissue:
+    """A data set and how its tiles are cut.
+
+    Parameters
+    ----------
+    classes
+        In the order of the masks' values.
+    quoted
+        Classes whose mean IoU is the headline.
+    cut
+        Further arguments of the data's `cut_tiles.py`.
+    training_tiles
+        Size of the fixed subset that is trained on; None for all.
+    """
+
+    classes: tuple[str, ...]
+    quoted: tuple[str, ...]
+    cut: tuple[str, ...] = ()
+    training_tiles: int | None = None
+
+
+TISSUES = {
+    "lung": Tissue(("tumor", "stroma", "normal"), ("tumor", "stroma")),
+    "colon": Tissue(
+        ("other", "benign_gland", "malignant_gland"),
+        ("other", "benign_gland", "malignant_gland"),
+        ("--tile", "96", "--min-fraction", "0.05", "--stride", "96"),
+        1000,
+    ),
+}
+
+
+def cut_tiles(data: Path, name: str, split: str, out: Path) -> None:
+    """Cut the tiles of a split: images to ``out/images``, masks to ``out/masks``."""
+    tissue = TISSUES[name]
+    command = [sys.executable, str(data / "cut_tiles.py"), str(data / name / split), str(out)]
+    subprocess.run(
+        [*command, "--classes", ",".join(tissue.classes), *tissue.cut],
+        check=True,
+        stdout=sys.stderr,
+    )
+    if split == "train" and tissue.training_tiles is not None:
+        tiles = sorted((out / "images").iterdir())
+        chosen = set(random.Random(_SUBSET_SEED).sample(tiles, tissue.training_tiles))
+        for tile in tiles:
+            if tile not in chosen:
+                tile.unlink()
+
+
+def with_project_masks(
+    images: Sequence[ImageRecord], masks: Path, out: Path, schema: ClassSchema
+) -> list[ImageRecord]:
+    """Give each image its mask of the folder `masks`, written to `out` in the codes of a project.
+
+    A value past the last class becomes 0, which is no class.
+    """
+    lookup = np.zeros(256, dtype=np.uint8)
+    lookup[: len(schema.ids)] = schema.ids
+    found = []
+    for image in images:
+        target = out / image.path.name
+        if not target.exists():
+            write_indexed_png(target, lookup[read_mask(masks / image.path.name)], schema)
+        found.append(replace(image, mask_path=target))
+    return found
+
+
+def true_positions(image: ImageRecord, schema: ClassSchema) -> NDArray[np.uint8]:
+    """Return the true class positions of an image, the number of classes for background."""
+    assert image.mask_path is not None
+    values = read_mask(image.mask_path)
+    return class_positions(values, schema, MaskCodes.PROJECT, where=image.mask_path)
