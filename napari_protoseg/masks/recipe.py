@@ -75,7 +75,7 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     stage_weights: tuple[float, ...] = STAGE_WEIGHTS
-    merge: Merge = Merge.SOFTMAX
+    merge: Merge = Merge.MEAN
     normalisation: Normalisation = Normalisation.SOFTMAX
     labels: LabelCondition = LabelCondition.GIVEN
     background: Background = Background.OFF
@@ -105,5 +105,7 @@ class Recipe(BaseModel):
             ) from error
 
 
-REFERENCE = Recipe(normalisation=Normalisation.MIN_MAX, intensities=(0.9, 1.0, 1.1))
+REFERENCE = Recipe(
+    merge=Merge.SOFTMAX, normalisation=Normalisation.MIN_MAX, intensities=(0.9, 1.0, 1.1)
+)
 """The recipe of the released code."""

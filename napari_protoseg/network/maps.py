@@ -73,7 +73,7 @@ class MapModel(nn.Module, ABC):
     def pixel_logits(self, maps: tuple[Tensor, ...]) -> Tensor:
         """Fuse the prototype maps of all stages to logits of each pixel, ``(B, N, h, w)``."""
         weights = STAGE_WEIGHTS[-len(maps) :]
-        return class_logits(maps, weights, self.class_positions, self.classes, Merge.SOFTMAX)
+        return class_logits(maps, weights, self.class_positions, self.classes, Merge.MEAN)
 
     def image_logits(self, maps: tuple[Tensor, ...]) -> Tensor:
         """Return the logits that each class is present, ``(B, N)``, from the maps of all stages."""

@@ -54,6 +54,9 @@ class TrainingConfig(BaseModel):
         else the mean of each map is to tell whether its class is present.
     presence_weight
         Of the loss of what classes are present, where they compete.
+    balanced
+        Let each combination of labels count alike, however many images have it, where classes
+        compete.
     epochs
         Passes over the training images.
     batch_size
@@ -95,6 +98,7 @@ class TrainingConfig(BaseModel):
     cosine: bool = False
     competing: bool = False
     presence_weight: float = Field(default=1.0, ge=0)
+    balanced: bool = False
     epochs: int = Field(default=5, ge=1)
     batch_size: int = Field(default=16, ge=1)
     backbone_rate: float = Field(default=1e-4, gt=0, title="Learning rate of the backbone")

@@ -30,10 +30,13 @@ class TrainingImage:
         Its file.
     label
         1 present, 0 absent, -1 unknown, for each class in schema order.
+    weight
+        Of its pixels in the loss.
     """
 
     path: Path
     label: tuple[int, ...]
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -46,19 +49,23 @@ class Batch:
         float32 ``(B, 3, S, S)``, RGB in 0..1, S a multiple of 32.
     labels
         float32 ``(B, N)``: 1 present, 0 absent, -1 unknown.
+    weights
+        Of each image's pixels in the loss, float32 ``(B,)``.
     """
 
     images: Tensor
     labels: Tensor
+    weights: Tensor
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on `device`."""
-        return Batch(self.images.to(device), self.labels.to(device))
+        return Batch(self.images.to(device), self.labels.to(device), self.weights.to(device))
 
     def split(self, size: int) -> list[Batch]:
         """Cut into batches of at most `size` images."""
         starts = range(0, len(self.images), size)
-        return [Batch(self.images[i : i + size], self.labels[i : i + size]) for i in starts]
+        each = (self.images, self.labels, self.weights)
+        return [Batch(*(part[i : i + size] for part in each)) for i in starts]
 
 
 def epoch_batches(
@@ -126,7 +133,8 @@ def _read_ahead(
                     following = chunks[number + _AHEAD]
                     waiting.append([pool.submit(prepare, int(i)) for i in following])
                 labels = torch.tensor([images[i].label for i in chunk], dtype=torch.float32)
-                yield Batch(_stacked(ready), labels)
+                weights = torch.tensor([images[i].weight for i in chunk], dtype=torch.float32)
+                yield Batch(_stacked(ready), labels, weights)
         finally:
             for future in (f for batch in waiting for f in batch):
                 future.cancel()

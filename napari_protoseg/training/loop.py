@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -20,8 +20,13 @@ from napari_protoseg.training.checkpoint import Checkpoint, TrainingState, write
 from napari_protoseg.training.config import TrainingConfig
 from napari_protoseg.training.devices import describe_device, gradient_scaler, out_of_memory
 from napari_protoseg.training.events import EpochFinished, StepFinished
-from napari_protoseg.training.images import Batch, TrainingImage, epoch_batches, plain_batches
-from napari_protoseg.training.objective import label_loss
+from napari_protoseg.training.images import (
+    Batch,
+    TrainingImage,
+    epoch_batches,
+    plain_batches,
+)
+from napari_protoseg.training.objective import balancing_weights, label_loss
 from napari_protoseg.training.schedule import poly_factor
 from napari_protoseg.training.step import Matcher, Step, StepLosses
 
@@ -133,6 +138,7 @@ class _Loop:
     def __init__(self, inputs: TrainingInputs, config: TrainingConfig) -> None:
         self.inputs = inputs
         self.config = config
+        self.images = _balanced(inputs.images) if config.balanced else inputs.images
         torch.manual_seed(config.seed)
         self.model = inputs.model.to(inputs.device).train()
         self.rates = (config.backbone_rate, config.head_rate)
@@ -205,7 +211,7 @@ class _Loop:
 
     def _epoch(self) -> Job[Request | None]:
         batches = epoch_batches(
-            self.inputs.images,
+            self.images,
             self.inputs.read,
             batch_size=self.config.batch_size,
             max_side=self.config.max_side,
@@ -339,7 +345,9 @@ class _Loop:
         ):
             for part in batch.to(self.inputs.device).split(self.micro_batch):
                 maps, labels = self.model(part.images), part.labels
-                loss += float(label_loss(self.model, maps, labels, self.config, of=every))
+                loss += float(
+                    label_loss(self.model, maps, labels, part.weights, self.config, of=every)
+                )
                 predicted = self.model.image_logits(maps) > 0
                 right += int(((predicted == (labels > 0)) & (labels >= 0)).sum())
         return (loss, right / known) if known else (None, None)
@@ -364,6 +372,11 @@ class _Loop:
         has_best = any(event.best for event in self.history)
         path = self.inputs.folder / (BEST if has_best else LAST)
         return TrainingResult(path, self.history, finished)
+
+
+def _balanced(images: Sequence[TrainingImage]) -> list[TrainingImage]:
+    weights = balancing_weights([image.label for image in images])
+    return [replace(i, weight=weight) for i, weight in zip(images, weights, strict=True)]
 
 
 def _is_backbone(parameter: str) -> bool:

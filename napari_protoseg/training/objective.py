@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
@@ -15,6 +18,7 @@ def label_loss(
     model: MapModel,
     maps: tuple[Tensor, ...],
     labels: Tensor,
+    weights: Tensor,
     config: TrainingConfig,
     *,
     of: Tensor,
@@ -29,6 +33,8 @@ def label_loss(
         Prototype maps of each stage.
     labels
         ``(B, N)``: 1 present, 0 absent, -1 unknown.
+    weights
+        Of the pixels of each image, where classes compete, ``(B,)``.
     config
         `competing` decides between `classification_loss`, and pixels that compete for their class
         together with the cross-entropy of what the image as a whole then holds.
@@ -45,9 +51,19 @@ def label_loss(
     if not config.competing:
         return classification_loss(model, maps, labels, config.stage_weights) / known
     pixels = model.pixel_logits(maps)
-    of_pixels = partial_label_loss(pixels, labels).sum() / len(of)
+    of_pixels = (weights * partial_label_loss(pixels, labels)).sum() / len(of)
     of_images = _cross_entropy(top_share_logits(pixels), labels) / known
     return of_pixels + config.presence_weight * of_images
+
+
+def balancing_weights(labels: Sequence[tuple[int, ...]]) -> list[float]:
+    """Return weights of images such that each combination of labels counts alike; 1 on average.
+
+    Where many images hold one class alone and few another, those of the many would otherwise
+    decide what becomes of all that lies between the two.
+    """
+    counts = Counter(labels)
+    return [len(labels) / (len(counts) * counts[label]) for label in labels]
 
 
 def classification_loss(

@@ -19,7 +19,7 @@ from napari_protoseg.events import Job, Progress, Request
 from napari_protoseg.network.evidence import EvidenceModel
 from napari_protoseg.training.config import TrainingConfig
 from napari_protoseg.training.events import StepFinished
-from napari_protoseg.training.objective import label_loss
+from napari_protoseg.training.objective import balancing_weights, label_loss
 
 _STEPS = 300
 _RATE = 0.05
@@ -82,11 +82,13 @@ def fit_evidence(
     scale = torch.full_like(model.scale, _FIRST_SCALE).requires_grad_()
     bias = (-_FIRST_SCALE * cosine.mean((0, 2, 3))).requires_grad_()
     optimiser = torch.optim.Adam([scale, bias], lr=_RATE)
+    weights = torch.tensor(balancing_weights(labels) if config.balanced else [1.0] * len(labels))
     draw = np.random.default_rng(config.seed)
     for number in range(_STEPS):
         chosen = torch.from_numpy(draw.permutation(len(items))[:_BATCH])
         maps = scale[:, None, None] * cosine[chosen] + bias[:, None, None]
-        loss = label_loss(model, (maps,), target[chosen], config, of=target[chosen])
+        labels_, weights_ = target[chosen], weights[chosen]
+        loss = label_loss(model, (maps,), labels_, weights_, config, of=labels_)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()

@@ -109,7 +109,9 @@ class Step:
         measured = []
         for part, selected in zip(parts, selections, strict=True):
             maps = self._maps(part)
-            classification = label_loss(self.model, maps, part.labels, self.config, of=batch.labels)
+            classification = label_loss(
+                self.model, maps, part.labels, part.weights, self.config, of=batch.labels
+            )
             matching, counted, skipped = self._matching(part, maps[-1], selected, pairs)
             total = classification
             if self.matcher is not None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_training import unweighted
 
 from napari_protoseg.errors import ImageError
 from napari_protoseg.images.reading import read_image
@@ -156,7 +157,7 @@ def test_larger_images_are_cut_anew_in_each_epoch_for_training(tmp_path: Path):
 
 
 def test_a_batch_is_cut_in_order():
-    batch = Batch(torch.arange(5.0).view(5, 1, 1, 1), torch.arange(10.0).view(5, 2))
+    batch = unweighted(torch.arange(5.0).view(5, 1, 1, 1), torch.arange(10.0).view(5, 2))
     parts = batch.split(2)
     assert [part.images.flatten().tolist() for part in parts] == [[0, 1], [2, 3], [4]]
     assert [part.labels[:, 0].tolist() for part in parts] == [[0, 2], [4, 6], [8]]

@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 from driven_jobs import finish
-from tiny_training import CONFIG, CPU, POSITIONS, WIDTH, batch, inputs, matcher, network
+from tiny_training import (
+    CONFIG,
+    CPU,
+    POSITIONS,
+    WIDTH,
+    batch,
+    inputs,
+    matcher,
+    network,
+    unweighted,
+)
 from torch import Tensor, nn
 
 from napari_protoseg.errors import TrainingError
@@ -89,7 +99,7 @@ def test_the_step_divides_by_the_number_of_known_labels():
 
 
 def test_a_batch_without_any_known_label_has_no_loss():
-    given = Batch(torch.rand(2, 3, 32, 32), torch.full((2, 2), -1.0))
+    given = unweighted(torch.rand(2, 3, 32, 32), torch.full((2, 2), -1.0))
     got = losses(network().train(), given, CONFIG.model_copy(update={"sparsity_weight": 0.0}))
     assert (got.total, got.classification, got.matching, got.pairs) == (0, 0, 0, 0)
 
@@ -136,7 +146,7 @@ def test_the_released_form_is_its_two_losses_over_reencoded_pairs():
 def test_one_prototype_for_each_class_matches_by_default_and_not_in_the_released_form():
     maps = torch.rand(1, 2, 2, 2, generator=torch.Generator().manual_seed(0))
     model = GivenMaps(maps, (0, 1), 2)
-    given = Batch(torch.rand(1, 3, 32, 32), torch.tensor([[1.0, 0.0]]))
+    given = unweighted(torch.rand(1, 3, 32, 32), torch.tensor([[1.0, 0.0]]))
     against = Matcher(matcher().dense, torch.randn(2, WIDTH))
 
     def of(config: TrainingConfig) -> StepLosses:
@@ -159,10 +169,10 @@ def test_a_pair_without_a_negative_is_skipped_and_counted(matching: Matching):
     config = CONFIG.model_copy(update={"matching": matching, "present_weight": 0.0})
     maps = torch.rand(2, 3, 2, 2, generator=torch.Generator().manual_seed(0))
     model = GivenMaps(maps, POSITIONS, 2)
-    both_present = Batch(torch.rand(1, 3, 32, 32), torch.tensor([[1.0, 1.0]]))
+    both_present = unweighted(torch.rand(1, 3, 32, 32), torch.tensor([[1.0, 1.0]]))
     got = losses(model, both_present, config)
     assert (got.pairs, got.skipped, got.matching) == (0, 2, 0)
-    mixed = Batch(torch.rand(2, 3, 32, 32), torch.tensor([[1.0, 1.0], [1.0, 0.0]]))
+    mixed = unweighted(torch.rand(2, 3, 32, 32), torch.tensor([[1.0, 1.0], [1.0, 0.0]]))
     got = losses(model, mixed, config)
     assert (got.pairs, got.skipped) == (1, 2)
     assert got.matching > 0
@@ -174,7 +184,7 @@ def test_a_map_without_a_foreground_is_skipped_and_counted(matching: Matching):
     # Its logit is the highest of its class, but no place of it stands out, nor is positive.
     maps[0, 1], maps[0, 0] = -1.0, maps[0, 0] - 5
     model = GivenMaps(maps, POSITIONS, 2)
-    given = Batch(torch.rand(1, 3, 32, 32), torch.tensor([[1.0, 1.0]]))
+    given = unweighted(torch.rand(1, 3, 32, 32), torch.tensor([[1.0, 1.0]]))
     got = losses(model, given, CONFIG.model_copy(update={"matching": matching}))
     assert (got.pairs, got.skipped) == (1, 1)
     assert model.maps.grad is not None
@@ -185,7 +195,7 @@ def test_a_map_without_a_foreground_is_skipped_and_counted(matching: Matching):
 
 def test_at_most_so_many_pairs_take_part_those_of_the_highest_logits():
     maps = torch.arange(4 * 3.0).view(4, 3, 1, 1) + torch.rand(4, 3, 2, 2) / 10
-    given = Batch(torch.rand(4, 3, 32, 32), torch.ones(4, 2))
+    given = unweighted(torch.rand(4, 3, 32, 32), torch.ones(4, 2))
     for most, pairs in ((None, 8), (20, 8), (3, 3), (1, 1)):
         model = GivenMaps(maps, POSITIONS, 2)
         config = CONFIG.model_copy(

@@ -100,10 +100,14 @@ def inputs(
     )
 
 
+def unweighted(images: Tensor, labels: Tensor) -> Batch:
+    return Batch(images, labels, torch.ones(len(images)))
+
+
 def batch(number: int = 6, side: int = 32) -> Batch:
     generator = torch.Generator().manual_seed(number)
     labels = torch.tensor([LABELS[i % len(LABELS)] for i in range(number)], dtype=torch.float32)
-    return Batch(torch.rand(number, 3, side, side, generator=generator), labels)
+    return unweighted(torch.rand(number, 3, side, side, generator=generator), labels)
 
 
 def trained(folder: Path, config: TrainingConfig = CONFIG, **changes: object) -> dict[str, Tensor]:
