@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -28,6 +28,11 @@ class PrototypeNetwork(MapModel):
 
     PBIP, arXiv 2503.12068: E the backbone, A an adapter for each stage, l the prototypes, g a
     learnable scale.
+
+    Where classes compete, pixels are seen from a centre, which is taken off ``E / |E|`` before the
+    cosine: features of a network share a large common part, beside which what tells tissues apart
+    is small. `centre_on` begins with the mean of some images; training goes on from there. Each
+    prototype then has a bias, too.
 
     Parameters
     ----------
@@ -61,15 +66,35 @@ class PrototypeNetwork(MapModel):
         width = prototypes.shape[1]
         self.adapters = nn.ModuleList(adapter(width, backbone.widths[s]) for s in STAGES)
         self.scales = nn.Parameter(torch.full((len(STAGES),), _INITIAL_SCALE))
+        if competing:
+            widths = [backbone.widths[stage] for stage in STAGES]
+            self.centres = nn.ParameterList(nn.Parameter(torch.zeros(w)) for w in widths)
+            self.biases = nn.Parameter(torch.zeros(len(prototypes)))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the prototype maps of the last three stages."""
         features = self.backbone(images)
         maps = []
-        for stage, adapt, scale in zip(STAGES, self.adapters, self.scales, strict=True):
-            adapted = adapt(self.prototypes)
+        for number, stage in enumerate(STAGES):
+            adapted = self.adapters[number](self.prototypes)
             if self.cosine:
                 adapted = F.normalize(adapted, dim=1)
             pixels = F.normalize(features[stage], dim=1)
-            maps.append(scale * torch.einsum("bchw,pc->bphw", pixels, adapted))
+            if self.competing:
+                pixels = F.normalize(pixels - self.centres[number][:, None, None], dim=1)
+            cosine = torch.einsum("bchw,pc->bphw", pixels, adapted)
+            maps.append(self.scales[number] * cosine)
+        if self.competing:
+            maps = [stage + self.biases[:, None, None] for stage in maps]
         return tuple(maps)
+
+    @torch.no_grad()
+    def centre_on(self, batches: Iterable[Tensor]) -> None:
+        """See pixels from the mean of those of some images, at least one ``(B, 3, H, W)``."""
+        means: list[list[Tensor]] = [[] for _ in STAGES]
+        for batch in batches:
+            features = self.backbone(batch)
+            for of_stage, stage in zip(means, STAGES, strict=True):
+                of_stage.append(F.normalize(features[stage], dim=1).mean((2, 3)))
+        for centre, of_stage in zip(self.centres, means, strict=True):
+            centre.copy_(torch.cat(of_stage).mean(0))

@@ -1,4 +1,9 @@
-"""Maps without a trained backbone: similarity of frozen dense features to the prototypes."""
+"""Maps without a trained backbone: similarity of frozen dense features to the prototypes.
+
+All features of a network share a large common part, beside which what tells tissues apart is small.
+It is taken off both sides before they are compared: what remains is a direction from the centre of
+all features.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +16,27 @@ from torch import Tensor, nn
 from napari_protoseg.encoders.encoder import FrozenEncoder
 from napari_protoseg.network.maps import MapModel
 
+_INITIAL_SCALE = 1 / 0.07
+
 
 class EvidenceModel(MapModel):
-    """Cosine of each dense feature to each prototype, times a scale, plus a bias.
+    """Cosine, seen from a centre, of dense features to prototypes, times a scale, plus a bias.
 
-    With scale 1 and bias 0 this is the frozen evidence, which needs no training.
+    As it is made it is the frozen evidence, which needs no training: the centre is the mean of the
+    prototypes, in which each class counts alike.
 
     Parameters
     ----------
     encoder
         Gives the dense features.
     prototypes
-        ``(P, d)``; fixed.
+        ``(P, d)``; where the directions start.
     class_positions, classes, competing
         As for `MapModel`.
     """
 
     prototypes: Tensor
+    centre: Tensor
 
     def __init__(
         self,
@@ -41,7 +50,11 @@ class EvidenceModel(MapModel):
         super().__init__(class_positions, classes, [encoder.stride], competing=competing)
         self.encoder = encoder
         self.register_buffer("prototypes", prototypes)
-        self.scale = nn.Parameter(torch.ones(len(prototypes)))
+        unit = F.normalize(prototypes, dim=1)
+        of_classes = [unit[self.class_positions == c].mean(0) for c in sorted(set(class_positions))]
+        self.register_buffer("centre", torch.stack(of_classes).mean(0))
+        self.directions = nn.Parameter(self.seen_from_centre(prototypes))
+        self.scale = nn.Parameter(torch.full((len(prototypes),), _INITIAL_SCALE))
         self.bias = nn.Parameter(torch.zeros(len(prototypes)))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -50,10 +63,17 @@ class EvidenceModel(MapModel):
 
     def maps_of(self, dense: Tensor) -> Tensor:
         """Return the maps ``(B, P, h, w)`` of dense features ``(B, d, h, w)``."""
-        return self.scale[:, None, None] * self.cosine_maps(dense) + self.bias[:, None, None]
+        positions = self.seen_from_centre(dense.flatten(2).transpose(1, 2))
+        cosine = positions @ F.normalize(self.directions, dim=1).T
+        maps = (self.scale * cosine + self.bias).transpose(1, 2)
+        return maps.reshape(len(dense), -1, *dense.shape[2:])
 
-    def cosine_maps(self, dense: Tensor) -> Tensor:
-        """Return the cosine of each position of ``(B, d, h, w)`` to each prototype."""
-        return torch.einsum(
-            "bdhw,pd->bphw", F.normalize(dense, dim=1), F.normalize(self.prototypes, dim=1)
-        )
+    def seen_from_centre(self, features: Tensor) -> Tensor:
+        """Return the directions of features ``(..., d)`` from the centre, of length 1."""
+        return F.normalize(F.normalize(features, dim=-1) - self.centre, dim=-1)
+
+    @torch.no_grad()
+    def centre_on(self, centre: Tensor) -> None:
+        """See from another centre ``(d,)``; the directions start at the prototypes again."""
+        self.centre.copy_(centre)
+        self.directions.copy_(self.seen_from_centre(self.prototypes))

@@ -14,6 +14,7 @@ from torch import Tensor
 from napari_protoseg.encoders.encoding import ReadImage
 from napari_protoseg.errors import CheckpointError, ProtosegError, StorageError, TrainingError
 from napari_protoseg.events import Event, Job, Notice, Request, Severity
+from napari_protoseg.network.classification import PrototypeNetwork
 from napari_protoseg.network.maps import MapModel
 from napari_protoseg.network.record import ModelRecord
 from napari_protoseg.training.checkpoint import Checkpoint, TrainingState, write_checkpoint
@@ -31,6 +32,9 @@ from napari_protoseg.training.schedule import poly_factor
 from napari_protoseg.training.step import Matcher, Step, StepLosses
 
 LAST, BEST = "last.safetensors", "best.safetensors"
+
+_CENTRING = 64
+"""Most images that a model is centred on."""
 
 
 @dataclass(frozen=True)
@@ -194,6 +198,8 @@ class _Loop:
             ) is Request.STOP:
                 self._save()
                 return self._result(finished=False)
+            if (self.epoch, self.batch) == (0, 0):
+                self._centre()
             while self.epoch < self.config.epochs:
                 if (yield from self._epoch()) is Request.STOP:
                     self._save()
@@ -208,6 +214,15 @@ class _Loop:
             raise
         self._save()
         return self._result(finished=True)
+
+    def _centre(self) -> None:
+        """Let a model see from the centre of some of its images, before its first step."""
+        if not (isinstance(self.model, PrototypeNetwork) and self.model.competing):
+            return
+        some = self.inputs.images[:: -(-len(self.inputs.images) // _CENTRING)]
+        size, side = self.micro_batch, self.config.max_side
+        batches = plain_batches(some, self.inputs.read, batch_size=size, max_side=side)
+        self.model.centre_on(batch.images.to(self.inputs.device) for batch in batches)
 
     def _epoch(self) -> Job[Request | None]:
         batches = epoch_batches(

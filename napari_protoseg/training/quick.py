@@ -1,12 +1,12 @@
-"""Training of the quick preset: a scale and a bias for each prototype of the frozen evidence.
+"""Training of the quick preset: prototypes that move among the frozen features of the images.
 
-The maps are linear in scale and bias: so the cosines of each image to each prototype, averaged over
-the cells of a coarse grid, are all that training needs to know of the images.
+The encoder stays as it is, so its dense features are read from a cache; trained are the direction,
+a scale and a bias of each prototype. That takes seconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -20,12 +20,9 @@ from napari_protoseg.network.evidence import EvidenceModel
 from napari_protoseg.training.config import TrainingConfig
 from napari_protoseg.training.events import StepFinished
 from napari_protoseg.training.objective import balancing_weights, label_loss
+from napari_protoseg.training.schedule import poly_factor
 
-_STEPS = 300
-_RATE = 0.05
-_FIRST_SCALE = 10.0
-_GRID = 14
-_BATCH = 64
+_POSITIONS = 196
 
 
 def fit_evidence(
@@ -35,7 +32,7 @@ def fit_evidence(
     labels: Sequence[tuple[int, ...]],
     config: TrainingConfig,
 ) -> Job[bool]:
-    """Fit scale and bias to the image-level labels.
+    """Fit the prototypes of a model to the image-level labels.
 
     Parameters
     ----------
@@ -48,7 +45,7 @@ def fit_evidence(
     labels
         Their labels: 1 present, 0 absent, -1 unknown, in schema order.
     config
-        Whether classes compete, and the seed.
+        Epochs, batches, rates and losses; of the rates that of the head.
 
     Returns
     -------
@@ -62,58 +59,88 @@ def fit_evidence(
     StorageError, ImageError
     """
     target = torch.tensor(labels, dtype=torch.float32)
-    known = target >= 0
-    if not known.any():
+    if not (target >= 0).any():
         raise TrainingError(
             "no image with an image-level label",
             where="training",
             remedy="Label some images, each with the classes that it holds and does not hold.",
         )
-    cells = []
+    before = {name: values.clone() for name, values in model.state_dict().items()}
+    finished = False
+    try:
+        finished = yield from _fit(model, dense, items, target, config)
+    finally:
+        if not finished:
+            model.load_state_dict(before)
+    return finished
+
+
+def _fit(
+    model: EvidenceModel,
+    dense: DenseFeatures,
+    items: Sequence[EncodeItem],
+    target: Tensor,
+    config: TrainingConfig,
+) -> Job[bool]:
+    total = torch.zeros_like(model.centre)
     for number, item in enumerate(items, start=1):
-        features = torch.from_numpy(dense.of(item).astype(np.float32))[None]
-        with torch.no_grad():
-            cells.append(_gridded(model.cosine_maps(features)))
-        progress = Progress("Comparing images with prototypes", number, len(items))
+        total += F.normalize(_features(dense, item), dim=0).mean((1, 2))
+        progress = Progress("Looking for the centre of all features", number, len(items))
         if (yield progress) is Request.STOP:
             return False
-    cosine = torch.cat(cells)
-    # Cosines lie close together: start from where they differ, not from zero.
-    scale = torch.full_like(model.scale, _FIRST_SCALE).requires_grad_()
-    bias = (-_FIRST_SCALE * cosine.mean((0, 2, 3))).requires_grad_()
-    optimiser = torch.optim.Adam([scale, bias], lr=_RATE)
+    model.centre_on(total / len(items))
+    labels = [tuple(int(value) for value in label) for label in target.tolist()]
     weights = torch.tensor(balancing_weights(labels) if config.balanced else [1.0] * len(labels))
-    draw = np.random.default_rng(config.seed)
-    for number in range(_STEPS):
-        chosen = torch.from_numpy(draw.permutation(len(items))[:_BATCH])
-        maps = scale[:, None, None] * cosine[chosen] + bias[:, None, None]
-        labels_, weights_ = target[chosen], weights[chosen]
-        loss = label_loss(model, (maps,), labels_, weights_, config, of=labels_)
+    trained = [model.directions, model.scale, model.bias]
+    optimiser = torch.optim.AdamW(trained, lr=config.head_rate, weight_decay=0.0)
+    batches = list(_batches(len(items), config))
+    for number, (epoch, chosen, draw) in enumerate(batches):
+        for group in optimiser.param_groups:
+            group["lr"] = config.head_rate * poly_factor(number, len(batches))
+        sampled = torch.stack([_sampled(_features(dense, items[i]), draw) for i in chosen])
+        maps = (model.maps_of(sampled),)
+        of = target[chosen]
+        loss = label_loss(model, maps, of, weights[chosen], config, of=of)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-        if (yield _finished(number, float(loss.detach()))) is Request.STOP:
+        value = float(loss.detach())
+        told = StepFinished(
+            step=number + 1,
+            steps=len(batches),
+            epoch=epoch,
+            loss=value,
+            classification=value,
+            matching=0.0,
+            pairs=0,
+            skipped=0,
+        )
+        if (yield told) is Request.STOP:
             return False
-    with torch.no_grad():
-        model.scale.copy_(scale)
-        model.bias.copy_(bias)
     return True
 
 
-def _gridded(maps: Tensor) -> Tensor:
-    """Average maps over the cells of a grid; coarser ones are enlarged to it."""
-    return F.interpolate(maps, (_GRID, _GRID), mode="area")
+def _batches(
+    count: int, config: TrainingConfig
+) -> Iterator[tuple[int, list[int], np.random.Generator]]:
+    """Yield the epoch and the images of each step, and what draws its positions."""
+    for epoch in range(config.epochs):
+        draw = np.random.default_rng([config.seed, epoch])
+        order = draw.permutation(count).tolist()
+        for start in range(0, count, config.batch_size):
+            yield epoch, order[start : start + config.batch_size], draw
 
 
-def _finished(number: int, loss: float) -> StepFinished:
-    """Say how a step went, numbered from 0: each is an epoch of its own, without matching."""
-    return StepFinished(
-        step=number + 1,
-        steps=_STEPS,
-        epoch=number,
-        loss=loss,
-        classification=loss,
-        matching=0.0,
-        pairs=0,
-        skipped=0,
-    )
+def _features(dense: DenseFeatures, item: EncodeItem) -> Tensor:
+    return torch.from_numpy(dense.of(item).astype(np.float32))
+
+
+def _sampled(features: Tensor, draw: np.random.Generator) -> Tensor:
+    """Draw as many positions of every image, whatever its size: ``(d, h, w)`` to ``(d, S, 1)``.
+
+    The losses know of no neighbourhood: some of the positions stand for all.
+    """
+    every = features.flatten(1)
+    count = every.shape[1]
+    chosen = draw.choice(count, _POSITIONS, replace=count < _POSITIONS)
+    return every[:, torch.from_numpy(chosen)][..., None]

@@ -1,4 +1,4 @@
-"""The quick preset: a scale and a bias for each prototype of the frozen evidence."""
+"""The quick preset: prototypes that move among frozen features."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch.nn.functional as F  # noqa: N812
 from driven_jobs import finish, stop_after
 from safetensors.torch import save_file
 from tiny_training import CONFIG, LABELS, POSITIONS, images
+from torch import Tensor
 
 from napari_protoseg.encoders.cache import FeatureCache, FeatureKind
 from napari_protoseg.encoders.encoder import create_encoder
@@ -21,8 +22,13 @@ from napari_protoseg.errors import ImageError, TrainingError
 from napari_protoseg.events import Progress
 from napari_protoseg.images.reading import read_image
 from napari_protoseg.network.evidence import EvidenceModel
+from napari_protoseg.training.config import TrainingConfig
 from napari_protoseg.training.events import StepFinished
+from napari_protoseg.training.objective import label_loss
 from napari_protoseg.training.quick import fit_evidence
+
+MEANS = CONFIG.model_copy(update={"epochs": 6, "head_rate": 0.02})
+COMPETING = MEANS.model_copy(update={"competing": True, "balanced": True})
 
 
 class Case:
@@ -43,23 +49,27 @@ class Case:
         self.dense = DenseFeatures(encoder, cached, read_image)
         pooled = [self.dense.of(item).astype(np.float32).mean((1, 2)) for item in self.items]
         prototypes = torch.from_numpy(np.stack(pooled[:3]))
-        self.model = EvidenceModel(encoder, prototypes, POSITIONS, 2)
+        self.model = EvidenceModel(encoder, prototypes, POSITIONS, 2, competing=True)
 
-    def loss(self) -> float:
-        """Cross-entropy of the known labels."""
+    def loss(self, config: TrainingConfig = COMPETING) -> float:
+        """Loss of all places of all images."""
         losses = []
         for item, label in zip(self.items, LABELS, strict=True):
             features = torch.from_numpy(self.dense.of(item).astype(np.float32))[None]
+            target = torch.tensor([label]).float()
             with torch.no_grad():
-                maps = self.model.maps_of(features)
-                logits = self.model.class_logits(self.model.prototype_logits(maps))[0]
-            target = torch.tensor(label).float()
-            known = target >= 0
-            losses.append(F.binary_cross_entropy_with_logits(logits[known], target[known]))
+                maps = (self.model.maps_of(features),)
+                losses.append(
+                    label_loss(self.model, maps, target, torch.ones(1), config, of=target)
+                )
         return float(torch.stack(losses).mean())
 
-    def weights(self) -> list[float]:
-        return [*self.model.scale.tolist(), *self.model.bias.tolist()]
+    def weights(self) -> dict[str, Tensor]:
+        return {
+            name: values.clone()
+            for name, values in self.model.state_dict().items()
+            if not name.startswith("encoder.")
+        }
 
 
 @pytest.fixture
@@ -67,64 +77,108 @@ def case(tmp_path: Path) -> Case:
     return Case(tmp_path)
 
 
-def test_evidence_is_the_cosine_of_each_place_to_each_prototype(case: Case):
+def test_evidence_is_a_cosine_seen_from_the_middle_of_the_prototypes(case: Case):
+    """The middle in which both classes count alike, though one has two prototypes."""
     pixels = torch.from_numpy(read_image(case.items[0].path).copy()).permute(2, 0, 1)[None] / 255
     with torch.no_grad():
         (maps,) = case.model(pixels)
         dense = case.model.encoder.dense(pixels)
     assert maps.shape == (1, 3, *dense.shape[2:])
+    unit = F.normalize(case.model.prototypes, dim=1)
+    middle = (unit[0] / 2 + unit[1] / 2 + unit[2]) / 2
     for p, y, x in ((0, 0, 0), (2, 1, 2)):
-        expected = F.cosine_similarity(dense[0, :, y, x], case.model.prototypes[p], dim=0)
-        torch.testing.assert_close(maps[0, p, y, x], expected)
+        place = F.normalize(dense[0, :, y, x], dim=0)
+        expected = F.cosine_similarity(place - middle, unit[p] - middle, dim=0) / 0.07
+        torch.testing.assert_close(maps[0, p, y, x], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_fitting_lowers_the_loss_and_says_how_far_it_is(case: Case):
-    before = case.loss()
-    done, events = finish(fit_evidence(case.model, case.dense, case.items, LABELS, CONFIG))
+def test_another_centre_gives_other_directions_to_the_same_prototypes(case: Case):
+    fixed = case.model.prototypes.clone()
+    centre = torch.randn(case.model.centre.shape, generator=torch.Generator().manual_seed(0))
+    case.model.centre_on(centre)
+    expected = F.normalize(F.normalize(fixed, dim=1) - centre, dim=1)
+    torch.testing.assert_close(case.model.directions.detach(), expected)
+    torch.testing.assert_close(case.model.prototypes, fixed)
+
+
+@pytest.mark.parametrize("config", [MEANS, COMPETING])
+def test_fitting_lowers_the_loss_and_says_how_far_it_is(case: Case, config: TrainingConfig):
+    before = case.loss(config)
+    done, events = finish(fit_evidence(case.model, case.dense, case.items, LABELS, config))
     assert done is True
-    assert case.loss() < 0.9 * before
+    assert case.loss(config) < 0.9 * before
     assert [(e.done, e.total) for e in events if isinstance(e, Progress)] == [
         (number, 6) for number in range(1, 7)
     ]
 
 
-def test_each_step_of_the_fit_is_told_with_its_loss(case: Case):
-    _, events = finish(fit_evidence(case.model, case.dense, case.items, LABELS, CONFIG))
+def test_the_prototypes_move_and_the_encoder_does_not(case: Case):
+    before, encoder = case.weights(), case.model.encoder.state_dict()
+    kept = {name: values.clone() for name, values in encoder.items()}
+    finish(fit_evidence(case.model, case.dense, case.items, LABELS, COMPETING))
+    after = case.weights()
+    assert torch.equal(before["prototypes"], after["prototypes"])
+    moved = [name for name in before if not torch.equal(before[name], after[name])]
+    assert set(moved) == {"centre", "directions", "scale", "bias"}
+    assert all(torch.equal(values, kept[name]) for name, values in encoder.items())
+
+
+def test_the_centre_is_the_mean_of_the_images(case: Case):
+    finish(fit_evidence(case.model, case.dense, case.items, LABELS, COMPETING))
+    of_images = [
+        F.normalize(torch.from_numpy(case.dense.of(item).astype(np.float32)), dim=0).mean((1, 2))
+        for item in case.items
+    ]
+    torch.testing.assert_close(case.model.centre, torch.stack(of_images).mean(0))
+
+
+def test_each_step_of_the_fit_is_told_with_its_epoch_and_loss(case: Case):
+    _, events = finish(fit_evidence(case.model, case.dense, case.items, LABELS, COMPETING))
     told = [event for event in events if isinstance(event, StepFinished)]
     assert [event.step for event in told] == list(range(1, told[0].steps + 1))
-    assert [event.epoch for event in told] == list(range(told[0].steps)), "each sees all images"
+    assert [event.epoch for event in told] == [e for e in range(COMPETING.epochs) for _ in range(3)]
     assert events[-len(told) :] == told
     assert told[0].loss > told[-1].loss
 
 
 def test_the_same_images_give_the_same_fit(case: Case, tmp_path: Path):
-    finish(fit_evidence(case.model, case.dense, case.items, LABELS, CONFIG))
+    finish(fit_evidence(case.model, case.dense, case.items, LABELS, COMPETING))
     other = Case(tmp_path)
-    finish(fit_evidence(other.model, other.dense, other.items, LABELS, CONFIG))
-    assert case.weights() == other.weights()
+    finish(fit_evidence(other.model, other.dense, other.items, LABELS, COMPETING))
+    ours, theirs = case.weights(), other.weights()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def test_unknown_labels_say_nothing(case: Case, tmp_path: Path):
+def test_unknown_labels_say_nothing(case: Case):
+    """Where nothing is known of the class of the third prototype, that one stays."""
     one_class = [(first, -1) for first, _ in LABELS]
-    finish(fit_evidence(case.model, case.dense, case.items, one_class, CONFIG))
-    weights = case.weights()
-    other = Case(tmp_path)
-    # The first class is known everywhere, so its fit does not depend on the second.
-    finish(fit_evidence(other.model, other.dense, other.items, [(a, 1) for a, _ in LABELS], CONFIG))
-    assert other.weights()[:2] == pytest.approx(weights[:2], rel=1e-3)
-    assert other.weights()[5] != pytest.approx(weights[5], rel=1e-3)
-    assert weights[2] == 10, "nothing is known of the class of the third prototype"
+    finish(fit_evidence(case.model, case.dense, case.items, one_class, MEANS))
+    start = case.model.seen_from_centre(case.model.prototypes)
+    moved = (case.model.directions - start).abs().amax(1)
+    assert moved[2] == 0
+    assert (moved[:2] > 0).all()
+    assert case.model.bias[2] == 0
 
 
 def test_a_stop_leaves_the_model_as_it_was(case: Case):
     before = case.weights()
-    for event in (1, 3, 6, 7, 200):
-        done, events = finish(
-            fit_evidence(case.model, case.dense, case.items, LABELS, CONFIG), stop_after(event)
-        )
+    for event in (1, 3, 6, 7, 15):
+        job = fit_evidence(case.model, case.dense, case.items, LABELS, COMPETING)
+        done, events = finish(job, stop_after(event))
         assert done is False
         assert len(events) == event
-        assert case.weights() == before
+        after = case.weights()
+        assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_one_whose_job_is_dropped_stays_as_it_was(case: Case):
+    before = case.weights()
+    job = fit_evidence(case.model, case.dense, case.items, LABELS, COMPETING)
+    for _ in range(9):
+        next(job)
+    job.close()
+    after = case.weights()
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 @pytest.mark.parametrize("number", [0, 6])
@@ -134,10 +188,11 @@ def test_something_must_be_known(case: Case, number: int):
         finish(
             fit_evidence(case.model, case.dense, case.items[:number], [(-1, -1)] * number, CONFIG)
         )
-    assert case.weights() == before
+    after = case.weights()
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_an_image_that_vanishes_is_named(case: Case):
     case.items[2].path.unlink()
     with pytest.raises(ImageError, match=r"2\.png"):
-        finish(fit_evidence(case.model, case.dense, case.items, LABELS, CONFIG))
+        finish(fit_evidence(case.model, case.dense, case.items, LABELS, COMPETING))
