@@ -302,7 +302,8 @@ def _estimate_quick(
         return None
     _, (*comparing, fit) = fitted
     per_batch = median(paces[1:-1] or paces)  # the first also warms up, after the last is none
-    seconds = missing * per_batch / _ENCODED_AT_ONCE + len(items) * median(comparing) + fit
+    fitting = len(items) * (median(comparing) + fit / len(some))
+    seconds = missing * per_batch / _ENCODED_AT_ONCE + fitting
     return Estimate((seconds / _SPREAD, seconds * _SPREAD), len(items), steps=0, peak_bytes=None)
 
 

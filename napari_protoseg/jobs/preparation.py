@@ -29,7 +29,13 @@ from napari_protoseg.network.maps import MapModel
 from napari_protoseg.network.record import ModelKind, ModelRecord
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import ImageRecord, Split
-from napari_protoseg.training.config import PAPER_ENCODER, Matching, Preset, TrainingConfig
+from napari_protoseg.training.config import (
+    PAPER_ENCODER,
+    PRESETS,
+    Matching,
+    Preset,
+    TrainingConfig,
+)
 from napari_protoseg.training.images import TrainingImage
 from napari_protoseg.training.loop import TrainingInputs
 from napari_protoseg.training.step import Matcher
@@ -53,7 +59,7 @@ class TrainRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     preset: Preset = Preset.STANDARD
-    config: TrainingConfig = TrainingConfig()
+    config: TrainingConfig = PRESETS[Preset.STANDARD]
     kind: ModelKind = ModelKind.PROTOTYPES
     encoder_weights: Path | None = None
     backbone_weights: Path | None = None

@@ -31,8 +31,7 @@ class PrototypeNetwork(MapModel):
 
     Where classes compete, pixels are seen from a centre, which is taken off ``E / |E|`` before the
     cosine: features of a network share a large common part, beside which what tells tissues apart
-    is small. `centre_on` begins with the mean of some images; training goes on from there. Each
-    prototype then has a bias, too.
+    is small. `centre_on` finds it, before training. Each prototype then has a bias, too.
 
     Parameters
     ----------
@@ -67,8 +66,8 @@ class PrototypeNetwork(MapModel):
         self.adapters = nn.ModuleList(adapter(width, backbone.widths[s]) for s in STAGES)
         self.scales = nn.Parameter(torch.full((len(STAGES),), _INITIAL_SCALE))
         if competing:
-            widths = [backbone.widths[stage] for stage in STAGES]
-            self.centres = nn.ParameterList(nn.Parameter(torch.zeros(w)) for w in widths)
+            for number, stage in enumerate(STAGES):
+                self.register_buffer(f"centre_{number}", torch.zeros(backbone.widths[stage]))
             self.biases = nn.Parameter(torch.zeros(len(prototypes)))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -81,7 +80,8 @@ class PrototypeNetwork(MapModel):
                 adapted = F.normalize(adapted, dim=1)
             pixels = F.normalize(features[stage], dim=1)
             if self.competing:
-                pixels = F.normalize(pixels - self.centres[number][:, None, None], dim=1)
+                centre = self.get_buffer(f"centre_{number}")
+                pixels = F.normalize(pixels - centre[:, None, None], dim=1)
             cosine = torch.einsum("bchw,pc->bphw", pixels, adapted)
             maps.append(self.scales[number] * cosine)
         if self.competing:
@@ -89,12 +89,21 @@ class PrototypeNetwork(MapModel):
         return tuple(maps)
 
     @torch.no_grad()
-    def centre_on(self, batches: Iterable[Tensor]) -> None:
-        """See pixels from the mean of those of some images, at least one ``(B, 3, H, W)``."""
+    def centre_on(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """See pixels from the weighted mean of those of some images.
+
+        Parameters
+        ----------
+        batches
+            Images ``(B, 3, H, W)`` with their weights ``(B,)``; at least one image.
+        """
         means: list[list[Tensor]] = [[] for _ in STAGES]
-        for batch in batches:
-            features = self.backbone(batch)
+        weights = []
+        for images, weight in batches:
+            features = self.backbone(images)
             for of_stage, stage in zip(means, STAGES, strict=True):
                 of_stage.append(F.normalize(features[stage], dim=1).mean((2, 3)))
-        for centre, of_stage in zip(self.centres, means, strict=True):
-            centre.copy_(torch.cat(of_stage).mean(0))
+            weights.append(weight)
+        share = torch.cat(weights) / torch.cat(weights).sum()
+        for number, of_stage in enumerate(means):
+            self.get_buffer(f"centre_{number}").copy_(share @ torch.cat(of_stage))

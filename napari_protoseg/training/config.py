@@ -32,7 +32,7 @@ class Preset(StrEnum):
     """Named configurations."""
 
     QUICK = "quick"
-    """Frozen dense features, and a learned scale and bias for each prototype: seconds."""
+    """Frozen dense features, and prototypes that move among them: seconds."""
     STANDARD = "standard"
     PAPER = "paper"
     """The released configuration."""
@@ -55,8 +55,8 @@ class TrainingConfig(BaseModel):
     presence_weight
         Of the loss of what classes are present, where they compete.
     balanced
-        Let each combination of labels count alike, however many images have it, where classes
-        compete.
+        Let each combination of labels count alike, however many images have it: in the losses of
+        pixels and in the centre that features are seen from, where classes compete.
     epochs
         Passes over the training images.
     batch_size
@@ -126,8 +126,12 @@ class TrainingConfig(BaseModel):
 
 
 PRESETS: Mapping[Preset, TrainingConfig] = {
-    Preset.QUICK: TrainingConfig(matching=Matching.NONE, held_out=0),
-    Preset.STANDARD: TrainingConfig(),
+    Preset.QUICK: TrainingConfig(
+        matching=Matching.NONE, competing=True, balanced=True, head_rate=1e-2, held_out=0
+    ),
+    Preset.STANDARD: TrainingConfig(
+        matching=Matching.NONE, cosine=True, competing=True, balanced=True, backbone_rate=3e-5
+    ),
     Preset.PAPER: TrainingConfig(
         compat=Compat.REFERENCE,
         matching=Matching.REENCODE,

@@ -33,7 +33,7 @@ from napari_protoseg.training.step import Matcher, Step, StepLosses
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 
-_CENTRING = 64
+_CENTRING = 128
 """Most images that a model is centred on."""
 
 
@@ -219,10 +219,13 @@ class _Loop:
         """Let a model see from the centre of some of its images, before its first step."""
         if not (isinstance(self.model, PrototypeNetwork) and self.model.competing):
             return
-        some = self.inputs.images[:: -(-len(self.inputs.images) // _CENTRING)]
+        some = self.images[:: -(-len(self.images) // _CENTRING)]
         size, side = self.micro_batch, self.config.max_side
-        batches = plain_batches(some, self.inputs.read, batch_size=size, max_side=side)
-        self.model.centre_on(batch.images.to(self.inputs.device) for batch in batches)
+        batches = (
+            batch.to(self.inputs.device)
+            for batch in plain_batches(some, self.inputs.read, batch_size=size, max_side=side)
+        )
+        self.model.centre_on((batch.images, batch.weights) for batch in batches)
 
     def _epoch(self) -> Job[Request | None]:
         batches = epoch_batches(

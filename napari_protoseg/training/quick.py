@@ -82,15 +82,15 @@ def _fit(
     target: Tensor,
     config: TrainingConfig,
 ) -> Job[bool]:
+    labels = [tuple(int(value) for value in label) for label in target.tolist()]
+    weights = torch.tensor(balancing_weights(labels) if config.balanced else [1.0] * len(labels))
     total = torch.zeros_like(model.centre)
-    for number, item in enumerate(items, start=1):
-        total += F.normalize(_features(dense, item), dim=0).mean((1, 2))
+    for number, (item, weight) in enumerate(zip(items, weights, strict=True), start=1):
+        total += weight * F.normalize(_features(dense, item), dim=0).mean((1, 2))
         progress = Progress("Looking for the centre of all features", number, len(items))
         if (yield progress) is Request.STOP:
             return False
-    model.centre_on(total / len(items))
-    labels = [tuple(int(value) for value in label) for label in target.tolist()]
-    weights = torch.tensor(balancing_weights(labels) if config.balanced else [1.0] * len(labels))
+    model.centre_on(total / weights.sum())
     trained = [model.directions, model.scale, model.bias]
     optimiser = torch.optim.AdamW(trained, lr=config.head_rate, weight_decay=0.0)
     batches = list(_batches(len(items), config))

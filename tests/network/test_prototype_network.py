@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 from tiny_networks import TINY, random, tiny_network
 
 from napari_protoseg.errors import WeightsError
@@ -121,3 +122,38 @@ def test_a_plain_map_averages_to_the_logit_of_a_linear_classifier():
 def test_a_network_has_any_number_of_prototypes():
     network = PrototypeNetwork(create_backbone(TINY), torch.ones(1, 4), [0], 1, cosine=False)
     assert [m.shape[1] for m in network(images(32))] == [1, 1, 1]
+
+
+def test_competing_prototypes_are_compared_as_seen_from_a_centre():
+    network = competing_network()
+    batches = [(images(), torch.tensor([3.0, 1.0])), (images()[:1] / 2, torch.tensor([4.0]))]
+    network.centre_on(batches)
+    with torch.no_grad():
+        network.biases.copy_(torch.tensor([0.5, -0.5, 0.0]))
+        features = [network.backbone(batch)[STAGES[1]] for batch, _ in batches]
+        maps = network(images())[1]
+        adapted = network.adapters[1](network.prototypes)
+    means = torch.cat([F.normalize(each, dim=1).mean((2, 3)) for each in features])
+    centre = (torch.tensor([3.0, 1.0, 4.0])[:, None] * means).sum(0) / 8
+    place = F.normalize(features[0][1, :, 2, 1], dim=0) - centre
+    for prototype, bias in enumerate((0.5, -0.5, 0.0)):
+        cosine = F.cosine_similarity(place, adapted[prototype], dim=0)
+        expected = network.scales[1].detach() * cosine + bias
+        torch.testing.assert_close(maps[1, prototype, 2, 1], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_centre_is_kept_with_the_weights():
+    network, other = competing_network(), competing_network()
+    network.centre_on([(images(), torch.ones(2))])
+    other.load_state_dict(network.state_dict())
+    with torch.no_grad():
+        for ours, theirs in zip(network(images()), other(images()), strict=True):
+            torch.testing.assert_close(ours, theirs)
+
+
+def competing_network() -> PrototypeNetwork:
+    torch.manual_seed(0)
+    prototypes = torch.randn(3, 8)
+    backbone = create_backbone(TINY)
+    network = PrototypeNetwork(backbone, prototypes, POSITIONS, 2, cosine=True, competing=True)
+    return network.eval()

@@ -24,7 +24,7 @@ from napari_protoseg.images.reading import read_image
 from napari_protoseg.network.evidence import EvidenceModel
 from napari_protoseg.training.config import TrainingConfig
 from napari_protoseg.training.events import StepFinished
-from napari_protoseg.training.objective import label_loss
+from napari_protoseg.training.objective import balancing_weights, label_loss
 from napari_protoseg.training.quick import fit_evidence
 
 MEANS = CONFIG.model_copy(update={"epochs": 6, "head_rate": 0.02})
@@ -123,13 +123,18 @@ def test_the_prototypes_move_and_the_encoder_does_not(case: Case):
     assert all(torch.equal(values, kept[name]) for name, values in encoder.items())
 
 
-def test_the_centre_is_the_mean_of_the_images(case: Case):
-    finish(fit_evidence(case.model, case.dense, case.items, LABELS, COMPETING))
-    of_images = [
-        F.normalize(torch.from_numpy(case.dense.of(item).astype(np.float32)), dim=0).mean((1, 2))
-        for item in case.items
-    ]
-    torch.testing.assert_close(case.model.centre, torch.stack(of_images).mean(0))
+@pytest.mark.parametrize("balanced", [False, True])
+def test_the_centre_is_the_mean_of_the_images(case: Case, balanced: bool):
+    config = COMPETING.model_copy(update={"balanced": balanced})
+    finish(fit_evidence(case.model, case.dense, case.items, LABELS, config))
+    of_images = torch.stack(
+        [
+            F.normalize(torch.from_numpy(case.dense.of(i).astype(np.float32)), dim=0).mean((1, 2))
+            for i in case.items
+        ]
+    )
+    weights = torch.tensor(balancing_weights(LABELS) if balanced else [1.0] * 6)[:, None]
+    torch.testing.assert_close(case.model.centre, (weights * of_images).sum(0) / weights.sum())
 
 
 def test_each_step_of_the_fit_is_told_with_its_epoch_and_loss(case: Case):
