@@ -128,7 +128,7 @@ def prepare(
         training, held_out = hold_out_cases(labelled, share, seed)
     needs_encoder = quick or not (cam or request.config.matching is Matching.NONE)
     encoder = None
-    if needs_encoder:
+    if needs_encoder or request.encoder_weights is not None:  # a file that is named is looked at
         name = bank.bank.encoder.name
         encoder = create_encoder(name, request.encoder_weights, device=device)
         bank.bank.require(encoder.identity, project.schema)

@@ -50,7 +50,12 @@ def class_maps(
     """
     if normalisation is Normalisation.SOFTMAX:
         logits = class_logits(maps, weights, class_positions, gate.shape[1], merge)
-        return _shares(F.interpolate(logits, size, mode="bilinear", align_corners=False), gate)
+        # A class without a prototype takes nothing from the others.
+        without = torch.ones_like(gate, dtype=torch.bool)
+        without[:, class_positions] = False
+        logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
+        logits = logits.masked_fill(without[:, :, None, None], -torch.inf)
+        return logits.softmax(1) * gate[:, :, None, None]
     stages = [
         stage_class_maps(stage, class_positions, gate, merge, size, normalisation) for stage in maps
     ]
@@ -93,13 +98,6 @@ def stage_class_maps(
 def fuse(stages: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     """Sum the class maps of the stages, weighted."""
     return torch.stack([w * s for w, s in zip(weights, stages, strict=True)]).sum(0)
-
-
-def _shares(logits: Tensor, gate: Tensor) -> Tensor:
-    """Return the softmax over the classes that the gate admits; 0 where it admits none."""
-    excluded = (gate == 0)[:, :, None, None]
-    shares = logits.masked_fill(excluded, -torch.inf).softmax(1)
-    return shares.masked_fill(excluded, 0)
 
 
 def _min_max(maps: Tensor) -> Tensor:

@@ -32,8 +32,8 @@ class Normalisation(StrEnum):
     SIGMOID = "sigmoid"
     """Each value becomes the probability that its logit stands for; no map is all negative."""
     SOFTMAX = "softmax"
-    """The values of a pixel, fused over the stages, become probabilities of the classes that may
-    appear in the image: they sum to 1."""
+    """The values of a pixel, fused over the stages, become probabilities: they sum to 1 over all
+    classes, also over those that may not appear in the image, which are then left out."""
 
 
 class Background(StrEnum):
