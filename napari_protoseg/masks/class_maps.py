@@ -19,13 +19,11 @@ def stage_class_maps(
     class_positions: Tensor,
     gate: Tensor,
     merge: Merge,
-    size: tuple[int, int],
     normalisation: Normalisation = Normalisation.MIN_MAX,
 ) -> Tensor:
-    """Turn the prototype maps of one stage into class maps of the image's size.
+    """Turn the prototype maps of one stage into class maps.
 
-    Merged, normalised, classes that the gate excludes set to 0, and enlarged bilinearly with
-    aligned corners (PBIP, arXiv 2503.12068).
+    Merged, normalised, and classes that the gate excludes set to 0 (PBIP, arXiv 2503.12068).
 
     Parameters
     ----------
@@ -37,24 +35,44 @@ def stage_class_maps(
         1 for a class that may appear in the image, 0 for one that may not, ``(B, N)``.
     merge
         How prototypes make a class.
-    size
-        Height and width of the result.
     normalisation
         How maps of different classes are made comparable.
 
     Returns
     -------
     Tensor
-        ``(B, N, *size)`` in 0..1.
+        ``(B, N, h, w)`` in 0..1.
     """
     merged = merge_prototypes(maps, class_positions, gate.shape[1], merge)
-    scaled = _NORMALISATIONS[normalisation](merged) * gate[:, :, None, None]
-    return F.interpolate(scaled, size, mode="bilinear", align_corners=True)
+    return _NORMALISATIONS[normalisation](merged) * gate[:, :, None, None]
 
 
-def fuse(stages: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """Sum the class maps of the stages, weighted."""
-    return torch.stack([w * s for w, s in zip(weights, stages, strict=True)]).sum(0)
+def fuse(stages: Sequence[Tensor], weights: Sequence[float], size: tuple[int, int]) -> Tensor:
+    """Enlarge the class maps of the stages to one size and sum them, weighted.
+
+    Bilinearly with aligned corners (PBIP, arXiv 2503.12068), and class by class: of a large image
+    the result alone takes gigabytes.
+
+    Parameters
+    ----------
+    stages
+        ``(B, N, h, w)`` each, of any h and w.
+    weights
+        Of each stage.
+    size
+        Height and width of the result.
+
+    Returns
+    -------
+    Tensor
+        ``(B, N, *size)``.
+    """
+    fused = stages[0].new_zeros(*stages[0].shape[:2], *size)
+    for stage, weight in zip(stages, weights, strict=True):
+        for n in range(stage.shape[1]):
+            share = weight * stage[:, n : n + 1]
+            fused[:, n : n + 1] += F.interpolate(share, size, mode="bilinear", align_corners=True)
+    return fused
 
 
 def _min_max(maps: Tensor) -> Tensor:

@@ -27,6 +27,9 @@ from napari_protoseg.network.baselines import PlainCam
 from napari_protoseg.network.maps import MapModel
 from napari_protoseg.schema import UNLABELLED
 
+_BAND_PIXELS = 2**22
+"""Pixels of a batch whose masks are decided on at a time, about."""
+
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
@@ -146,18 +149,11 @@ class Predictor:
         The first view is the image as it is. Recipes that differ in other things than views can
         `decide` on the same ones.
         """
-        pixels = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
-        padded = pad_to_stride(
-            pixels.permute(0, 3, 1, 2).to(torch.float32) / 255, max(self.model.strides)
-        )
-        plain = prototype_maps(self.model, padded, self.windows)
-        views = [View(plain, flip=False, counts=1.0 in self.recipe.intensities)]
+        views = [self._view(images, counts=1.0 in self.recipe.intensities)]
         for flip in (False, True) if self.recipe.flip else (False,):
             for intensity in self.recipe.intensities:
                 if flip or intensity != 1.0:
-                    seen = (padded * intensity).clamp(max=1)
-                    seen = seen.flip(3) if flip else seen
-                    views.append(View(prototype_maps(self.model, seen, self.windows), flip))
+                    views.append(self._view(images, flip=flip, intensity=intensity))
         return tuple(views)
 
     @torch.inference_mode()
@@ -172,8 +168,12 @@ class Predictor:
         padded = padded_size(height, width, max(self.model.strides))
         logits = self.model.class_logits(self.model.prototype_logits(views[0].maps[-1]))
         gate = self._gate(logits, labels)
-        seen = [self._class_maps(view, gate, padded) for view in views if view.counts]
-        class_maps = torch.stack(seen).mean(0)[:, :, :height, :width]
+        counting = [view for view in views if view.counts]
+        weights = np.array(self.recipe.stage_weights[-len(self.model.strides) :])
+        # A model with fewer stages than weights still gives maps in 0..1.
+        shares = np.tile(weights / weights.sum() / len(counting), len(counting))
+        stages = [stage for view in counting for stage in self._stages(view, gate)]
+        class_maps = fuse(stages, shares.tolist(), padded)[:, :, :height, :width]
         masks, confidence = self._masks(class_maps, images)
         return Prediction(
             class_maps.cpu().numpy(), logits.sigmoid().cpu().numpy(), masks, confidence
@@ -183,6 +183,15 @@ class Predictor:
         self, class_maps: Tensor, images: NDArray[np.uint8]
     ) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
         """Turn class maps ``(B, N, H, W)`` into masks and confidence, each ``(B, H, W)``."""
+        rows = max(_BAND_PIXELS // (len(images) * images.shape[2]), 1)
+        bands = [slice(first, first + rows) for first in range(0, images.shape[1], rows)]
+        parts = [self._band_of_masks(class_maps[:, :, band], images[:, band]) for band in bands]
+        masks, confidence = (np.concatenate(part, 1) for part in zip(*parts, strict=True))
+        return masks, confidence
+
+    def _band_of_masks(
+        self, class_maps: Tensor, images: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
         top = class_maps.topk(min(2, class_maps.shape[1]), dim=1)
         highest = top.values[:, 0].cpu().numpy()
         second = top.values[:, -1].cpu().numpy() if len(self.class_ids) > 1 else 0.0
@@ -208,22 +217,36 @@ class Predictor:
             return has_map.expand_as(logits).float()
         return (torch.from_numpy(labels != 0).to(logits.device) & has_map).float()
 
-    def _class_maps(self, view: View, gate: Tensor, size: tuple[int, int]) -> Tensor:
-        weights = np.array(self.recipe.stage_weights[-len(view.maps) :])
+    def _view(
+        self,
+        images: NDArray[np.uint8],
+        *,
+        flip: bool = False,
+        intensity: float = 1.0,
+        counts: bool = True,
+    ) -> View:
+        # Nothing as large as this is held for the next view: memory bounds the size of images.
+        pixels = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
+        seen = pixels.permute(0, 3, 1, 2).to(torch.float32)
+        seen = seen.div_(255).mul_(intensity).clamp_(max=1)
+        seen = pad_to_stride(seen, max(self.model.strides))
+        if flip:
+            seen = seen.flip(3)
+        return View(prototype_maps(self.model, seen, self.windows), flip, counts)
+
+    def _stages(self, view: View, gate: Tensor) -> list[Tensor]:
+        """Return the class maps ``(B, N, h, w)`` of each stage, as they lie in the image."""
         stages = [
             stage_class_maps(
                 stage[:, self._sounding],
                 self.model.class_positions[self._sounding],
                 gate,
                 self.recipe.merge,
-                size,
                 self.recipe.normalisation,
             )
             for stage in view.maps
         ]
-        # A model with fewer stages than weights still gives maps in 0..1.
-        class_maps = fuse(stages, (weights / weights.sum()).tolist())
-        return class_maps.flip(3) if view.flip else class_maps
+        return [stage.flip(3) for stage in stages] if view.flip else stages
 
 
 def sounding_prototypes(model: MapModel, muted: Sequence[int]) -> Tensor:
