@@ -4,7 +4,7 @@ The matrix of all weights of an attention has an entry for each pair of a query 
 grows with the fourth power of an image's side. The fused kernels of torch do without it (Rabe and
 Staats 2021, arXiv 2112.05682). What then needs the most memory is what is made of the tokens on
 the way, in the feed-forward networks four times their size. Where no gradient is asked for, some
-rows are computed at a time, and a block takes little more than the tokens that it gives.
+rows are computed at a time, in place, and a block takes little more than its tokens.
 """
 
 from __future__ import annotations
@@ -86,7 +86,9 @@ class FusedAttention(nn.Module):
 
 
 class FrugalBlock(Block):  # type: ignore[misc]  # the package carries no types
-    """A MiT block that, without gradients, is computed in bands of rows.
+    """A MiT block that is computed in bands of rows, and in place, where there are no gradients.
+
+    Within a MiT nothing else needs what a block is given.
 
     Parameters
     ----------
@@ -106,36 +108,32 @@ class FrugalBlock(Block):  # type: ignore[misc]  # the package carries no types
             whole: Tensor = super().forward(x)
             return whole
         tokens = x.flatten(2).transpose(1, 2)
-        out = self._with_attention(tokens, *x.shape[2:])
-        self._add_mixed(out, *x.shape[2:])
-        return out.transpose(1, 2).view_as(x)
+        self._add_attended(tokens, *x.shape[2:])
+        self._add_mixed(tokens, *x.shape[2:])
+        return tokens.transpose(1, 2).reshape(x.shape)
 
-    def _with_attention(self, tokens: Tensor, height: int, width: int) -> Tensor:
+    def _add_attended(self, tokens: Tensor, height: int, width: int) -> None:
+        """Add to each token what it finds in the image."""
         reduction = self.attn.sr_ratio
         rows = max(self._rows(tokens, width) // reduction, 1) * reduction
         # Rows that fill no whole place are left out, unless they are all there are.
         usable = max(height // reduction * reduction, min(height, reduction))
         normalised = (self.norm1(tokens[:, band]) for band in _bands(usable, rows, width))
         keys, values = self.attn.keys_and_values(normalised, width)
-        out = torch.empty_like(tokens)
         for band in _bands(height, rows, width):
-            own = tokens[:, band]
-            out[:, band] = own + self.attn.attended(self.norm1(own), keys, values)
-        return out
+            tokens[:, band] += self.attn.attended(self.norm1(tokens[:, band]), keys, values)
 
     def _add_mixed(self, tokens: Tensor, height: int, width: int) -> None:
-        """Add, in place, to each token what the feed-forward network makes of it.
-
-        Its depthwise convolution of 3 x 3 sees one row above the band, which is kept from before
-        it was changed, and one below.
-        """
-        above = tokens[:, :0]
+        """Add to each token what the feed-forward network makes of it and those round it."""
+        convolution = self.mlp.dwconv.dwconv
+        halo = convolution.kernel_size[0] // 2 * convolution.dilation[0] * width
+        above = tokens[:, :0]  # as they were
         for band in _bands(height, self._rows(tokens, width), width):
-            seen = torch.cat([above, tokens[:, band.start : band.stop + width]], 1)
-            own = slice(above.shape[1], above.shape[1] + band.stop - band.start)
-            above = tokens[:, band.stop - width : band.stop].clone()
+            seen = torch.cat([above, tokens[:, band.start : band.stop + halo]], 1)
             mixed = self.mlp(self.norm2(seen), seen.shape[1] // width, width)
-            tokens[:, band] += mixed[:, own]
+            start, stop = above.shape[1], above.shape[1] + band.stop - band.start
+            tokens[:, band] += mixed[:, start:stop]
+            above = seen[:, max(stop - halo, 0) : stop]
 
     def _rows(self, tokens: Tensor, width: int) -> int:
         hidden: int = self.mlp.fc1.out_features
