@@ -5,9 +5,11 @@ that much of its surroundings, which is then cut off, so that the pieces equal t
 whole image.
 
 A model that sees all of the image, a transformer say, has no windows that equal the whole. It
-takes an image in one pass up to 16.8 megapixels, which needs about 6 GB. A larger one is cut into
-as few windows as that size allows, and each is as large as it allows, to see as much of the image
-as it can (`benchmarks/windows.py` measures how far the masks agree).
+takes an image in one pass as far as memory goes: up to 8192 x 8192 pixels the mix transformers of
+this package, which take about 80 bytes for each pixel (6.5 GB in all), and up to 4096 x 4096 all
+others, of which some take 300. A larger one is cut into as few windows as that size allows, and
+each is as large as it allows, to see as much of the image as it can (`benchmarks/windows.py`
+measures how far the masks agree).
 
 All windows begin and end at multiples of the model's largest stride.
 """
@@ -23,6 +25,7 @@ from torch import Tensor
 
 from napari_protoseg.encoders.context import reach
 from napari_protoseg.network.maps import MapModel
+from napari_protoseg.network.mix_transformer import FrugalBlock
 
 
 @dataclass(frozen=True)
@@ -121,13 +124,15 @@ class WideWindows:
 
 
 DEFAULT_WINDOWS = Windows()
+_FRUGAL_SIDE = 8192
 
 
 def windows_of(model: MapModel) -> Windows | WideWindows:
     """Return how large images are cut for `model`, by how far it is measured to see."""
     found = reach(model, max(model.strides), model.class_positions.device)
     if found is None:
-        return WideWindows()
+        frugal = any(isinstance(module, FrugalBlock) for module in model.modules())
+        return WideWindows(_FRUGAL_SIDE) if frugal else WideWindows()
     return Windows(halo=max(found, DEFAULT_WINDOWS.halo))
 
 

@@ -157,18 +157,20 @@ def evidence(name: str, width: int) -> EvidenceModel:
 
 
 @pytest.mark.parametrize(
-    "model",
+    ("model", "side"),
     [
-        network("mit_b1"),
-        PlainCam(create_backbone("mit_b1"), 2),
-        evidence("vit_tiny_patch16_224", 192),
+        (network("mit_b1"), 8192),
+        (PlainCam(create_backbone("mit_b1"), 2), 8192),
+        (evidence("vit_tiny_patch16_224", 192), 4096),
     ],
-    ids=lambda model: type(model).__name__,
+    ids=["mit_b1", "class activation maps of mit_b1", "vit_tiny_patch16_224"],
 )
-def test_any_model_that_sees_the_whole_image_takes_16_megapixels_at_once(model: MapModel):
+def test_a_model_that_sees_the_whole_image_takes_all_that_memory_allows_at_once(
+    model: MapModel, side: int
+):
     windows = windows_of(model)
-    assert windows == WideWindows()
-    assert windows.pixels == 4096**2
+    assert windows == WideWindows(side)
+    assert windows.pixels == side**2
 
 
 @pytest.mark.parametrize(
