@@ -24,6 +24,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from napari_protoseg.encoders.context import reach
+from napari_protoseg.encoders.placement import placed
 from napari_protoseg.network.maps import MapModel
 from napari_protoseg.network.mix_transformer import FrugalBlock
 
@@ -180,7 +181,9 @@ def prototype_maps(
     rows, columns = windows.cut(height, width, max(model.strides))
     whole: list[Tensor] = []
     for y, x in product(rows, columns):
-        pieces = model(images[:, :, y.first : y.last, x.first : x.last])
+        window = slice(y.first, y.last), slice(x.first, x.last)
+        with placed(model, (height, width), *window):
+            pieces = model(images[:, :, *window])
         if not whole:
             whole = [
                 piece.new_empty(*piece.shape[:2], height // stride, width // stride)
