@@ -235,12 +235,11 @@ def _mask_outputs(given: Mapping[str, Tensor], size: tuple[int, int]) -> dict[st
             _positions(given),
             given["image_labels"].float(),
             REFERENCE.merge,
-            size,
             REFERENCE.normalisation,
         )
         for number in (2, 3, 4)
     ]
-    fused = fuse(stages, REFERENCE.stage_weights)
+    fused = fuse(stages, REFERENCE.stage_weights, size)
     return {"fused": fused, "pseudo_mask": fused.argmax(1)}
 
 

@@ -15,16 +15,15 @@ from napari_protoseg.network.reduction import Merge, merge_prototypes
 _TINY = 1e-6
 
 
-def class_maps(
+def coarse_class_maps(
     maps: Sequence[Tensor],
     weights: Sequence[float],
     class_positions: Tensor,
     gate: Tensor,
     merge: Merge,
-    size: tuple[int, int],
     normalisation: Normalisation,
-) -> Tensor:
-    """Turn the prototype maps of all stages into class maps of the image's size.
+) -> list[tuple[Tensor, float]]:
+    """Turn the prototype maps of all stages into class maps, each with its share in the result.
 
     Parameters
     ----------
@@ -38,29 +37,26 @@ def class_maps(
         1 for a class that may appear in the image, 0 for one that may not, ``(B, N)``.
     merge
         How prototypes make a class.
-    size
-        Height and width of the result.
     normalisation
         How maps of different classes are made comparable.
 
     Returns
     -------
-    Tensor
-        ``(B, N, *size)`` in 0..1.
+    list of Tensor and float
+        ``(B, N, h, w)`` in 0..1, of each stage or of all fused; shares that sum to 1.
     """
     if normalisation is Normalisation.SOFTMAX:
         logits = class_logits(maps, weights, class_positions, gate.shape[1], merge)
         # A class without a prototype takes nothing from the others.
         without = torch.ones_like(gate, dtype=torch.bool)
         without[:, class_positions] = False
-        logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
-        logits = logits.masked_fill(without[:, :, None, None], -torch.inf)
-        return logits.softmax(1) * gate[:, :, None, None]
-    stages = [
-        stage_class_maps(stage, class_positions, gate, merge, size, normalisation) for stage in maps
-    ]
+        shares = logits.masked_fill(without[:, :, None, None], -torch.inf).softmax(1)
+        return [(shares * gate[:, :, None, None], 1.0)]
     total = sum(weights)
-    return fuse(stages, [weight / total for weight in weights])
+    return [
+        (stage_class_maps(stage, class_positions, gate, merge, normalisation), weight / total)
+        for stage, weight in zip(maps, weights, strict=True)
+    ]
 
 
 def stage_class_maps(
@@ -68,36 +64,66 @@ def stage_class_maps(
     class_positions: Tensor,
     gate: Tensor,
     merge: Merge,
-    size: tuple[int, int],
     normalisation: Normalisation = Normalisation.MIN_MAX,
 ) -> Tensor:
-    """Turn the prototype maps of one stage into class maps of the image's size.
+    """Turn the prototype maps of one stage into class maps.
 
-    Merged, normalised, classes that the gate excludes set to 0, and enlarged bilinearly with
-    aligned corners (PBIP, arXiv 2503.12068).
+    Merged, normalised, and classes that the gate excludes set to 0 (PBIP, arXiv 2503.12068).
 
     Parameters
     ----------
     maps
         ``(B, P, h, w)``.
-    class_positions, gate, merge, size
-        As for `class_maps`.
+    class_positions, gate, merge
+        As for `coarse_class_maps`.
     normalisation
         One that takes each class by itself.
 
     Returns
     -------
     Tensor
-        ``(B, N, *size)`` in 0..1.
+        ``(B, N, h, w)`` in 0..1.
     """
     merged = merge_prototypes(maps, class_positions, gate.shape[1], merge)
-    scaled = _NORMALISATIONS[normalisation](merged) * gate[:, :, None, None]
-    return F.interpolate(scaled, size, mode="bilinear", align_corners=True)
+    return _NORMALISATIONS[normalisation](merged) * gate[:, :, None, None]
 
 
-def fuse(stages: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """Sum the class maps of the stages, weighted."""
-    return torch.stack([w * s for w, s in zip(weights, stages, strict=True)]).sum(0)
+def fuse(
+    stages: Sequence[Tensor],
+    weights: Sequence[float],
+    size: tuple[int, int],
+    *,
+    align_corners: bool = True,
+) -> Tensor:
+    """Enlarge the class maps of the stages to one size and sum them, weighted.
+
+    Bilinearly, and class by class: of a large image the result alone takes gigabytes.
+
+    Parameters
+    ----------
+    stages
+        ``(B, N, h, w)`` each, of any h and w.
+    weights
+        Of each stage.
+    size
+        Height and width of the result.
+    align_corners
+        Whether the middles of the outermost places come to lie on those of the outermost pixels, as
+        in the released code (PBIP, arXiv 2503.12068), or the edges on the edges, where they belong.
+
+    Returns
+    -------
+    Tensor
+        ``(B, N, *size)``.
+    """
+    fused = stages[0].new_zeros(*stages[0].shape[:2], *size)
+    for stage, weight in zip(stages, weights, strict=True):
+        for n in range(stage.shape[1]):
+            share = weight * stage[:, n : n + 1]
+            fused[:, n : n + 1] += F.interpolate(
+                share, size, mode="bilinear", align_corners=align_corners
+            )
+    return fused
 
 
 def _min_max(maps: Tensor) -> Tensor:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.images.tissue import glass_mask
-from napari_protoseg.masks.class_maps import class_maps
-from napari_protoseg.masks.recipe import Background, LabelCondition, Recipe
+from napari_protoseg.masks.class_maps import coarse_class_maps, fuse
+from napari_protoseg.masks.recipe import Background, LabelCondition, Normalisation, Recipe
 from napari_protoseg.masks.windows import (
     WideWindows,
     Windows,
@@ -26,6 +26,9 @@ from napari_protoseg.masks.windows import (
 from napari_protoseg.network.baselines import PlainCam
 from napari_protoseg.network.maps import MapModel
 from napari_protoseg.schema import UNLABELLED
+
+_BAND_PIXELS = 2**22
+"""Pixels of a batch whose masks are decided on at a time, about."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,18 +149,11 @@ class Predictor:
         The first view is the image as it is. Recipes that differ in other things than views can
         `decide` on the same ones.
         """
-        pixels = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
-        padded = pad_to_stride(
-            pixels.permute(0, 3, 1, 2).to(torch.float32) / 255, max(self.model.strides)
-        )
-        plain = prototype_maps(self.model, padded, self.windows)
-        views = [View(plain, flip=False, counts=1.0 in self.recipe.intensities)]
+        views = [self._view(images, counts=1.0 in self.recipe.intensities)]
         for flip in (False, True) if self.recipe.flip else (False,):
             for intensity in self.recipe.intensities:
                 if flip or intensity != 1.0:
-                    seen = (padded * intensity).clamp(max=1)
-                    seen = seen.flip(3) if flip else seen
-                    views.append(View(prototype_maps(self.model, seen, self.windows), flip))
+                    views.append(self._view(images, flip=flip, intensity=intensity))
         return tuple(views)
 
     @torch.inference_mode()
@@ -172,16 +168,33 @@ class Predictor:
         padded = padded_size(height, width, max(self.model.strides))
         logits = self.model.image_logits(views[0].maps)
         gate = self._gate(logits, labels)
-        seen = [self._class_maps(view, gate, padded) for view in views if view.counts]
-        averaged = torch.stack(seen).mean(0)[:, :, :height, :width]
-        masks, confidence = self._masks(averaged, images)
-        return Prediction(averaged.cpu().numpy(), logits.sigmoid().cpu().numpy(), masks, confidence)
+        counting = [view for view in views if view.counts]
+        parts = [part for view in counting for part in self._parts(view, gate)]
+        class_maps = fuse(
+            [maps for maps, _ in parts],
+            [share / len(counting) for _, share in parts],
+            padded,
+            align_corners=self.recipe.normalisation is not Normalisation.SOFTMAX,
+        )[:, :, :height, :width]
+        masks, confidence = self._masks(class_maps, images)
+        return Prediction(
+            class_maps.cpu().numpy(), logits.sigmoid().cpu().numpy(), masks, confidence
+        )
 
     def _masks(
-        self, maps: Tensor, images: NDArray[np.uint8]
+        self, class_maps: Tensor, images: NDArray[np.uint8]
     ) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
         """Turn class maps ``(B, N, H, W)`` into masks and confidence, each ``(B, H, W)``."""
-        top = maps.topk(min(2, maps.shape[1]), dim=1)
+        rows = max(_BAND_PIXELS // (len(images) * images.shape[2]), 1)
+        bands = [slice(first, first + rows) for first in range(0, images.shape[1], rows)]
+        parts = [self._band_of_masks(class_maps[:, :, band], images[:, band]) for band in bands]
+        masks, confidence = (np.concatenate(part, 1) for part in zip(*parts, strict=True))
+        return masks, confidence
+
+    def _band_of_masks(
+        self, class_maps: Tensor, images: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
+        top = class_maps.topk(min(2, class_maps.shape[1]), dim=1)
         highest = top.values[:, 0].cpu().numpy()
         second = top.values[:, -1].cpu().numpy() if len(self.class_ids) > 1 else 0.0
         labelled = highest > 0
@@ -206,18 +219,35 @@ class Predictor:
             return has_map.expand_as(logits).float()
         return (torch.from_numpy(labels != 0).to(logits.device) & has_map).float()
 
-    def _class_maps(self, view: View, gate: Tensor, size: tuple[int, int]) -> Tensor:
-        found = class_maps(
+    def _view(
+        self,
+        images: NDArray[np.uint8],
+        *,
+        flip: bool = False,
+        intensity: float = 1.0,
+        counts: bool = True,
+    ) -> View:
+        # Nothing as large as this is held for the next view: memory bounds the size of images.
+        pixels = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
+        seen = pixels.permute(0, 3, 1, 2).to(torch.float32)
+        seen = seen.div_(255).mul_(intensity).clamp_(max=1)
+        seen = pad_to_stride(seen, max(self.model.strides))
+        if flip:
+            seen = seen.flip(3)
+        return View(prototype_maps(self.model, seen, self.windows), flip, counts)
+
+    def _parts(self, view: View, gate: Tensor) -> list[tuple[Tensor, float]]:
+        """Return class maps ``(B, N, h, w)`` as they lie in the image, and their shares."""
+        parts = coarse_class_maps(
             [stage[:, self._sounding] for stage in view.maps],
             # A model with fewer stages than weights has the last ones.
             self.recipe.stage_weights[-len(view.maps) :],
             self.model.class_positions[self._sounding],
             gate,
             self.recipe.merge,
-            size,
             self.recipe.normalisation,
         )
-        return found.flip(3) if view.flip else found
+        return [(maps.flip(3) if view.flip else maps, share) for maps, share in parts]
 
 
 def sounding_prototypes(model: MapModel, muted: Sequence[int]) -> Tensor:

@@ -5,9 +5,11 @@ that much of its surroundings, which is then cut off, so that the pieces equal t
 whole image.
 
 A model that sees all of the image, a transformer say, has no windows that equal the whole. It
-takes an image in one pass up to 16.8 megapixels, which needs about 6 GB. A larger one is cut into
-as few windows as that size allows, and each is as large as it allows, to see as much of the image
-as it can (`benchmarks/windows.py` measures how far the masks agree).
+takes an image in one pass as far as memory goes: up to 8192 x 8192 pixels the mix transformers of
+this package, which take about 80 bytes for each pixel (6.5 GB in all), and up to 4096 x 4096 all
+others, of which some take 300. A larger one is cut into as few windows as that size allows, and
+each is as large as it allows, to see as much of the image as it can (`benchmarks/windows.py`
+measures how far the masks agree).
 
 All windows begin and end at multiples of the model's largest stride.
 """
@@ -22,7 +24,9 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from napari_protoseg.encoders.context import reach
+from napari_protoseg.encoders.placement import placed
 from napari_protoseg.network.maps import MapModel
+from napari_protoseg.network.mix_transformer import FrugalBlock
 
 
 @dataclass(frozen=True)
@@ -121,13 +125,15 @@ class WideWindows:
 
 
 DEFAULT_WINDOWS = Windows()
+_FRUGAL_SIDE = 8192
 
 
 def windows_of(model: MapModel) -> Windows | WideWindows:
     """Return how large images are cut for `model`, by how far it is measured to see."""
     found = reach(model, max(model.strides), model.class_positions.device)
     if found is None:
-        return WideWindows()
+        frugal = any(isinstance(module, FrugalBlock) for module in model.modules())
+        return WideWindows(_FRUGAL_SIDE) if frugal else WideWindows()
     return Windows(halo=max(found, DEFAULT_WINDOWS.halo))
 
 
@@ -175,7 +181,9 @@ def prototype_maps(
     rows, columns = windows.cut(height, width, max(model.strides))
     whole: list[Tensor] = []
     for y, x in product(rows, columns):
-        pieces = model(images[:, :, y.first : y.last, x.first : x.last])
+        window = slice(y.first, y.last), slice(x.first, x.last)
+        with placed(model, (height, width), *window):
+            pieces = model(images[:, :, *window])
         if not whole:
             whole = [
                 piece.new_empty(*piece.shape[:2], height // stride, width // stride)

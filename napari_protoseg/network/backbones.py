@@ -17,8 +17,8 @@ from napari_protoseg.encoders.weights import (
     packaged_efficientnet_lite0,
 )
 from napari_protoseg.errors import WeightsError
-from napari_protoseg.network.attention import fuse_attention
 from napari_protoseg.network.dilation import interleave_dilated
+from napari_protoseg.network.mix_transformer import make_frugal
 
 DEFAULT_BACKBONE = DEFAULT_ENCODER
 _HEADS = ("conv_head", "bn2", "head", "fc", "classifier")
@@ -60,11 +60,10 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return the maps of the four stages for RGB images ``(B, 3, H, W)`` in 0..1."""
-        normalised = (images - self.mean) / self.std
-        # Of depthwise kernels on a CPU those for this memory layout are the fast ones.
-        stages: list[Tensor] = self.features(
-            normalised.contiguous(memory_format=torch.channels_last)
-        )
+        # Of depthwise kernels on a CPU those for this memory layout are the fast ones. In place:
+        # of a large image each copy counts.
+        normalised = images.contiguous(memory_format=torch.channels_last) - self.mean
+        stages: list[Tensor] = self.features(normalised.div_(self.std))
         return stages[-4:]
 
     def train(self, mode: bool = True) -> Self:
@@ -96,7 +95,7 @@ def create_backbone(name: str, weights: Weights | None = None) -> Backbone:
     if weights is not None:
         load_weights_into(backbone.features, weights, without=_HEADS)
     interleave_dilated(backbone.features)
-    fuse_attention(backbone.features)
+    make_frugal(backbone.features)
     return backbone
 
 

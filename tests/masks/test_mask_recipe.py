@@ -408,3 +408,27 @@ def test_what_a_model_saw_serves_another_recipe():
     assert other.model is first.model
     ours = other.decide(first.look(image), image)
     assert np.array_equal(ours.class_maps, other.predict(image).class_maps)
+
+
+@pytest.mark.parametrize("pixels", [1, 50, 24 * 16])
+def test_masks_are_decided_on_in_bands_of_rows(pixels: int, monkeypatch: pytest.MonkeyPatch):
+    images = np.random.default_rng(0).integers(0, 256, (2, 16, 24, 3), dtype=np.uint8)
+    images[:, 5:9] = 255
+    recipe = Recipe(stage_weights=(1.0,), background=Background.WHITE)
+    predictor = Predictor(TwoOfAKind(), (1, 2), recipe, torch.device("cpu"))
+    whole = predictor.predict(images)
+    monkeypatch.setattr("napari_protoseg.masks.prediction._BAND_PIXELS", pixels)
+    banded = predictor.predict(images)
+    assert set(np.unique(whole.masks)) == {0, 1, 2}
+    assert np.array_equal(banded.masks, whole.masks)
+    assert np.array_equal(banded.confidence, whole.confidence)
+
+
+def test_class_maps_of_mirrored_views_lie_where_the_image_has_them():
+    image = np.random.default_rng(0).integers(0, 256, (1, 16, 24, 3), dtype=np.uint8)
+    plain = Predictor(TwoOfAKind(), (1, 2), Recipe(flip=False), torch.device("cpu"))
+    mirrored = plain.with_recipe(plain.recipe.model_copy(update={"flip": True}))
+    expected = plain.predict(image).class_maps
+    assert np.ptp(expected) > 0.5
+    # Of colours alone a mirrored view says the same.
+    assert np.allclose(mirrored.predict(image).class_maps, expected, atol=1e-6)

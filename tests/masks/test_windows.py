@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -157,18 +159,20 @@ def evidence(name: str, width: int) -> EvidenceModel:
 
 
 @pytest.mark.parametrize(
-    "model",
+    ("model", "side"),
     [
-        network("mit_b1"),
-        PlainCam(create_backbone("mit_b1"), 2),
-        evidence("vit_tiny_patch16_224", 192),
+        (network("mit_b1"), 8192),
+        (PlainCam(create_backbone("mit_b1"), 2), 8192),
+        (evidence("vit_tiny_patch16_224", 192), 4096),
     ],
-    ids=lambda model: type(model).__name__,
+    ids=["mit_b1", "class activation maps of mit_b1", "vit_tiny_patch16_224"],
 )
-def test_any_model_that_sees_the_whole_image_takes_16_megapixels_at_once(model: MapModel):
+def test_a_model_that_sees_the_whole_image_takes_all_that_memory_allows_at_once(
+    model: MapModel, side: int
+):
     windows = windows_of(model)
-    assert windows == WideWindows()
-    assert windows.pixels == 4096**2
+    assert windows == WideWindows(side)
+    assert windows.pixels == side**2
 
 
 @pytest.mark.parametrize(
@@ -254,12 +258,12 @@ def tissue(height: int, width: int, tile: int) -> np.ndarray:
 
 
 def agreements(
-    seed: int, image: np.ndarray, ways: list[Windows | WideWindows | None]
+    model: MapModel, image: np.ndarray, ways: list[Windows | WideWindows | None]
 ) -> list[float]:
     """Part of the pixels that get one class from a transformer in windows and in one pass."""
-    model, recipe, device = network("mit_b1", seed=seed), Recipe(flip=False), torch.device("cpu")
+    class_ids, recipe, device = range(1, model.classes + 1), Recipe(flip=False), torch.device("cpu")
     whole, *cut = (
-        Predictor(model, (1, 2, 3), recipe, device, way).predict(image[None]).masks
+        Predictor(model, class_ids, recipe, device, way).predict(image[None]).masks
         for way in (WHOLE, *ways)
     )
     assert np.bincount(whole.ravel()).max() < 0.97 * whole.size, "any masks would agree"
@@ -269,8 +273,19 @@ def agreements(
 @pytest.mark.parametrize("seed", range(4))
 def test_masks_of_a_transformer_in_windows_are_nearly_those_of_one_pass(seed: int):
     ways = [WideWindows(side=512), Windows(core=384, halo=64)]
-    wide, small = agreements(seed, tissue(544, 544, 350), ways)
+    wide, small = agreements(network("mit_b1", seed=seed), tissue(544, 544, 350), ways)
     assert wide >= 0.995 > small
+
+
+def test_masks_of_frozen_evidence_in_windows_are_nearly_those_of_one_pass(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    torch.manual_seed(0)
+    model, image = evidence("vit_tiny_patch16_224", 192), tissue(544, 544, 350)
+    (placed,) = agreements(model, image, [WideWindows(side=512)])
+    monkeypatch.setattr("napari_protoseg.masks.windows.placed", lambda *_: nullcontext())
+    (stretched,) = agreements(model, image, [WideWindows(side=512)])
+    assert placed >= 0.995 > stretched
 
 
 @pytest.mark.slow
@@ -278,4 +293,4 @@ def test_masks_of_a_transformer_in_windows_are_nearly_those_of_one_pass(seed: in
 def test_a_transformer_sees_an_image_whole_where_convolutions_would_need_windows():
     image = tissue(1920, 1920, 960)
     assert image.shape[0] * image.shape[1] > DEFAULT_WINDOWS.pixels
-    assert agreements(0, image, [None]) == [1]
+    assert agreements(network("mit_b1"), image, [None]) == [1]
