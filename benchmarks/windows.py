@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from napari_protoseg.masks.prediction import Predictor
-from napari_protoseg.masks.recipe import Recipe
+from napari_protoseg.masks.recipe import REFERENCE
 from napari_protoseg.masks.windows import WideWindows, Windows
 from napari_protoseg.network.backbones import create_backbone
 from napari_protoseg.network.classification import PrototypeNetwork
@@ -45,7 +45,8 @@ def masks(seed: int, image: NDArray[np.uint8], windows: Windows | WideWindows) -
     prototypes = torch.randn(len(_CLASS_POSITIONS), 64)
     backbone = create_backbone("mit_b1")
     model = PrototypeNetwork(backbone, prototypes, _CLASS_POSITIONS, 3, cosine=False)
-    recipe = Recipe(flip=False)
+    # In the recipe of the released code random weights give masks of several classes.
+    recipe = REFERENCE.model_copy(update={"flip": False, "intensities": (1.0,)})
     predictor = Predictor(model, (1, 2, 3), recipe, torch.device("cpu"), windows)
     mask: NDArray[np.uint8] = predictor.predict(image[None]).masks[0]
     return mask

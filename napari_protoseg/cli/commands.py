@@ -184,10 +184,13 @@ def train(
         "epochs": epochs,
         "batch_size": batch_size,
         "backbone": backbone,
-        "matching": Matching.REENCODE if compat is Compat.REFERENCE and not matching else matching,
+        "matching": matching,
         "compat": compat,
         "seed": seed,
     }
+    if compat is Compat.REFERENCE:
+        released = {"competing": False, "cosine": False}
+        chosen |= {**released, "matching": matching or Matching.REENCODE}
     given = {name: value for name, value in chosen.items() if value is not None}
     if resume and (given or backbone_weights or encoder_weights or preset is not Preset.STANDARD):
         raise typer.BadParameter("--resume takes up all options of the stopped training.")

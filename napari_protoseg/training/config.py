@@ -96,9 +96,9 @@ class TrainingConfig(BaseModel):
     matching: Matching = Matching.DENSE
     backbone: str = DEFAULT_BACKBONE
     cosine: bool = False
-    competing: bool = False
+    competing: bool = Field(default=False, title="Classes compete for pixels")
     presence_weight: float = Field(default=1.0, ge=0)
-    balanced: bool = False
+    balanced: bool = Field(default=False, title="Combinations of labels count alike")
     epochs: int = Field(default=5, ge=1)
     batch_size: int = Field(default=16, ge=1)
     backbone_rate: float = Field(default=1e-4, gt=0, title="Learning rate of the backbone")

@@ -39,6 +39,8 @@ _OF_NETWORKS = (
     "config.backbone_rate",
     "config.head_rate",
     "config.weight_decay",
+    "config.competing",
+    "config.balanced",
     "config.matching",
     "config.matching_weight",
     "config.max_side",

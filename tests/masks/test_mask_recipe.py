@@ -426,7 +426,7 @@ def test_masks_are_decided_on_in_bands_of_rows(pixels: int, monkeypatch: pytest.
 
 def test_class_maps_of_mirrored_views_lie_where_the_image_has_them():
     image = np.random.default_rng(0).integers(0, 256, (1, 16, 24, 3), dtype=np.uint8)
-    plain = Predictor(TwoOfAKind(), (1, 2), Recipe(flip=False), torch.device("cpu"))
+    plain = Predictor(TwoOfAKind(), (1, 2), PLAIN, torch.device("cpu"))
     mirrored = plain.with_recipe(plain.recipe.model_copy(update={"flip": True}))
     expected = plain.predict(image).class_maps
     assert np.ptp(expected) > 0.5

@@ -12,7 +12,7 @@ from torch import nn
 from napari_protoseg.encoders.encoder import empty_encoder
 from napari_protoseg.encoders.identity import EncoderIdentity
 from napari_protoseg.masks.prediction import Predictor
-from napari_protoseg.masks.recipe import Recipe
+from napari_protoseg.masks.recipe import REFERENCE
 from napari_protoseg.masks.windows import (
     DEFAULT_WINDOWS,
     WideWindows,
@@ -261,7 +261,9 @@ def agreements(
     model: MapModel, image: np.ndarray, ways: list[Windows | WideWindows | None]
 ) -> list[float]:
     """Part of the pixels that get one class from a transformer in windows and in one pass."""
-    class_ids, recipe, device = range(1, model.classes + 1), Recipe(flip=False), torch.device("cpu")
+    # The recipe of the released code: in it random weights give masks of several classes.
+    recipe = REFERENCE.model_copy(update={"flip": False, "intensities": (1.0,)})
+    class_ids, device = range(1, model.classes + 1), torch.device("cpu")
     whole, *cut = (
         Predictor(model, class_ids, recipe, device, way).predict(image[None]).masks
         for way in (WHOLE, *ways)
