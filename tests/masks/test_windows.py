@@ -155,7 +155,7 @@ def evidence(name: str, width: int) -> EvidenceModel:
         stride=16,
         licence="none",
     )
-    return EvidenceModel(empty_encoder(identity), torch.randn(2, width), [0, 1], 2)
+    return EvidenceModel(empty_encoder(identity), torch.randn(4, width), range(4), 4)
 
 
 @pytest.mark.parametrize(
