@@ -1,12 +1,13 @@
 """How good masks from image-level labels are, on real tissue: named configurations, several seeds.
 
-    accuracy.py lung|colon [--seeds 0,1,2] [--only "ours,plain CAM"] [--out FOLDER]
+    accuracy.py lung|colon [--seeds 0,1,2] [--only "ours;plain CAM"] [--fold 0|1|2] [--out FOLDER]
     accuracy.py report [--out FOLDER]
 
 Cuts tiles by the protocol of the data's README, trains each configuration on the labels of the
 `train` tiles, and measures it on the `val` tiles. Colon trains on a fixed subset of 1,000 tiles.
 Each run is written to ``FOLDER/<tissue>/<configuration>, seed N.json`` as soon as it is measured,
-and is not made again; ``report`` prints what is there as tables.
+and is not made again; ``report`` prints what is there as tables. With ``--fold`` a third of the
+images to train on is measured on instead of those of `val`, for choices to be made.
 """
 
 from __future__ import annotations
@@ -27,7 +28,16 @@ import numpy as np
 import torch
 from accuracy_report import report
 from supervised import supervise
-from tissue import CASE_PATTERN, TISSUES, Tissue, cut_tiles, true_positions, with_project_masks
+from tissue import (
+    CASE_PATTERN,
+    FOLDS,
+    TISSUES,
+    Tissue,
+    cut_tiles,
+    fold_of_training,
+    true_positions,
+    with_project_masks,
+)
 
 from napari_protoseg.bank.bank import BankConfig
 from napari_protoseg.cli.terminal import Terminal
@@ -116,7 +126,8 @@ def main() -> int:
     )
     parser.add_argument("what", choices=[*TISSUES, "report"])
     parser.add_argument("--seeds", default="0", help="comma separated")
-    parser.add_argument("--only", help="configurations, comma separated; all without it")
+    parser.add_argument("--only", help="predictions, separated by semicolons; all without it")
+    parser.add_argument("--fold", type=int, choices=range(FOLDS), help="of the training images")
     parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
     options = parser.parse_args()
     if options.what == "report":
@@ -126,9 +137,10 @@ def main() -> int:
     if not data:
         print("Skipped: set PROTOSEG_DATA to the folder of the real tissue.", file=sys.stderr)
         return 0
-    results: Path = options.out / options.what
+    held_out = "" if options.fold is None else f", fold {options.fold}"
+    results: Path = options.out / f"{options.what}{held_out}"
     results.mkdir(parents=True, exist_ok=True)
-    only = None if options.only is None else {name.strip() for name in options.only.split(",")}
+    only = None if options.only is None else {name.strip() for name in options.only.split(";")}
 
     def missing(name: str) -> bool:
         wanted = only is None or name.split(", seed ")[0] in only
@@ -136,8 +148,10 @@ def main() -> int:
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        for split in ("train", "val"):
+        for split in ("train", "val") if options.fold is None else ("train",):
             cut_tiles(Path(data) / "data", options.what, split, folder / split)
+        if options.fold is not None:
+            fold_of_training(folder, options.fold)
         for seed in map(int, options.seeds.split(",")):
             for name, figures in _runs(TISSUES[options.what], folder, seed, missing):
                 partial = results / f"{name}.part"

@@ -1,4 +1,7 @@
-"""Tables of what `accuracy.py` measured: mean and spread over seeds, intervals over images."""
+"""Tables of what `accuracy.py` measured: mean and spread over seeds, intervals over images.
+
+Of the two ways to make maps of different classes comparable, each row shows the better one.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from napari_protoseg.evaluation.bootstrap import bootstrap_interval
 from napari_protoseg.evaluation.confusion import iou
 
 BASELINE = "plain CAM"
-RULES = ("given labels", "predicted labels", "no labels")
+RULES = ("given labels", "predicted labels")
 NORMALISATIONS = ("softmax", "min-max")
 
 Runs = dict[str, list[dict[str, Any]]]
@@ -25,10 +28,11 @@ Runs = dict[str, list[dict[str, Any]]]
 def report(folder: Path) -> str:
     """Return the tables of all tissues that have results in `folder`, as Markdown."""
     parts = []
-    for name, tissue in TISSUES.items():
-        runs = _read(folder / name)
+    for results in sorted(folder.iterdir()):
+        tissue = TISSUES[results.name.split(", fold ")[0]]
+        runs = _read(results)
         if runs:
-            parts.append(f"## {name.capitalize()}\n\n{_table(tissue, runs)}")
+            parts.append(f"## {results.name.capitalize()}\n\n{_table(tissue, runs)}")
     return "\n\n".join(parts)
 
 
@@ -49,9 +53,12 @@ def _table(tissue: Tissue, runs: Runs) -> str:
         "|---" * (len(tissue.classes) + 8) + "|",
     ]
     for name, seeds in runs.items():
-        for rule in (f"{rule}, {how}" for rule in RULES for how in NORMALISATIONS):
-            if all(rule in run["matrices"] for run in seeds):
-                lines.append(_row(tissue, name, rule, runs))
+        for labels in RULES:
+            rules = [f"{labels}, {how}" for how in NORMALISATIONS]
+            there = [r for r in rules if all(r in run["matrices"] for run in seeds)]
+            if there:
+                better = max(there, key=lambda rule: _headline(tissue, runs[name], rule))
+                lines.append(_row(tissue, name, better, runs))
     return "\n".join(lines)
 
 
@@ -92,10 +99,8 @@ def _difference(tissue: Tissue, name: str, rule: str, runs: Runs) -> str:
         or not all(each in runs[BASELINE][0]["matrices"] for each in rules)
     ):
         return ""
-    candidates = [_stacks(runs[BASELINE], each) for each in rules]
-    cases, baseline = max(
-        candidates, key=lambda pair: np.mean([_mean(tissue, stack.sum(0)) for stack in pair[1]])
-    )
+    better = max(rules, key=lambda each: _headline(tissue, runs[BASELINE], each))
+    cases, baseline = _stacks(runs[BASELINE], better)
     own_cases, own = _stacks(runs[name], rule)
     if own_cases != cases:
         return ""
@@ -110,6 +115,10 @@ def _difference(tissue: Tissue, name: str, rule: str, runs: Runs) -> str:
 
     low, high = bootstrap_interval(both, cases, gain, seed=0)
     return f"{float(gain(both.sum(0).astype(float))):+.3f} ({low:+.3f} to {high:+.3f})"
+
+
+def _headline(tissue: Tissue, seeds: Sequence[dict[str, Any]], rule: str) -> float:
+    return float(np.mean([_mean(tissue, stack.sum(0)) for stack in _stacks(seeds, rule)[1]]))
 
 
 def _stacks(seeds: Sequence[dict[str, Any]], rule: str) -> tuple[list[str], NDArray[np.int64]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,8 @@ from napari_protoseg.schema import ClassSchema
 
 CASE_PATTERN = r"^(.+?)-\d+-\d+-\["
 """Finds in the name of a tile the image that it was cut from."""
+
+FOLDS = 3
 
 _SUBSET_SEED = 20261122
 
@@ -72,6 +75,27 @@ def cut_tiles(data: Path, name: str, split: str, out: Path) -> None:
         for tile in tiles:
             if tile not in chosen:
                 tile.unlink()
+
+
+def fold_of_training(folder: Path, fold: int) -> None:
+    """Move a third of the images of ``folder/train``, with all tiles of each, to ``folder/val``.
+
+    What is chosen by its figures is chosen so, and never on the validation images.
+    """
+    tiles = sorted((folder / "train" / "images").iterdir())
+    images = sorted({_image_of(tile) for tile in tiles})
+    for kind in ("images", "masks"):
+        (folder / "val" / kind).mkdir(parents=True)
+    for tile in tiles:
+        if images.index(_image_of(tile)) % FOLDS == fold:
+            for kind in ("images", "masks"):
+                (folder / "train" / kind / tile.name).rename(folder / "val" / kind / tile.name)
+
+
+def _image_of(tile: Path) -> str:
+    found = re.match(CASE_PATTERN, tile.name)
+    assert found is not None
+    return found[1]
 
 
 def with_project_masks(
