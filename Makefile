@@ -42,12 +42,12 @@ app: $(VENV)/installed-app
 test: lint
 	$(MAKE) -j2 test-window test-rest
 
-# Side by side: each of them keeps one core busy.
+# Side by side: each of them keeps one core busy, and no threads of arithmetic wait for another.
 test-window:
-	xvfb-run -a $(BIN)/pytest tests/plugin tests/widgets
+	OMP_NUM_THREADS=1 xvfb-run -a $(BIN)/pytest tests/plugin tests/widgets
 
 test-rest:
-	xvfb-run -a $(BIN)/pytest --ignore tests/plugin --ignore tests/widgets
+	OMP_NUM_THREADS=1 xvfb-run -a $(BIN)/pytest --ignore tests/plugin --ignore tests/widgets
 
 check-slow: $(VENV)/installed-dev $(VENV)/installed-qt6
 	xvfb-run -a $(BIN)/pytest -m slow
