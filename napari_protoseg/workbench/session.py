@@ -244,15 +244,23 @@ class Session:
         self.start(task, job)
         return task
 
+    def make_way(self, title: str) -> None:
+        """Do what must be done before a task of this title starts; errors as `run`.
+
+        Whoever forgets the task before calls it first, so that nothing is forgotten for a task
+        that cannot start.
+        """
+        reason = self.busy()
+        if reason is not None:
+            raise ProjectError(reason.rstrip("."), where=title, remedy="Then try again.")
+        self.save()  # so that the job reads what is seen
+
     def start(self, task: Task, job: Job[Any]) -> None:
         """Start `job` as the long task; errors as `run`.
 
         It is `task` for everyone from its first event on, also for whoever has made it.
         """
-        reason = self.busy()
-        if reason is not None:
-            raise ProjectError(reason.rstrip("."), where=task.title, remedy="Then try again.")
-        self.save()  # so that the job reads what is seen
+        self.make_way(task.title)
         self.messages.clear()
         self.task = task
         task.changed.connect(self.task_changed.emit)
