@@ -178,22 +178,39 @@ class ClassSchema(BaseModel):
         pairs = sorted((c.id, c.name) for c in self.classes)
         return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()[:16]
 
+    def find(self, name: str) -> int | None:
+        """Return the zero-based position of the class that `name` means, in any case.
+
+        A former name means its class, unless another one is called so now or was too. None where
+        it means no class.
+        """
+        wanted = name.strip().casefold()
+        current = [known.casefold() for known in self.names]
+        if wanted in current:
+            return current.index(wanted)
+        former = [
+            position
+            for position, known in enumerate(self.classes)
+            if wanted in (earlier.casefold() for earlier in known.former)
+        ]
+        return former[0] if len(former) == 1 else None
+
     def position(self, name: str) -> int:
-        """Return the zero-based position of the class called `name`, in any case.
+        """Return the zero-based position of the class that `name` means, as `find` does.
 
         Raises
         ------
         SchemaError
+            It means none.
         """
-        wanted = name.strip().casefold()
-        for position, known in enumerate(self.names):
-            if known.casefold() == wanted:
-                return position
-        raise SchemaError(
-            "no such class",
-            where=name,
-            remedy=f"The classes are: {', '.join(self.names)}.",
-        )
+        position = self.find(name)
+        if position is None:
+            raise SchemaError(
+                "no such class",
+                where=name,
+                remedy=f"The classes are: {', '.join(self.names)}.",
+            )
+        return position
 
     def extends(self, other: ClassSchema) -> bool:
         """Tell whether every class of `other` is here with its id, by its name or a former one."""

@@ -27,8 +27,8 @@ def class_folders(images: Path, paths: Sequence[Path]) -> tuple[str, ...]:
     return tuple(sorted({parts[0] for parts in relative}))
 
 
-def folders_are_classes(images: Path, folders: Sequence[str], names: Sequence[str] | None) -> bool:
-    """Tell whether `folders` are those of classes: of the given `names`, or else by their look.
+def folders_are_classes(images: Path, folders: Sequence[str], schema: ClassSchema | None) -> bool:
+    """Tell whether `folders` are those of classes: of `schema`, or else by their look.
 
     Raises
     ------
@@ -37,15 +37,14 @@ def folders_are_classes(images: Path, folders: Sequence[str], names: Sequence[st
     """
     if not folders:
         return False
-    if names is None:
+    if schema is None:
         return not any(folder.casefold() in _NOT_A_TISSUE for folder in folders)
-    known = {name.casefold() for name in names}
-    others = [folder for folder in folders if folder.strip().casefold() not in known]
+    others = [folder for folder in folders if schema.find(folder) is None]
     if others and len(others) < len(folders):
         raise LabelError(
             f"some folders have the name of a class, but not {', '.join(map(shown, others))}",
             where=shown(images),
-            remedy=f"Name each folder as one of the classes: {', '.join(names)}.",
+            remedy=f"Name each folder as one of the classes: {', '.join(schema.names)}.",
         )
     return not others
 

@@ -77,7 +77,7 @@ def find_labels(
     if any(map(has_bracket, paths)):
         return _from_brackets(images, paths, schema, earlier)
     folders = class_folders(images, paths)
-    if folders_are_classes(images, folders, schema.names if schema else None):
+    if folders_are_classes(images, folders, schema):
         schema = schema or ClassSchema.from_names(folders)
         return FoundLabels(LabelSource.FOLDERS, schema, folder_labels(images, paths, schema))
     if schema is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,8 +95,9 @@ def read_table(path: Path, schema: ClassSchema | None = None) -> LabelTable:
     ``micrometres_per_pixel``) and the split. The others are either one per class (1, yes,
     true, present; 0, no, false, absent; empty, ``?``, unknown, -1), or a single one called
     ``labels``, ``label``, ``classes`` or ``class`` with the classes present joined by ``;``
-    or ``|``, the others absent, and an empty cell for nothing known. Without a schema the
-    columns, or the names in alphabetical order, make one.
+    or ``|``, the others absent, and an empty cell for nothing known. A class of the schema may be
+    called by a former name. Without a schema the columns, or the names in alphabetical order, make
+    one.
 
     Raises
     ------
@@ -186,15 +187,25 @@ def _titles(sheet: Sheet, columns: Sequence[int]) -> str:
 
 
 def _labels_of_columns(sheet: Sheet, columns: Sequence[int], schema: ClassSchema) -> list[Label]:
-    positions = {name.casefold(): position for position, name in enumerate(schema.names)}
-    unknown = [column for column in columns if sheet.titles[column].casefold() not in positions]
+    found = {column: schema.find(sheet.titles[column]) for column in columns}
+    unknown = [column for column, position in found.items() if position is None]
     if unknown:
         raise LabelError(
             f"the columns {_titles(sheet, unknown)} are no classes",
             where=shown(sheet.path),
             remedy=f"Remove them; the classes are: {', '.join(schema.names)}.",
         )
-    column_of = {positions[sheet.titles[column].casefold()]: column for column in columns}
+    columns_of = defaultdict(list)
+    for column, position in found.items():
+        columns_of[position].append(column)
+    twice = next((same for same in columns_of.values() if len(same) > 1), None)
+    if twice is not None:
+        raise LabelError(
+            f"the columns {_titles(sheet, twice)} are of the same class, which had another name",
+            where=shown(sheet.path),
+            remedy="Keep one of them.",
+        )
+    column_of = {position: column for column, position in found.items()}
     missing = [name for n, name in enumerate(schema.names) if n not in column_of]
     if missing:
         raise LabelError(
@@ -230,8 +241,7 @@ def _names_in(cell: str) -> tuple[str, ...]:
 
 
 def _label_of_names(sheet: Sheet, number: int, names: Sequence[str], schema: ClassSchema) -> Label:
-    known = {name.casefold() for name in schema.names}
-    others = [name for name in names if name.casefold() not in known]
+    others = [name for name in names if schema.find(name) is None]
     if others:
         raise LabelError(
             f"row {number} names {', '.join(map(repr, others))}, which is no class",
@@ -240,10 +250,10 @@ def _label_of_names(sheet: Sheet, number: int, names: Sequence[str], schema: Cla
         )
     if not names:
         return (int(Presence.UNKNOWN),) * len(schema.names)
-    present = {name.casefold() for name in names}
+    present = {schema.find(name) for name in names}
     return tuple(
-        int(Presence.PRESENT if name.casefold() in present else Presence.ABSENT)
-        for name in schema.names
+        int(Presence.PRESENT if position in present else Presence.ABSENT)
+        for position in range(len(schema.names))
     )
 
 

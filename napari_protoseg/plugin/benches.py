@@ -12,6 +12,7 @@ from napari_protoseg.plugin.keys import bind_keys, unbind_keys
 from napari_protoseg.plugin.settings import read_settings
 from napari_protoseg.plugin.threads import ThreadRunner
 from napari_protoseg.workbench.session import Session
+from napari_protoseg.workbench.tasks import Task
 from napari_protoseg.workbench.workbench import Workbench
 
 
@@ -28,9 +29,9 @@ class _Bench:
     def close(self, *, with_viewer: bool) -> None:
         """Save and close; what cannot be saved stays in the viewer, if that stays."""
         problem = self.workbench.session.try_to_save()
-        self.workbench.close()
         is_lost = problem is not None and not with_viewer
         self.canvas.close(with_layers=not with_viewer, keeps_mask=is_lost)
+        self.workbench.close()
         unbind_keys(self._viewer)
         if problem is not None and is_lost:
             show_error(
@@ -44,9 +45,11 @@ _benches: dict[int, _Bench] = {}
 
 def join(viewer: Any) -> tuple[Workbench, Canvas]:
     """Return the workbench of `viewer` and its canvas, for a dock that will `leave` it again."""
-    if _key(viewer) not in _benches:
-        _benches[_key(viewer)] = _Bench(viewer)
-    bench = _benches[_key(viewer)]
+    key = _key(viewer)
+    if key not in _benches:
+        _benches[key] = _Bench(viewer)
+        _benches[key].workbench.session.task_over.connect(partial(_close_after, key))
+    bench = _benches[key]
     bench.holders += 1
     return bench.workbench, bench.canvas
 
@@ -54,8 +57,8 @@ def join(viewer: Any) -> tuple[Workbench, Canvas]:
 def leave(viewer: Any) -> None:
     """Let go of the workbench; the last one to leave closes it.
 
-    A task that is under way is not ended by that: the workbench stays until the task is over,
-    so that a training goes on behind a closed dock, and is there again in a new one.
+    A task that is under way is not ended by that: the workbench stays until its result is handed
+    over, so that a training goes on behind a closed dock, and is there again in a new one.
     """
     bench = _benches.get(_key(viewer))
     if bench is None:
@@ -91,28 +94,20 @@ def close(viewer: Any) -> None:
         bench.close(with_viewer=True)
 
 
-def _close_if_unused(key: int, *, was_awaited: bool = False) -> None:
-    """Close a workbench that nobody holds: now, or when its task is over.
-
-    Parameters
-    ----------
-    key
-        Of its viewer.
-    was_awaited
-        Whether its dock was closed before the task was over.
-    """
-    bench = _benches.get(key)
-    if bench is None or bench.holders > 0:
-        return
-    task = bench.workbench.session.task
-    if task is not None and not task.is_over:
-        # Each change of the task looks again; only its end closes.
-        task.changed.connect(partial(_close_if_unused, key, was_awaited=True))
-        return
-    del _benches[key]
-    if task is not None and task.problem is not None and was_awaited:
+def _close_after(key: int, task: Task) -> None:
+    """Close a workbench whose docks were all closed before its task was over."""
+    if _close_if_unused(key) and task.problem is not None:
         show_error(f"{task.title}: {task.problem.sentence}")
+
+
+def _close_if_unused(key: int) -> bool:
+    """Close a workbench that nobody holds, unless a task is under way; tell whether it was."""
+    bench = _benches.get(key)
+    if bench is None or bench.holders > 0 or bench.workbench.session.is_busy:
+        return False
+    del _benches[key]
     bench.close(with_viewer=False)
+    return True
 
 
 def _key(viewer: Any) -> int:

@@ -17,9 +17,10 @@ from napari_protoseg.plugin.layers import (
     class_map_layer,
     class_of,
     disown,
+    fit_contrast,
     image_layer,
     label_colormap,
-    limits_of,
+    map_name,
     mask_layer,
     own_layers,
     prototype_map_layer,
@@ -37,9 +38,10 @@ class Canvas:
     """Shows the open image of a workbench in a viewer.
 
     A layer that a person deletes stays away until the next image is opened or `restore` is
-    called; one that is renamed, hidden or recoloured stays so. Copies of images and maps follow
-    like these; a copy of the mask takes its place where that is deleted, and is a person's own
-    layer as soon as another image is open.
+    called, the mask also until a class is picked to draw with; one that is renamed, hidden or
+    recoloured, or whose contrast a person has set, stays so. Copies of images and maps follow like
+    these; a copy of the mask takes its place where that is deleted, and is a person's own layer as
+    soon as another image is open.
 
     Parameters
     ----------
@@ -104,9 +106,7 @@ class Canvas:
 
     def restore(self) -> None:
         """Bring back the layers that were deleted; what was drawn is on them."""
-        mask = self._mask
-        if mask is not None and mask not in self._viewer.layers:
-            self._viewer.add_layer(mask)
+        self._bring_mask_back()
         self._show_pixels()
         self._lacks_maps = True
         self._show_maps()
@@ -116,6 +116,7 @@ class Canvas:
         mask = self._mask
         if mask is None:
             return
+        self._bring_mask_back()
         self._viewer.layers.selection.active = mask
         mask.selected_label = class_id
         if not mask.editable and self._mode in _DRAWS_NOTHING:
@@ -161,12 +162,15 @@ class Canvas:
                     self._retrace()
                 return
 
+    def _bring_mask_back(self) -> None:
+        if self._mask is not None and self._mask not in self._viewer.layers:
+            self._viewer.add_layer(self._mask)
+
     def _leave_mask(self) -> None:
         image = self._bench.opened.image
         if self._mask is None or image is None:
             return
-        if self._mask not in self._viewer.layers:
-            self._viewer.add_layer(self._mask)
+        self._bring_mask_back()
         self._mask.name = f"unsaved mask of {image.path.name}"
         disown(self._mask)
 
@@ -256,7 +260,9 @@ class Canvas:
         lacking = maps.class_maps.keys() - {class_of(layer) for layer in shown}
         for class_id, values in maps.class_maps.items():
             if class_id in lacking & classes.keys() and self._lacks_maps:
-                self._below_mask(class_map_layer(values, classes[class_id]))
+                layer = class_map_layer(values, classes[class_id])
+                self._below_mask(layer)
+                rename(layer, map_name(classes[class_id]))
         self._lacks_maps = self._lacks_maps and not maps.class_maps
         self._show_prototype(nothing)
 
@@ -275,7 +281,7 @@ class Canvas:
         for layer in shown:
             assert isinstance(layer, Image)
             layer.data = values
-            layer.contrast_limits_range = layer.contrast_limits = limits_of(values)
+            fit_contrast(layer, values)
             rename(layer, name)
 
     def _show_classes(self) -> None:
@@ -291,6 +297,7 @@ class Canvas:
             of_class = classes.get(class_of(layer) or 0)
             if of_class is not None and isinstance(layer, Image):
                 layer.colormap = class_colormap(of_class)
+                rename(layer, map_name(of_class))
 
     def _below_mask(self, layer: Layer) -> None:
         mask = self._one(Role.MASK)

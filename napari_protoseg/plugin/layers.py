@@ -28,9 +28,19 @@ class Role(Enum):
 
 
 def role_of(layer: Layer) -> Role | None:
-    """Return what a layer is for this plugin, or None where it is a person's own."""
+    """Return what a layer is for this plugin, or None where it is a person's own.
+
+    One that napari has made of such a layer, of another kind, says the same of itself, and is a
+    person's own: labels of a class map, a channel of the image.
+    """
     said = layer.metadata.get(KEY)
-    return said["role"] if isinstance(said, Mapping) else None
+    if not isinstance(said, Mapping):
+        return None
+    role: Role = said["role"]
+    if role is Role.MASK:
+        return role if isinstance(layer, Labels) else None
+    is_kind = isinstance(layer, Image) and layer.rgb == (role is Role.IMAGE)
+    return role if is_kind else None
 
 
 def class_of(layer: Layer) -> int | None:
@@ -46,6 +56,17 @@ def rename(layer: Layer, name: str) -> None:
         layer.name = name
         # napari may have made the name a unique one; a copy of the layer keeps what is said here.
         layer.metadata = layer.metadata | {KEY: {**said, "named": layer.name}}
+
+
+def fit_contrast(layer: Image, values: NDArray[np.float32]) -> None:
+    """Let the contrast limits of a layer follow its values, unless a person has set them."""
+    said, limits = layer.metadata[KEY], tuple(layer.contrast_limits)
+    low, high = limits_of(values)
+    if limits == said.get("limits", limits):
+        limits = low, high
+        layer.metadata = layer.metadata | {KEY: {**said, "limits": limits}}
+    layer.contrast_limits_range = min(low, limits[0]), max(high, limits[1])
+    layer.contrast_limits = limits
 
 
 def disown(layer: Layer) -> None:
@@ -67,7 +88,7 @@ def class_map_layer(values: NDArray[np.float32], of_class: TissueClass) -> Image
     """Return a layer of a class map, ``(H, W)`` in 0..1, from clear to the class's colour."""
     return Image(
         values,
-        name=f"Map of {of_class.name}",
+        name=map_name(of_class),
         colormap=class_colormap(of_class),
         contrast_limits=(0.0, 1.0),
         blending="translucent",
@@ -75,6 +96,11 @@ def class_map_layer(values: NDArray[np.float32], of_class: TissueClass) -> Image
         visible=False,
         metadata={KEY: {"role": Role.CLASS_MAP, "class_id": of_class.id}},
     )
+
+
+def map_name(of_class: TissueClass) -> str:
+    """Return what the layer of a class map is called."""
+    return f"Map of {of_class.name}"
 
 
 def prototype_map_layer(values: NDArray[np.float32], name: str) -> Image:

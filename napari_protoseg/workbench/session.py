@@ -79,6 +79,8 @@ class Session:
     """Another recipe makes the masks of the project."""
     task_changed = Signal()
     """The long task has begun, paused, gone on or ended."""
+    task_over = Signal(object)
+    """A `Task` has ended, and its result is handed over: nothing more comes of it."""
     progressed = Signal(object)
     """An `Event` of the long task."""
     said = Signal(object)
@@ -95,6 +97,7 @@ class Session:
         self.recipe = Recipe()
         self.task: Task | None = None
         self.messages = Messages()
+        self._is_closed = False
         self.opened.connect(self.messages.clear)
         self.said.connect(self.messages.take)
 
@@ -134,7 +137,7 @@ class Session:
         Raises
         ------
         ProjectError
-            It cannot be opened, or a task of the open project still runs; nothing has changed.
+            It cannot be opened, or `busy` says why no other can be; nothing has changed.
         StorageError
         """
         self._refuse_while_busy(folder)
@@ -211,7 +214,9 @@ class Session:
         return self.task is not None and not self.task.is_over
 
     def busy(self) -> str | None:
-        """Say what is under way, or return None."""
+        """Say why nothing else can begin: what is under way, or that all is closed; else None."""
+        if self._is_closed:
+            return "The workbench is closed; open it again."
         if self.task is None or self.task.is_over:
             return None
         return f"{self.task.title} is under way; wait for it, or stop it."
@@ -231,7 +236,7 @@ class Session:
         Raises
         ------
         ProjectError
-            Another is under way.
+            `busy` says why none can begin.
         StorageError
             What a person has set in the open image cannot be saved.
         """
@@ -239,15 +244,23 @@ class Session:
         self.start(task, job)
         return task
 
+    def make_way(self, title: str) -> None:
+        """Do what must be done before a task of this title starts; errors as `run`.
+
+        Whoever forgets the task before calls it first, so that nothing is forgotten for a task
+        that cannot start.
+        """
+        reason = self.busy()
+        if reason is not None:
+            raise ProjectError(reason.rstrip("."), where=title, remedy="Then try again.")
+        self.save()  # so that the job reads what is seen
+
     def start(self, task: Task, job: Job[Any]) -> None:
         """Start `job` as the long task; errors as `run`.
 
         It is `task` for everyone from its first event on, also for whoever has made it.
         """
-        reason = self.busy()
-        if reason is not None:
-            raise ProjectError(reason.rstrip("."), where=task.title, remedy="Then try again.")
-        self.save()  # so that the job reads what is seen
+        self.make_way(task.title)
         self.messages.clear()
         self.task = task
         task.changed.connect(self.task_changed.emit)
@@ -305,9 +318,17 @@ class Session:
         return None
 
     def close(self) -> None:
-        """Save the open image, stop what runs, wait for it, and close the project."""
+        """Save the open image, stop what runs, wait for it, and close all for good.
+
+        A result that comes late is let go; no project can be opened and no task begun any more.
+        """
         self.attempt(self.save)
         self.runner.close()
+        self._is_closed = True
+        if self.task is not None:
+            self.task.abandon()
+        self.current = None
+        self.current_changed.emit()
         if self.project is not None:
             self.project.close()
             self.project = None
@@ -325,6 +346,7 @@ class Session:
             self.tell(task.problem)
         elif task.last_words is not None:
             self.say(task.last_words)
+        self.task_over.emit(task)
 
     def _refuse_while_busy(self, folder: Path) -> None:
         reason = self.busy()

@@ -155,9 +155,17 @@ class Task:
         """Give the job's result to whoever waits for it."""
         self._done(result)
 
+    def abandon(self) -> None:
+        """Let the result go: whoever waited for it is gone."""
+        self._done = _ignored
+
     def _become(self, state: TaskState) -> None:
         self.state = state
         self.changed.emit()
+
+
+def _ignored(result: object) -> None:
+    """Take a result that nobody wants any more."""
 
 
 class TaskListener:
@@ -168,7 +176,7 @@ class TaskListener:
     task
         Which.
     over
-        Called once, after the task has ended in whichever way.
+        Called once, after the task has ended in whichever way and its result is handed over.
     handing
         Its context is entered while the result is handed over.
     """
@@ -190,9 +198,11 @@ class TaskListener:
     def ended(self, result: Any) -> None:
         """End the task, then hand over the result."""
         self._task.end()
-        with self._handing():
-            self._task.hand_over(result)
-        self._over(self._task)
+        try:
+            with self._handing():
+                self._task.hand_over(result)
+        finally:
+            self._over(self._task)
 
     def failed(self, error: BaseException) -> None:
         """End the task with a problem; that a person has stopped it is none."""

@@ -193,9 +193,7 @@ class TrainingState(PageState):
             preview=lambda: session.current,
             cache_bytes=session.settings().cache_bytes,
         )
-        self.curves = TrainingCurves(self._clock)
-        self._timed = self.request
-        self._train(job)
+        self._train(job, TrainingCurves(self._clock), timed=self.request)
 
     def resume(self) -> None:
         """Go on with the newest round, where it was stopped.
@@ -219,9 +217,8 @@ class TrainingState(PageState):
             preview=lambda: session.current,
             cache_bytes=session.settings().cache_bytes,
         )
-        self.curves = TrainingCurves(self._clock, () if saved is None else saved.history)
-        self._timed = None  # of a part, no whole can be told
-        self._train(job)
+        curves = TrainingCurves(self._clock, () if saved is None else saved.history)
+        self._train(job, curves, timed=None)  # of a part, no whole can be told
 
     def estimate(self) -> None:
         """Measure what the chosen training will cost, and what the other presets would.
@@ -246,9 +243,11 @@ class TrainingState(PageState):
             device=session.device,
             cache_bytes=session.settings().cache_bytes,
         )
+        estimating = Task("Estimate time", self._estimated)
+        session.make_way(estimating.title)
         self.problem = None
-        self._estimating = Task("Estimate time", self._estimated)
-        session.start(self._estimating, job)
+        self._estimating = estimating
+        session.start(estimating, job)
 
     def _cannot_run(self) -> str | None:
         if self.session.project is None:
@@ -270,10 +269,14 @@ class TrainingState(PageState):
             return error.remedy
         return None
 
-    def _train(self, job: Job[TrainedRound | None]) -> None:
+    def _train(
+        self, job: Job[TrainedRound | None], curves: TrainingCurves, timed: TrainRequest | None
+    ) -> None:
+        training = Task("Train", self._trained)
+        self.session.make_way(training.title)
         self.problem, self.outcome = None, ""
-        self._training = Task("Train", self._trained)
-        self.session.start(self._training, job)
+        self.curves, self._timed, self._training = curves, timed, training
+        self.session.start(training, job)
 
     def _own_task(self) -> Task | None:
         """Return the task that this page has begun, while it is under way."""

@@ -92,6 +92,14 @@ def test_folders_of_classes_are_labels(tmp_path: Path) -> None:
     }
 
 
+def test_the_folder_of_a_renamed_class_may_have_its_former_name(tmp_path: Path) -> None:
+    stroma, tumour = ClassSchema.from_names(["stroma", "tumour"]).classes
+    carcinoma = tumour.model_copy(update={"name": "carcinoma", "former": ("tumour",)})
+    images = tiles(tmp_path, "stroma/a.png", "Tumour/b.png")
+    reading = read(images, schema=ClassSchema(classes=(stroma, carcinoma)))
+    assert labels_of(reading, tmp_path) == {"stroma/a.png": (1, 0), "Tumour/b.png": (0, 1)}
+
+
 def test_folders_make_the_classes_where_none_are_given(tmp_path: Path) -> None:
     assert read(tiles(tmp_path, "b/1.png", "a/2.png")).schema.names == ("a", "b")
 

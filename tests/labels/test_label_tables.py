@@ -14,6 +14,16 @@ from napari_protoseg.schema import ClassSchema
 SCHEMA = ClassSchema.from_names(["tumour", "stroma"])
 
 
+def renamed(*changes: tuple[str, tuple[str, ...]]) -> ClassSchema:
+    """Return the schema with other names, each with the former names of its class."""
+    return ClassSchema(
+        classes=tuple(
+            known.model_copy(update={"name": name, "former": former})
+            for known, (name, former) in zip(SCHEMA.classes, changes, strict=True)
+        )
+    )
+
+
 def table(folder: Path, text: str, schema: ClassSchema | None = SCHEMA) -> LabelTable:
     (folder / "labels.csv").write_text(text, encoding="utf-8")
     return read_table(folder / "labels.csv", schema)
@@ -60,6 +70,29 @@ def test_one_column_of_names_says_what_is_present(tmp_path: Path, title: str) ->
         "c.png": (1, 1),
         "d.png": (-1, -1),
     }
+
+
+@pytest.mark.parametrize("text", ["file,Tumour,stroma\na,1,0\n", "file,labels\na,TUMOUR\n"])
+def test_a_renamed_class_is_still_known_by_its_former_name(tmp_path: Path, text: str) -> None:
+    schema = renamed(("carcinoma", ("neoplasm", "tumour")), ("stroma", ()))
+    assert labels_of(table(tmp_path, text, schema)) == {"a": (1, 0)}
+
+
+def test_a_former_name_is_that_of_the_class_that_has_it_now(tmp_path: Path) -> None:
+    schema = renamed(("carcinoma", ("tumour",)), ("tumour", ("stroma",)))
+    assert labels_of(table(tmp_path, "file,labels\na,tumour\n", schema)) == {"a": (0, 1)}
+    assert labels_of(table(tmp_path, "file,labels\na,stroma\n", schema)) == {"a": (0, 1)}
+
+
+def test_a_former_name_that_two_classes_had_is_refused(tmp_path: Path) -> None:
+    schema = renamed(("carcinoma", ("tumour",)), ("stroma", ("tumour",)))
+    refused(tmp_path, "file,labels\na,tumour\n", "row 2 names 'tumour', which is no class", schema)
+
+
+def test_two_columns_of_one_class_are_refused(tmp_path: Path) -> None:
+    schema = renamed(("carcinoma", ("tumour",)), ("stroma", ()))
+    text = "file,tumour,carcinoma,stroma\na,1,0,1\n"
+    refused(tmp_path, text, "columns 'tumour', 'carcinoma' are of the same class", schema)
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])

@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("napari")
 
 from napari.layers import Image, Labels, Layer
+from napari.layers.utils.stack_utils import split_rgb
 from qtpy.QtWidgets import QDockWidget, QPushButton, QSlider
 
 from napari_protoseg.masks.recipe import Background
@@ -190,6 +191,20 @@ def test_colours_of_classes_are_followed(user: Any, bench: Any, trained: Path):
     )
 
 
+def test_maps_follow_the_names_of_classes_unless_a_person_has_named_them(
+    user: Any, bench: Any, trained: Path
+):
+    open_first(user, bench, trained)
+    first, second, *_ = layers_of(user, Role.CLASS_MAP)
+    second.name = "mine"
+    copied = duplicate(user, first)
+    bench.labels.rename_class(class_of(first), "carcinoma")
+    bench.labels.rename_class(class_of(second), "fibrous")
+    assert (first.name, second.name) == ("Map of carcinoma", "mine")
+    assert copied.name.startswith("Map of ")
+    assert copied.name.endswith(" copy")
+
+
 def test_keys_of_a_real_keyboard_reach_the_canvas(user: Any, bench: Any, trained: Path):
     open_first(user, bench, trained)
     first = bench.session.current.id
@@ -362,6 +377,48 @@ def test_a_class_is_picked_with_its_brush_and_marked(user: Any, bench: Any, trai
     assert not any(b.isChecked() for b in user.dock.findChildren(QPushButton, "pick-1"))
 
 
+def test_a_class_that_is_picked_brings_the_mask_back(user: Any, bench: Any, trained: Path):
+    open_first(user, bench, trained)
+    user.settle()
+    mask, image = mask_of(user), layers_of(user, Role.IMAGE)[0]
+    paint(mask, 2)
+    for layer in (mask, image):
+        user.viewer.layers.remove(layer)
+    user.click("pick-3")
+    assert mask_of(user) is mask
+    assert user.viewer.layers.selection.active == mask
+    assert (mask.selected_label, mask.mode) == (3, "paint")
+    assert mask.data[20, 20] == 2
+    assert layers_of(user, Role.IMAGE) == [], "nobody has asked for it"
+
+
+def test_what_napari_makes_of_a_layer_in_another_kind_is_a_persons_own(
+    user: Any, bench: Any, trained: Path
+):
+    open_first(user, bench, trained)
+    user.settle()
+    mask, of_map, image = (
+        layers_of(user, role)[0] for role in (Role.MASK, Role.CLASS_MAP, Role.IMAGE)
+    )
+    own = [
+        *split_rgb(image),
+        Labels(of_map.data.astype(int), metadata=of_map.metadata),
+        Image(mask.data, metadata=mask.metadata),
+    ]
+    kept = [layer.data.copy() for layer in own]
+    user.viewer.layers.extend(own)
+    for layer in (mask, of_map, image):  # napari puts what it makes in their place
+        user.viewer.layers.remove(layer)
+    go_on(user, bench, lambda: user.click("next-image"))
+    user.settle()
+    assert len(layers_of(user, Role.IMAGE)) == 1
+    assert len(layers_of(user, Role.CLASS_MAP)) == 4
+    assert mask_of(user).editable
+    assert all(np.array_equal(a.data, b) for a, b in zip(own, kept, strict=True))
+    bench.session.close_project()
+    assert list(user.viewer.layers) == own
+
+
 def test_copies_of_maps_and_images_follow_the_open_image(user: Any, bench: Any, trained: Path):
     open_first(user, bench, trained)
     of_map = duplicate(user, layers_of(user, Role.CLASS_MAP)[0])
@@ -422,3 +479,24 @@ def test_a_prototype_layer_keeps_the_name_that_a_person_gave_it(
     assert layers_of(user, Role.PROTOTYPE_MAP) == [layer]
     assert layer.name == "mine"
     assert np.array_equal(layer.data, bench.maps.prototype_map)
+
+
+def test_a_prototype_layer_keeps_the_contrast_that_a_person_gave_it(
+    user: Any, bench: Any, trained: Path
+):
+    open_first(user, bench, trained)
+    bench.bank.show_map(0)
+    (layer,) = layers_of(user, Role.PROTOTYPE_MAP)
+    bench.bank.show_map(1)
+    values = bench.maps.prototype_map
+    assert np.allclose(layer.contrast_limits, (values.min(), values.max()))
+    low, high = layer.contrast_limits
+    chosen = [low + (high - low) / 4, high]
+    layer.contrast_limits = chosen
+    go_on(user, bench, lambda: user.click("next-image"))
+    user.settle()
+    assert np.array_equal(layer.data, bench.maps.prototype_map)
+    assert layer.contrast_limits == chosen
+    low, high = layer.contrast_limits_range
+    assert low <= min(chosen[0], layer.data.min())
+    assert max(chosen[1], layer.data.max()) <= high

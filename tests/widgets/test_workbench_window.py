@@ -25,6 +25,7 @@ from napari_protoseg.plugin.layers import Role, own_layers, role_of
 from napari_protoseg.plugin.readers import project_reader
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import Round, RoundStatus, Split
+from napari_protoseg.workbench.draft import Draft
 from napari_protoseg.workbench.tasks import TaskState
 from napari_protoseg.workbench.workbench import Workbench
 
@@ -167,6 +168,44 @@ def test_a_task_that_fails_behind_a_closed_dock_is_told_of(user: Any, bench: Wor
     told = notification_manager.records[-1].message
     assert told.startswith("Build bank: ")
     assert gone.name in told
+
+
+def test_what_ends_behind_a_closed_dock_is_handed_over_before_all_is_closed(
+    user: Any, bench: Workbench, trained: Path
+):
+    bench.session.open(trained / "project")
+    user.click("next-image")
+    user.wait(lambda: bench.maps.sight is not None)
+    told = len(notification_manager.records)
+    bench.review.make_masks()
+    viewer = user.viewer
+    viewer.window.remove_dock_widget(user.dock)
+    assert bench.session.is_busy
+    user.wait(lambda: benches.session_of(viewer) is None)
+    assert "masks" in bench.session.messages.last
+    assert [record.message for record in notification_manager.records[told:]] == []
+    assert (bench.session.project, bench.session.current) == (None, None)
+    assert list(own_layers(viewer.layers)) == []
+
+
+def test_a_project_that_is_made_behind_a_closed_dock_is_not_left_open(
+    user: Any, bench: Workbench, made: Path
+):
+    draft = Draft(
+        images=str(made / "tiles"),
+        classes="tumour, stroma, necrosis, other",
+        folder=str(made / "new"),
+    )
+    bench.labels.intake.edit(draft)
+    bench.labels.intake.look()
+    user.wait(lambda: not bench.session.is_busy)
+    bench.labels.intake.take()
+    viewer = user.viewer
+    viewer.window.remove_dock_widget(user.dock)
+    user.wait(lambda: benches.session_of(viewer) is None)
+    assert bench.session.project is None
+    with Project.open(made / "new") as project:
+        assert project.images()
 
 
 def test_a_training_goes_on_behind_a_closed_dock(user: Any, bench: Workbench, banked: Path):

@@ -108,8 +108,12 @@ def test_each_task_can_be_stopped_and_begun_again(
     bench.session.task.pause()  # short ones would be over before anybody can click
     user.click("stop-task")
     user.wait(lambda: not bench.session.is_busy)
-    assert bench.session.task is None or bench.session.task.problem is None
+    assert bench.session.task.was_stopped
+    assert bench.session.task.problem is None
+    assert "stopped" in user.text("message").casefold(), "it went on to its end"
     assert "\N{WARNING SIGN}" not in user.text("message")
+    if verb == "estimate":
+        assert bench.training.estimate_of(bench.training.preset) is None
     if verb == "training":
         user.page("Training")
         assert user.find(QPushButton, "train").isEnabled()

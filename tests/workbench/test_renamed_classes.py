@@ -27,6 +27,7 @@ from napari_protoseg.project.folder import Project
 from napari_protoseg.schema import ClassSchema
 from napari_protoseg.training.config import Matching, Preset, TrainingConfig
 from napari_protoseg.training.events import EpochFinished
+from napari_protoseg.workbench.draft import Draft
 from napari_protoseg.workbench.labels_page import LabelsState
 from napari_protoseg.workbench.session import Session, Settings
 
@@ -105,6 +106,19 @@ def test_another_project_finds_the_classes_by_their_new_names(state: LabelsState
         applied, _ = finish(apply_model(other, request, RECIPE, device=CPU, now=NOW))
         assert applied is not None
         assert applied.predicted == 1
+
+
+def test_more_images_can_be_added_with_the_table_of_before(state: LabelsState, tmp_path: Path):
+    new = write_tile(tmp_path / "new", 20, 0, 1)
+    new = new.rename(new.with_name("plain.png"))
+    table = tmp_path / "labels.csv"
+    table.write_text(f"file,{','.join(NAMES)}\nplain.png,1,1,0,0\n")
+    state.rename_class(1, "carcinoma")
+    state.intake.edit(Draft(images=str(new.parent), labels=str(table)))
+    state.intake.look()
+    state.intake.take()
+    labels = {image.path.name: image.label for image in state.images.all}
+    assert labels["plain.png"] == (1, 1, 0, 0)
 
 
 def test_a_stopped_training_goes_on(banked: Path, tmp_path: Path):

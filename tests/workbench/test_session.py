@@ -14,7 +14,7 @@ from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import ImageRecord
 from napari_protoseg.schema import ClassSchema
 from napari_protoseg.workbench.session import Session
-from napari_protoseg.workbench.tasks import Problem, TaskState
+from napari_protoseg.workbench.tasks import Problem, Task, TaskState
 
 
 def made(folder: Path) -> Path:
@@ -147,3 +147,41 @@ def test_a_result_may_open_another_project(tmp_path: Path):
     session.run("Make", making(), session.open)
     assert session.require_project().folder == tmp_path / "new"
     session.close()
+
+
+def test_a_task_is_over_once_its_result_is_handed_over():
+    seen: list[str] = []
+    session = Session(InlineRunner())
+
+    def see_over(task: Task) -> None:
+        seen.append(f"{task.title} is over")
+
+    session.task_over.connect(see_over)
+    session.run("Count", counting(3), lambda result: seen.append(f"{result} is handed over"))
+    session.run("Fail", failing(), lambda result: seen.append("a result"))
+    assert seen == ["3 is handed over", "Count is over", "Fail is over"]
+
+
+def test_a_closed_session_takes_nothing_more(tmp_path: Path):
+    class LateRunner(StepRunner):
+        def close(self) -> None:
+            """Leave what runs, as a thread does whose end is not heard any more."""
+
+    runner, results = LateRunner(), []
+    session = Session(runner)
+    session.open(made(tmp_path / "first"))
+    session.show(ImageRecord(path=tmp_path, content_hash="0", width=1, height=1, label=(1, 1)))
+    shown = heard(session.current_changed)
+    session.run("Count", counting(3), results.append)
+    session.close()
+    assert (session.project, session.current) == (None, None)
+    assert len(shown) == 1
+    runner.finish()
+    assert results == []
+    for begin in (
+        lambda: session.open(tmp_path / "first"),
+        lambda: session.run("Count", counting(3), results.append),
+    ):
+        with pytest.raises(ProjectError, match="The workbench is closed"):
+            begin()
+    assert (session.project, len(runner.jobs)) == (None, 1)

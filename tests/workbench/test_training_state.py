@@ -14,7 +14,7 @@ from inline_runner import InlineRunner, StepRunner
 from safetensors.torch import save_file
 from tiny_project import build, make_project, write_training_tiles
 
-from napari_protoseg.errors import TrainingError
+from napari_protoseg.errors import StorageError, TrainingError
 from napari_protoseg.events import Event
 from napari_protoseg.jobs.estimate import Estimate
 from napari_protoseg.jobs.preparation import TrainRequest
@@ -23,6 +23,7 @@ from napari_protoseg.project.records import RoundStatus
 from napari_protoseg.training.config import PRESETS, Matching, Preset, TrainingConfig
 from napari_protoseg.training.events import EpochFinished, StepFinished
 from napari_protoseg.workbench.session import Session, Settings
+from napari_protoseg.workbench.tasks import Problem
 from napari_protoseg.workbench.training_page import TrainingState
 
 
@@ -301,6 +302,31 @@ def test_a_training_that_fails_leaves_a_sentence_and_what_it_saved_to_go_on(
     runner.finish()
     assert [event.epoch for event in training.epochs] == [0, 1]
     assert training.unfinished is None
+
+
+@pytest.mark.parametrize("verb", ["train", "resume", "estimate"])
+def test_nothing_of_the_last_training_is_forgotten_for_a_task_that_cannot_start(
+    training: TrainingState, runner: StepRunner, small: TrainRequest, verb: str
+):
+    def cannot_save() -> None:
+        raise StorageError("the disk is full", where="mask", remedy="Make room.")
+
+    training.set_options(small)
+    training.train()
+    step_until(runner, training.session, EpochFinished)
+    assert training.session.task is not None
+    training.session.task.stop()
+    runner.finish()
+    assert training.resume_needs() is None
+    training.problem = Problem("An estimate has failed.", "")
+    kept = training.outcome, training.problem, training.steps, training.epochs
+    assert "was stopped" in training.outcome
+    training.session.before_leaving.append(cannot_save)
+    with pytest.raises(StorageError, match="the disk is full"):
+        getattr(training, verb)()
+    assert (training.outcome, training.problem, training.steps, training.epochs) == kept
+    assert len(runner.jobs) == 1
+    training.session.before_leaving.remove(cannot_save)
 
 
 def test_one_that_fails_before_it_has_saved_anything_is_begun_anew(
