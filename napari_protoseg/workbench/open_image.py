@@ -34,8 +34,6 @@ class OpenImage:
     """Another image and its mask were read, or none is open."""
     mask_changed = Signal()
     """The mask was changed by others than the person who draws."""
-    saved = Signal()
-    """What was drawn is stored."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -76,7 +74,7 @@ class OpenImage:
         drawn = self._seen()
         if self._edit.save(drawn, whole=whole):
             self.mask = drawn
-            self.saved.emit()
+            self.session.reviewed.emit()
 
     def propose(self, sight: Sight) -> None:
         """Show the mask that a model makes of the image, where no person has set pixels."""

@@ -51,7 +51,7 @@ class ReviewState(PageState):
             session.images_changed,
             session.masks_changed,
             session.bank_changed,
-            opened.saved,
+            session.reviewed,
         ):
             signal.connect(self._outdate)
         for signal in (
@@ -145,14 +145,14 @@ class ReviewState(PageState):
         image_id = self._require_image(f"mark as {status.value}")
         self.opened.save(whole=status is ReviewStatus.ACCEPTED)
         self.session.require_project().set_review_status(image_id, status)
-        self._outdate()
+        self.session.reviewed.emit()
         self.step(1)
 
     def unmark(self) -> None:
         """Take back what was said of the mask of the open image."""
         image_id = self._require_image("unmark")
         self.session.require_project().set_review_status(image_id, None)
-        self._outdate()
+        self.session.reviewed.emit()
 
     def set_background(self, background: Background) -> None:
         """Choose which pixels stay unlabelled; the margin starts where Otsu's method finds it."""

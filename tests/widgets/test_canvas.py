@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("napari")
 
 from napari.layers import Image, Labels, Layer
-from qtpy.QtWidgets import QDockWidget, QPushButton, QSlider
+from qtpy.QtWidgets import QDockWidget, QPushButton, QShortcut, QSlider
 
 from napari_protoseg.masks.recipe import Background
 from napari_protoseg.plugin.commands import open_workbench, show_page
@@ -215,11 +215,17 @@ def test_keys_of_a_real_keyboard_reach_the_canvas(user: Any, bench: Any, trained
 
 def test_keys_work_on_the_page_too(user: Any, bench: Any, trained: Path):
     open_first(user, bench, trained)
-    first = bench.session.current.id
-    user.dock.pages["Review"].findChild(object, "review-list").setFocus()
+    page, images = user.dock.pages["Review"], bench.session.project.images()
+    assert bench.session.current == images[0]
+    # A list has its own idea of Page Down: as far as it can be seen.
+    page.findChild(object, "review-list").setFocus()
     go_on(user, bench, lambda: user.screen_key("Page_Down"))
+    assert bench.session.current == images[1]
     go_on(user, bench, lambda: user.screen_key("Page_Up"))
-    assert bench.session.current.id == first
+    assert bench.session.current == images[0]
+    chords = [shortcut.key().toString() for shortcut in page.findChildren(QShortcut)]
+    assert len(chords) == len(KEYS)
+    assert all(chords), "Qt knows the name of each key"
 
 
 def chords_in(action: Any) -> Iterator[Any]:

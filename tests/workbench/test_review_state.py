@@ -526,3 +526,22 @@ def test_what_cannot_be_undone_as_a_models_step_is_not_undone_at_all(desk: Desk,
     for _ in range(changed):
         desk.painter.undo()
     assert not desk.bench.opened.is_edited
+
+
+def test_what_an_export_will_do_follows_review(desk: Desk, trained: Path):
+    desk.open(trained)
+
+    def planned() -> tuple[int, int]:
+        plan = desk.bench.export.plan
+        assert plan is not None
+        return plan.accepted, plan.corrected
+
+    desk.step()
+    assert planned() == (0, 0)
+    desk.bench.review.mark(ReviewStatus.ACCEPTED)
+    assert planned() == (1, 0)
+    desk.painter.paint(unset(desk.mask))
+    desk.step(-1)
+    assert planned() == (1, 1), "saved as the image was left"
+    desk.bench.review.unmark()
+    assert planned() == (0, 1)
