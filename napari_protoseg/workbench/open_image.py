@@ -22,7 +22,7 @@ class OpenImage:
     """Reads the image that the session opens, and saves its mask before it is left.
 
     Whoever shows an image that was `loaded` sets `drawn`, to return a copy of its mask as it is
-    then, shows `mask` anew where it has changed, and calls `retrace` when something was undone.
+    then, shows `mask` anew where it has changed, and notes each stroke, undo and redo.
 
     Parameters
     ----------
@@ -54,12 +54,27 @@ class OpenImage:
     @property
     def begins_anew(self) -> bool:
         """Whether nothing from before the last change of `mask` must be undone any more."""
-        return self._edit is not None and self._edit.begins_anew
+        return self._edit is not None and self._edit.steps.begin_anew
 
-    def retrace(self) -> None:
-        """Note that what models have changed may be undone, or redone, in what is drawn."""
+    def note_stroke(self) -> None:
+        """Note that a person has drawn, or draws now, what can be undone later."""
         if self._edit is not None:
-            self._edit.retrace(self._seen())
+            self._edit.steps.add_stroke()
+
+    def note_undo(self) -> None:
+        """Note that the last stroke, or the last change of `mask`, was undone."""
+        if self._edit is not None:
+            self._edit.undo(self._seen())
+
+    def note_redo(self) -> None:
+        """Note that what was undone last was redone."""
+        if self._edit is not None:
+            self._edit.redo(self._seen())
+
+    def forget_strokes(self) -> None:
+        """Note that nothing from before can be undone any more."""
+        if self._edit is not None:
+            self._edit.steps.forget()
 
     def save(self, *, whole: bool = False) -> None:
         """Store what a person has drawn, and, if asked for, what the model proposes beside it.

@@ -343,6 +343,31 @@ def test_undoing_what_a_model_has_changed_makes_no_pixel_a_persons(
     assert np.array_equal(stored.origins == Origin.PERSON, drawn)
 
 
+def test_a_mask_that_is_erased_by_hand_is_not_taken_for_an_undone_one(
+    user: Any, bench: Any, trained: Path
+):
+    open_first(user, bench, trained)
+    user.settle()
+    layer = mask_of(user)
+    proposed = layer.data.copy()
+    layer.contiguous = False
+    for value in np.unique(proposed):
+        layer.fill(tuple(np.argwhere(proposed == value)[0]), 0)
+    assert not layer.data.any()
+    assert bench.opened.is_edited
+    user.focus_canvas()
+    while layer.data.any() or bench.opened.is_edited:
+        user.screen_key("ctrl+z")
+    layer.redo()
+    assert np.array_equal(layer.data, proposed)
+    assert not bench.opened.is_edited
+    layer.visible = False
+    layer.redo()
+    assert bench.opened.is_edited
+    layer.undo()
+    assert not bench.opened.is_edited
+
+
 def test_a_class_is_picked_with_its_brush_and_marked(user: Any, bench: Any, trained: Path):
     open_first(user, bench, trained)
     mask = mask_of(user)

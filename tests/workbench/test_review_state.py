@@ -33,7 +33,10 @@ class Painter:
         bench.opened.mask_changed.connect(self.follow)
 
     def begin(self) -> None:
-        self.follow()
+        mask = self._opened.mask
+        self.mask = None if mask is None else mask.copy()
+        self._undone.clear()
+        self._redone.clear()
         self._opened.drawn = None if self.mask is None else self.drawn
 
     def drawn(self) -> NDArray[np.uint8]:
@@ -42,26 +45,38 @@ class Painter:
 
     def follow(self) -> None:
         mask = self._opened.mask
-        if self.mask is not None:
-            self._undone = [*self._undone, self.mask]
-        self.mask = None if mask is None else mask.copy()
+        if mask is not None and self.mask is not None and not np.array_equal(mask, self.mask):
+            self._enter(mask.copy())
 
     def undo(self) -> None:
-        """Take back the last change of a model."""
+        """Take back the last stroke, or the last change of a model."""
         assert self.mask is not None
         self._redone.append(self.mask)
         self.mask = self._undone.pop()
-        self._opened.retrace()
+        self._opened.note_undo()
 
     def redo(self) -> None:
         assert self.mask is not None
         self._undone.append(self.mask)
         self.mask = self._redone.pop()
-        self._opened.retrace()
+        self._opened.note_redo()
 
     def paint(self, value: int = STROMA, side: int = 8) -> None:
         assert self.mask is not None
-        self.mask[:side, :side] = value
+        drawn = self.mask.copy()
+        drawn[:side, :side] = value
+        self.draw(drawn)
+
+    def draw(self, mask: NDArray[np.uint8]) -> None:
+        """Draw a whole mask in one stroke."""
+        self._enter(mask)
+        self._opened.note_stroke()
+
+    def _enter(self, mask: NDArray[np.uint8]) -> None:
+        assert self.mask is not None
+        self._undone.append(self.mask)
+        self._redone.clear()
+        self.mask = mask
 
 
 class Desk:
@@ -489,7 +504,7 @@ def test_what_a_person_draws_as_a_model_had_it_before_is_the_persons(desk: Desk,
     lost = (desk.mask == 0) & (before > 0)
     lost[20:] = False
     assert lost.any()
-    desk.mask[lost] = before[lost]
+    desk.painter.draw(np.where(lost, before, desk.mask))
     desk.bench.review.save()
     stored = desk.stored()
     assert stored is not None
@@ -545,3 +560,49 @@ def test_what_an_export_will_do_follows_review(desk: Desk, trained: Path):
     assert planned() == (1, 1), "saved as the image was left"
     desk.bench.review.unmark()
     assert planned() == (0, 1)
+
+
+def test_a_proposed_mask_that_a_person_erases_stays_erased(desk: Desk, trained: Path):
+    desk.open(trained)
+    desk.step()
+    first, proposed = desk.image_id, desk.mask.copy()
+    assert proposed.all()
+    desk.painter.draw(np.zeros_like(proposed))
+    desk.bench.review.save()
+    stored = desk.stored()
+    assert stored is not None
+    assert np.all(stored.origins == Origin.PERSON)
+    item = desk.bench.review.images.item(first)
+    assert item is not None
+    assert item.state() == "corrected by Ada"
+    desk.bench.review.make_masks()
+    assert not desk.mask.any()
+    desk.step()
+    desk.step(-1)
+    assert not desk.mask.any()
+
+
+def test_a_step_back_or_forth_is_a_models_only_where_the_model_has_made_it(
+    desk: Desk, trained: Path
+):
+    desk.open(trained)
+    desk.step()
+    before = desk.mask.copy()
+    desk.bench.review.set_background(Background.MARGIN)
+    after = desk.mask.copy()
+    assert not np.array_equal(after, before)
+    desk.painter.draw(before)
+    desk.painter.undo()
+    assert not desk.bench.opened.is_edited
+    desk.painter.redo()
+    assert desk.bench.opened.is_edited, "the stroke was redone, no step of the model undone"
+    desk.painter.paint(unset(before))
+    desk.painter.undo()
+    assert np.array_equal(desk.mask, before)
+    assert desk.bench.opened.is_edited, "only the second stroke was undone"
+    desk.painter.undo()
+    desk.painter.undo()
+    assert np.array_equal(desk.mask, before)
+    assert not desk.bench.opened.is_edited, "now it was the model's step"
+    desk.painter.draw(after)
+    assert desk.bench.opened.is_edited, "drawn as the model had it, nothing was redone"
