@@ -62,6 +62,11 @@ class MaskEdit:
         empty = np.full((image.height, image.width), UNLABELLED, dtype=np.uint8)
         self.base: Mask = empty if self.stored is None else self.stored.mask.copy()
 
+    @property
+    def is_stored(self) -> bool:
+        """Whether `base` is a mask that is stored."""
+        return self.stored is not None and self._basis is None
+
     def is_edited(self, drawn: Mask) -> bool:
         """Tell whether something is drawn that is not saved."""
         return not np.array_equal(drawn, self.base)
@@ -133,7 +138,8 @@ class MaskEdit:
             It cannot be stored; what was drawn is still unsaved.
         """
         edited = drawn != self.base
-        if not edited.any() and not (whole and self._basis is not None):
+        is_proposed = self._basis is not None and self._basis.source.is_of_model
+        if not edited.any() and not (whole and is_proposed):
             return False
         if self._basis is not None:
             self._project.write_mask(self._basis.predicted, self._basis.source)

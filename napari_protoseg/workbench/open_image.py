@@ -76,20 +76,32 @@ class OpenImage:
         if self._edit is not None:
             self._edit.steps.forget()
 
-    def save(self, *, whole: bool = False) -> None:
-        """Store what a person has drawn, and, if asked for, what the model proposes beside it.
+    def save(self) -> None:
+        """Store what a person has drawn.
 
         Raises
         ------
         ProjectError, StorageError
             It cannot be stored; what was drawn is still there.
         """
-        if self._edit is None:
-            return
-        drawn = self._seen()
-        if self._edit.save(drawn, whole=whole):
-            self.mask = drawn
-            self.session.reviewed.emit()
+        self._save(whole=False)
+
+    def save_whole(self) -> bool:
+        """Store the mask as it is seen: what a person has drawn, and what a model proposes.
+
+        Returns
+        -------
+        bool
+            Whether it is stored now; False where there is none: nothing is drawn, and no model has
+            proposed anything yet, or what it has was undone.
+
+        Raises
+        ------
+        ProjectError, StorageError
+            It cannot be stored; what was drawn is still there.
+        """
+        self._save(whole=True)
+        return self._edit is not None and self._edit.is_stored
 
     def propose(self, sight: Sight) -> None:
         """Show the mask that a model makes of the image, where no person has set pixels."""
@@ -102,6 +114,14 @@ class OpenImage:
         """Return the mask as it is drawn; as it was last shown where nobody draws it."""
         assert self.mask is not None
         return self.mask if self.drawn is None else self.drawn()
+
+    def _save(self, *, whole: bool) -> None:
+        if self._edit is None:
+            return
+        drawn = self._seen()
+        if self._edit.save(drawn, whole=whole):
+            self.mask = drawn
+            self.session.reviewed.emit()
 
     def _show(self, mask: Mask) -> None:
         if self.mask is None or mask is not self._seen():

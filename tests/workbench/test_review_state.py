@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from inline_runner import InlineRunner, StepRunner
 from numpy.typing import NDArray
 
+from napari_protoseg.errors import ProjectError
 from napari_protoseg.masks.recipe import Background, Recipe
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import Origin, PredictedMask, ReviewStatus, StoredMask
@@ -373,6 +375,8 @@ def test_review_goes_through_the_listed_images(desk: Desk, made: Path):
     for status in (ReviewStatus.ACCEPTED, ReviewStatus.FLAGGED, ReviewStatus.SKIPPED):
         if desk.session.current is None:
             desk.step()
+        if status is ReviewStatus.ACCEPTED:
+            desk.painter.paint()
         review.mark(status)
     names = [item.image.path.name for item in review.images.all]
     for listing, expected in (
@@ -380,7 +384,7 @@ def test_review_goes_through_the_listed_images(desk: Desk, made: Path):
         (ReviewFilter.FLAGGED, names[1:2]),
         (ReviewFilter.SKIPPED, names[2:3]),
         (ReviewFilter.OPEN, names[3:]),
-        (ReviewFilter.CORRECTED, []),
+        (ReviewFilter.CORRECTED, names[:1]),
     ):
         review.show_listing(listing)
         listed = [review.images[row].image.path.name for row in range(len(review.images))]
@@ -606,3 +610,78 @@ def test_a_step_back_or_forth_is_a_models_only_where_the_model_has_made_it(
     assert not desk.bench.opened.is_edited, "now it was the model's step"
     desk.painter.draw(after)
     assert desk.bench.opened.is_edited, "drawn as the model had it, nothing was redone"
+
+
+@pytest.fixture
+def slow(trained: Path) -> Iterator[Desk]:
+    """A desk at which the first image is seen, and no model has looked at it yet."""
+    desk = Desk(StepRunner())
+    desk.open(trained)
+    desk.step()
+    desk.runner.jobs[-1].finish()
+    assert desk.bench.opened.image is not None
+    assert desk.bench.maps.sight is None
+    yield desk
+    assert desk.problems == []
+    desk.bench.close()
+
+
+def test_a_mask_that_is_not_there_yet_cannot_be_accepted_or_saved(slow: Desk):
+    first = slow.image_id
+    for verb in (lambda: slow.bench.review.mark(ReviewStatus.ACCEPTED), slow.bench.review.save):
+        with pytest.raises(ProjectError, match="there is no mask to"):
+            verb()
+        assert slow.image_id == first, "it stays open"
+        item = slow.bench.review.images.item(first)
+        assert item is not None
+        assert item.state() == "proposed"
+    slow.runner.finish()
+    slow.bench.review.mark(ReviewStatus.ACCEPTED)
+    stored = slow.stored(first)
+    assert stored is not None
+    assert stored.mask.all()
+
+
+def test_a_proposed_mask_that_was_undone_is_not_accepted_or_saved_as_an_empty_one(slow: Desk):
+    slow.runner.finish()
+    review, proposed = slow.bench.review, slow.mask.copy()
+    for _ in range(2):
+        slow.painter.undo()
+        assert not slow.mask.any()
+        for verb in (lambda: review.mark(ReviewStatus.ACCEPTED), review.save):
+            with pytest.raises(ProjectError, match="redo what was undone"):
+                verb()
+        slow.painter.redo()
+        review.save()  # undone once more, it is still stored
+        stored = slow.stored()
+        assert stored is not None
+        assert np.array_equal(stored.mask, proposed)
+
+
+def test_a_stroke_over_a_proposed_mask_that_was_undone_is_all_there_is(slow: Desk):
+    slow.runner.finish()
+    slow.painter.undo()
+    slow.painter.paint()
+    drawn = slow.mask.copy()
+    slow.bench.review.save()
+    stored = slow.stored()
+    assert stored is not None
+    assert np.array_equal(stored.mask, drawn)
+    assert np.array_equal(stored.origins == Origin.PERSON, drawn > 0)
+    assert slow.bench.review.state_of_current().startswith("Corrected by Ada")
+
+
+def test_a_mask_that_no_model_has_made_is_not_called_one_of_another_model(
+    desk: Desk, trained: Path
+):
+    desk.open(trained)
+    desk.step()
+    desk.bench.review.save()
+    stored = desk.stored()
+    assert stored is not None
+    project = desk.session.require_project()
+    for recipe, words in (("null", "Made by no model."), ("{}", "Mask of another model.")):
+        source = replace(stored.source, round_id=None, recipe_json=recipe)
+        project.write_mask(PredictedMask(desk.image_id, stored.mask, stored.confidence), source)
+        desk.session.masks_changed.emit()
+        assert desk.bench.review.state_of_current().startswith(words)
