@@ -188,7 +188,7 @@ def plan_export(project: Project, form: ExportFormat, out: Path, recipe: Recipe)
         missing=len(missing),
         predicted=len(stale) + sum(i in made for i in exported),
         corrected=sum(i in summaries and summaries[i].corrected is not None for i in exported),
-        accepted=sum(i in accepted and i in summaries for i in exported),
+        accepted=sum(i in accepted for i in exported),
         unknown=len(images) - len(suited),
         without_mask=len(suited) - len(exported),
     )

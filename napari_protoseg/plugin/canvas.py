@@ -27,6 +27,7 @@ from napari_protoseg.plugin.layers import (
     rename,
     role_of,
 )
+from napari_protoseg.plugin.strokes import Strokes
 from napari_protoseg.schema import ClassSchema
 from napari_protoseg.workbench.workbench import Workbench
 
@@ -58,6 +59,7 @@ class Canvas:
         self._viewer = viewer
         self._bench = bench
         self._mask: Labels | None = None
+        self._strokes: Strokes | None = None
         self._mode = "pan_zoom"
         self._opacity = 0.5
         self._lacks_maps = True
@@ -133,19 +135,17 @@ class Canvas:
     def _draw_on(self, layer: Labels | None) -> None:
         """Take what is drawn on a layer for the mask from now on."""
         if self._mask is not None:
-            self._mask.events.set_data.disconnect(self._retrace)
             self._mask.events.selected_label.disconnect(self._tell_class)
-        self._mask = layer
+        if self._strokes is not None:
+            self._strokes.close()
+        self._mask, self._strokes = layer, None
         self._bench.opened.drawn = None
         if layer is not None:
             # Kept with its layer, so that what was drawn outlives a layer that a person deletes.
             self._bench.opened.drawn = lambda: np.array(layer.data, dtype=np.uint8)
-            layer.events.set_data.connect(self._retrace)  # all that tells of undo and redo
+            self._strokes = Strokes(layer, self._bench.opened)
             layer.events.selected_label.connect(self._tell_class)
         self.class_changed.emit()
-
-    def _retrace(self) -> None:
-        self._bench.opened.retrace()
 
     def _tell_class(self) -> None:
         self.class_changed.emit()
@@ -159,7 +159,7 @@ class Canvas:
             if isinstance(copy, Labels) and copy.data.shape == mask.data.shape:
                 if session.attempt(self._bench.opened.save):
                     self._draw_on(copy)
-                    self._retrace()
+                    self._bench.opened.forget_strokes()  # it has a history of its own
                 return
 
     def _bring_mask_back(self) -> None:
@@ -240,12 +240,11 @@ class Canvas:
         mask, layer = self._bench.opened.mask, self._mask
         if mask is None or layer is None or layer.data.shape != mask.shape:
             return
+        assert self._strokes is not None
         if self._bench.opened.begins_anew:
             self._hold_brush()
             self._free_brush(layer)
-        changed = np.nonzero(layer.data != mask)
-        if changed[0].size:
-            layer.data_setitem(changed, mask[changed])
+        self._strokes.enter(mask)
 
     def _show_maps(self) -> None:
         maps, schema = self._bench.maps, self._schema()

@@ -514,7 +514,7 @@ class Project:
         Raises
         ------
         ProjectError
-            There is no such image.
+            There is no such image, or it has no mask to accept.
         """
         with self._database.writing() as connection:
             replace_review(connection, image_id, status)

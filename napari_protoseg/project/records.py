@@ -169,6 +169,11 @@ class MaskSource:
     recipe_json: str
     created: datetime
 
+    @property
+    def is_of_model(self) -> bool:
+        """Whether a model has made it, of this project or another."""
+        return self.recipe_json != "null"
+
 
 @dataclass(frozen=True, kw_only=True)
 class MaskSummary(MaskSource):

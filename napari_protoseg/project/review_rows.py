@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection
 
+from napari_protoseg.errors import ProjectError
 from napari_protoseg.project.image_rows import require_image
 from napari_protoseg.project.records import ReviewStatus
 
@@ -44,8 +45,11 @@ def replace_recipe(connection: sqlite3.Connection, recipe_json: str) -> None:
 
 
 def select_reviews(connection: sqlite3.Connection) -> dict[int, ReviewStatus]:
-    """Return what was said of masks, by image."""
-    rows = connection.execute("SELECT image_id, status FROM reviews")
+    """Return what was said of masks, by image; an image without a mask is not accepted."""
+    rows = connection.execute(
+        "SELECT image_id, status FROM reviews"
+        " WHERE status != 'accepted' OR image_id IN (SELECT image_id FROM masks)"
+    )
     return {int(image_id): ReviewStatus(status) for image_id, status in rows}
 
 
@@ -57,9 +61,16 @@ def replace_review(
     Raises
     ------
     ProjectError
-        There is no such image.
+        There is no such image, or it has no mask to accept.
     """
     require_image(connection, image_id)
+    masks = connection.execute("SELECT 1 FROM masks WHERE image_id = ?", (image_id,))
+    if status is ReviewStatus.ACCEPTED and masks.fetchone() is None:
+        raise ProjectError(
+            "there is no mask to accept",
+            where=f"image {image_id}",
+            remedy="Draw one, or let a model make one.",
+        )
     connection.execute("DELETE FROM reviews WHERE image_id = ?", (image_id,))
     if status is not None:
         connection.execute(

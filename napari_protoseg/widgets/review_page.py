@@ -28,6 +28,9 @@ from napari_protoseg.widgets.review_list import ReviewListView
 from napari_protoseg.workbench.review_list import ReviewFilter
 from napari_protoseg.workbench.review_page import ReviewState
 
+_NAMES_IN_QT = {"PageDown": "PgDown", "PageUp": "PgUp"}
+"""Keys that Qt spells otherwise than napari."""
+
 _BACKGROUNDS = {
     Background.OFF: "none",
     Background.WHITE: "glass (near-white)",
@@ -163,7 +166,8 @@ class ReviewPage(Page):
     def _add_shortcuts(self) -> None:
         """Let the keys of the canvas work while this page has the focus, too."""
         for key in KEYS:
-            shortcut = QShortcut(QKeySequence(key.chord.replace("-", "+")), self)
+            names = [_NAMES_IN_QT.get(name, name) for name in key.chord.split("-")]
+            shortcut = QShortcut(QKeySequence("+".join(names)), self)
             shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
             shortcut.activated.connect(partial(press, key, self._canvas))
 

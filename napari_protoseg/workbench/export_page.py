@@ -53,6 +53,7 @@ class ExportState(PageState):
             session.recipe_changed,
             session.model_changed,
             session.masks_changed,
+            session.reviewed,
         ):
             signal.connect(self.look)
         session.task_changed.connect(self._follow_task)

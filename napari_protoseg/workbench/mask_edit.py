@@ -28,6 +28,8 @@ class MaskEdit:
 
     What is drawn and differs from `base` was set by a person and is not saved yet. Where a person
     undoes what a model has changed, the base is again the one before: nobody has drawn that.
+    Strokes and steps back and forth are told as they happen, by `steps`, `undo` and `redo`: equal
+    pixels do not tell whether something was undone, or drawn.
 
     Parameters
     ----------
@@ -55,26 +57,27 @@ class MaskEdit:
         self._person = person
         self._now = now
         self._basis: Basis | None = None  # None: what is stored
-        self._steps = MaskSteps()
+        self.steps = MaskSteps()
         self.stored = project.read_mask(self._image_id)
         empty = np.full((image.height, image.width), UNLABELLED, dtype=np.uint8)
         self.base: Mask = empty if self.stored is None else self.stored.mask.copy()
 
     @property
-    def begins_anew(self) -> bool:
-        """Whether what was drawn before the last change of a model must not be undone any more."""
-        return self._steps.begin_anew
+    def is_stored(self) -> bool:
+        """Whether `base` is a mask that is stored."""
+        return self.stored is not None and self._basis is None
 
     def is_edited(self, drawn: Mask) -> bool:
         """Tell whether something is drawn that is not saved."""
         return not np.array_equal(drawn, self.base)
 
-    def retrace(self, drawn: Mask) -> None:
-        """Note whether what is drawn comes from undoing or redoing a change of a model."""
-        basis = self._steps.retrace(drawn)
-        if basis is not None:
-            self._basis = basis
-            self.base = self._protected(basis.predicted.mask)
+    def undo(self, drawn: Mask) -> None:
+        """Note that what was done last was undone, which left `drawn`."""
+        self._return_to(self.steps.undo(drawn))
+
+    def redo(self, drawn: Mask) -> None:
+        """Note that what was undone last was redone, which left `drawn`."""
+        self._return_to(self.steps.redo(drawn))
 
     def propose(self, sight: Sight, drawn: Mask) -> Mask:
         """Return the mask to show now that a model has seen the image.
@@ -102,7 +105,6 @@ class MaskEdit:
         ------
         ProjectError, StorageError
         """
-        self.retrace(drawn)
         before = self._explicit_basis()
         edited = drawn != self.base
         stored = self._project.read_mask(self._image_id)
@@ -135,9 +137,9 @@ class MaskEdit:
         ProjectError, StorageError
             It cannot be stored; what was drawn is still unsaved.
         """
-        self.retrace(drawn)
         edited = drawn != self.base
-        if not edited.any() and not (whole and self._basis is not None):
+        is_proposed = self._basis is not None and self._basis.source.is_of_model
+        if not edited.any() and not (whole and is_proposed):
             return False
         if self._basis is not None:
             self._project.write_mask(self._basis.predicted, self._basis.source)
@@ -149,8 +151,13 @@ class MaskEdit:
     def _stepped(self, drawn: Mask, before: Basis) -> Mask:
         """Return the base as the mask to show in place of `drawn`, and keep the way back."""
         shown = self.base.copy()
-        self._steps.add(drawn, before, self.base.copy(), self._explicit_basis())
+        self.steps.add(drawn, before, self.base.copy(), self._explicit_basis())
         return shown
+
+    def _return_to(self, basis: Basis | None) -> None:
+        if basis is not None:
+            self._basis = basis
+            self.base = self._protected(basis.predicted.mask)
 
     def _explicit_basis(self) -> Basis:
         """Return what the base is made of, in a form that outlives what is stored now."""

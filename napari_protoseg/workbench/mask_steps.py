@@ -44,16 +44,21 @@ class _Step:
 class MaskSteps:
     """Steps of models among the strokes of a person, who undoes and redoes them one by one.
 
-    A step is known as undone by the mask that is seen then, which is again the one before it. So
-    all steps that can be undone must be known: where there are too many to keep, all are
-    forgotten, and whoever draws has to begin a new history.
+    All that can be undone must be known, since the last thing done is the first to be undone. So
+    where there are too many steps of models to keep, everything is forgotten, and whoever draws
+    has to begin a new history.
     """
 
     def __init__(self) -> None:
-        self._steps: list[_Step] = []
+        self._history: list[_Step | None] = []  # None: a stroke
         self._done = 0
         self.begin_anew = False
-        """Whether no step before the last one that was added is known any more."""
+        """Whether nothing before the last step that was added is known any more."""
+
+    def forget(self) -> None:
+        """Begin a new history."""
+        self._history.clear()
+        self._done = 0
 
     def add(self, before: Mask, of_before: Basis, after: Mask, of_after: Basis) -> None:
         """Keep a model's step, which can be undone from now on if it changes a pixel."""
@@ -61,26 +66,45 @@ class MaskSteps:
         if np.array_equal(before, after):
             self._rebase(of_after)
             return
-        del self._steps[self._done :]
-        if len(self._steps) == _KEPT:
-            self._steps.clear()
+        if sum(step is not None for step in self._history[: self._done]) == _KEPT:
+            self.forget()
             self.begin_anew = True
-        self._steps.append(_Step(before, of_before, after, of_after))
-        self._done = len(self._steps)
+        self._enter(_Step(before, of_before, after, of_after))
 
-    def retrace(self, drawn: Mask) -> Basis | None:
-        """Return what a mask is based on that a step back or forth has led to; None without one."""
-        if self._done and np.array_equal(drawn, self._steps[self._done - 1].before):
-            self._done -= 1
-            return self._steps[self._done].of_before
-        if self._done < len(self._steps) and np.array_equal(drawn, self._steps[self._done].after):
-            self._done += 1
-            return self._steps[self._done - 1].of_after
-        return None
+    def add_stroke(self) -> None:
+        """Note that the person has drawn something, which can be undone from now on."""
+        self._enter(None)
+
+    def undo(self, drawn: Mask) -> Basis | None:
+        """Go one back; return what `drawn` is based on if a model's step was undone, else None."""
+        if self._done == 0:
+            return None
+        self._done -= 1
+        step = self._history[self._done]
+        return step.of_before if step is not None and np.array_equal(drawn, step.before) else None
+
+    def redo(self, drawn: Mask) -> Basis | None:
+        """Go one forth; return what `drawn` is based on if it was a model's step, else None."""
+        if self._done == len(self._history):
+            return None
+        step = self._history[self._done]
+        self._done += 1
+        return step.of_after if step is not None and np.array_equal(drawn, step.after) else None
+
+    def _enter(self, step: _Step | None) -> None:
+        del self._history[self._done :]
+        self._history.append(step)
+        self._done = len(self._history)
 
     def _rebase(self, basis: Basis) -> None:
-        """Let the mask between two steps be based on something else."""
-        if self._done:
-            self._steps[self._done - 1] = replace(self._steps[self._done - 1], of_after=basis)
-        if self._done < len(self._steps):
-            self._steps[self._done] = replace(self._steps[self._done], of_before=basis)
+        """Let the masks between two steps be based on something else."""
+        for place in reversed(range(self._done)):
+            step = self._history[place]
+            if step is not None:
+                self._history[place] = replace(step, of_after=basis)
+                break
+        for place in range(self._done, len(self._history)):
+            step = self._history[place]
+            if step is not None:
+                self._history[place] = replace(step, of_before=basis)
+                break

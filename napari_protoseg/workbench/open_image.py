@@ -22,7 +22,7 @@ class OpenImage:
     """Reads the image that the session opens, and saves its mask before it is left.
 
     Whoever shows an image that was `loaded` sets `drawn`, to return a copy of its mask as it is
-    then, shows `mask` anew where it has changed, and calls `retrace` when something was undone.
+    then, shows `mask` anew where it has changed, and notes each stroke, undo and redo.
 
     Parameters
     ----------
@@ -34,8 +34,6 @@ class OpenImage:
     """Another image and its mask were read, or none is open."""
     mask_changed = Signal()
     """The mask was changed by others than the person who draws."""
-    saved = Signal()
-    """What was drawn is stored."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -56,27 +54,54 @@ class OpenImage:
     @property
     def begins_anew(self) -> bool:
         """Whether nothing from before the last change of `mask` must be undone any more."""
-        return self._edit is not None and self._edit.begins_anew
+        return self._edit is not None and self._edit.steps.begin_anew
 
-    def retrace(self) -> None:
-        """Note that what models have changed may be undone, or redone, in what is drawn."""
+    def note_stroke(self) -> None:
+        """Note that a person has drawn, or draws now, what can be undone later."""
         if self._edit is not None:
-            self._edit.retrace(self._seen())
+            self._edit.steps.add_stroke()
 
-    def save(self, *, whole: bool = False) -> None:
-        """Store what a person has drawn, and, if asked for, what the model proposes beside it.
+    def note_undo(self) -> None:
+        """Note that the last stroke, or the last change of `mask`, was undone."""
+        if self._edit is not None:
+            self._edit.undo(self._seen())
+
+    def note_redo(self) -> None:
+        """Note that what was undone last was redone."""
+        if self._edit is not None:
+            self._edit.redo(self._seen())
+
+    def forget_strokes(self) -> None:
+        """Note that nothing from before can be undone any more."""
+        if self._edit is not None:
+            self._edit.steps.forget()
+
+    def save(self) -> None:
+        """Store what a person has drawn.
 
         Raises
         ------
         ProjectError, StorageError
             It cannot be stored; what was drawn is still there.
         """
-        if self._edit is None:
-            return
-        drawn = self._seen()
-        if self._edit.save(drawn, whole=whole):
-            self.mask = drawn
-            self.saved.emit()
+        self._save(whole=False)
+
+    def save_whole(self) -> bool:
+        """Store the mask as it is seen: what a person has drawn, and what a model proposes.
+
+        Returns
+        -------
+        bool
+            Whether it is stored now; False where there is none: nothing is drawn, and no model has
+            proposed anything yet, or what it has was undone.
+
+        Raises
+        ------
+        ProjectError, StorageError
+            It cannot be stored; what was drawn is still there.
+        """
+        self._save(whole=True)
+        return self._edit is not None and self._edit.is_stored
 
     def propose(self, sight: Sight) -> None:
         """Show the mask that a model makes of the image, where no person has set pixels."""
@@ -89,6 +114,14 @@ class OpenImage:
         """Return the mask as it is drawn; as it was last shown where nobody draws it."""
         assert self.mask is not None
         return self.mask if self.drawn is None else self.drawn()
+
+    def _save(self, *, whole: bool) -> None:
+        if self._edit is None:
+            return
+        drawn = self._seen()
+        if self._edit.save(drawn, whole=whole):
+            self.mask = drawn
+            self.session.reviewed.emit()
 
     def _show(self, mask: Mask) -> None:
         if self.mask is None or mask is not self._seen():

@@ -59,8 +59,10 @@ class ReviewItem:
             words.append(f"round {self.mask.round_id}")
         elif self.mask.bank_version is not None:
             words.append(f"bank {self.mask.bank_version}, not trained yet")
-        else:
+        elif self.mask.is_of_model:
             words.append("mask of another model")
+        else:
+            words.append("made by no model")
         return ", ".join(words)
 
     def fits(self, listing: ReviewFilter) -> bool:

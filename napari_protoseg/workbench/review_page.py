@@ -12,7 +12,7 @@ from napari_protoseg.jobs.make_masks import MadeMasks, make_masks
 from napari_protoseg.jobs.models import model_at_hand, newest_trained_round
 from napari_protoseg.masks.prediction import learn_margin
 from napari_protoseg.masks.recipe import Background, Recipe
-from napari_protoseg.project.records import ReviewStatus
+from napari_protoseg.project.records import ImageRecord, ReviewStatus
 from napari_protoseg.workbench.bank_page import BankState
 from napari_protoseg.workbench.image_maps import ImageMaps
 from napari_protoseg.workbench.open_image import OpenImage
@@ -51,7 +51,7 @@ class ReviewState(PageState):
             session.images_changed,
             session.masks_changed,
             session.bank_changed,
-            opened.saved,
+            session.reviewed,
         ):
             signal.connect(self._outdate)
         for signal in (
@@ -129,9 +129,14 @@ class ReviewState(PageState):
             self.session.say("That was the last image." if by > 0 else "This is the first image.")
 
     def save(self) -> None:
-        """Save the mask of the open image as it is drawn; errors as `OpenImage.save`."""
-        self._require_image("save")
-        self.opened.save(whole=True)
+        """Save the mask of the open image as it is seen.
+
+        Raises
+        ------
+        ProjectError, StorageError
+            No image is open, it has no mask, or it cannot be saved.
+        """
+        self._save_whole(self._require_image("save"), "save")
         self.session.say("The mask is saved.")
 
     def mark(self, status: ReviewStatus) -> None:
@@ -140,19 +145,22 @@ class ReviewState(PageState):
         Raises
         ------
         ProjectError, StorageError
-            Nothing is open, or it cannot be saved; it stays open.
+            No image is open, it has no mask to accept, or cannot be saved; it stays open.
         """
-        image_id = self._require_image(f"mark as {status.value}")
-        self.opened.save(whole=status is ReviewStatus.ACCEPTED)
-        self.session.require_project().set_review_status(image_id, status)
-        self._outdate()
+        image = self._require_image(f"mark as {status.value}")
+        if status is ReviewStatus.ACCEPTED:
+            self._save_whole(image, "accept")
+        else:
+            self.opened.save()
+        self.session.require_project().set_review_status(image.known_id, status)
+        self.session.reviewed.emit()
         self.step(1)
 
     def unmark(self) -> None:
         """Take back what was said of the mask of the open image."""
-        image_id = self._require_image("unmark")
-        self.session.require_project().set_review_status(image_id, None)
-        self._outdate()
+        image = self._require_image("unmark")
+        self.session.require_project().set_review_status(image.known_id, None)
+        self.session.reviewed.emit()
 
     def set_background(self, background: Background) -> None:
         """Choose which pixels stay unlabelled; the margin starts where Otsu's method finds it."""
@@ -235,11 +243,19 @@ class ReviewState(PageState):
     def _change(self, **changes: object) -> None:
         self.session.set_recipe(Recipe.model_validate(self.session.recipe.model_dump() | changes))
 
-    def _require_image(self, verb: str) -> int:
+    def _require_image(self, verb: str) -> ImageRecord:
         current = self.session.current
-        if current is None or current.id is None or self.opened.image is None:
+        if current is None or self.opened.image is None:
             raise ProjectError("no image is open", where=verb, remedy="Open one from the list.")
-        return current.id
+        return current
+
+    def _save_whole(self, image: ImageRecord, verb: str) -> None:
+        if not self.opened.save_whole():
+            raise ProjectError(
+                f"there is no mask to {verb} yet",
+                where=image.path.name,
+                remedy="Draw one, wait until a model has proposed one, or redo what was undone.",
+            )
 
     def _made(self, made: MadeMasks | None) -> None:
         if made is None:

@@ -72,7 +72,9 @@ class Session:
     model_changed = Signal()
     """A round of training has begun, or ended."""
     masks_changed = Signal()
-    """Stored masks, or what was said of them in review."""
+    """Masks were stored by others than the person who draws."""
+    reviewed = Signal()
+    """What a person has drawn is stored, or something was said of a mask, or taken back."""
     current_changed = Signal()
     """Another image is open, or none."""
     recipe_changed = Signal()

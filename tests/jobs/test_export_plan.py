@@ -204,14 +204,6 @@ def test_what_was_accepted_in_review_is_written_as_it_is(project: Project):
     assert (record.images, record.others) == (15, 1)
 
 
-def test_an_image_that_was_accepted_without_a_mask_still_gets_one(project: Project):
-    first = ids(project)[0]
-    project.set_review_status(first, ReviewStatus.ACCEPTED)
-    found = plan(project)
-    assert first in found.stale
-    assert found.accepted == 0
-
-
 def test_painted_masks_are_no_older_than_the_model(project: Project):
     first, second, *_ = ids(project)
     paint(project, first)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -170,6 +172,7 @@ def test_muted_prototypes_belong_to_one_bank(project: Project):
 
 
 def test_a_review_is_said_changed_and_taken_back(project: Project):
+    project.write_mask(predicted(1, 1), SOURCE)
     project.set_review_status(1, ReviewStatus.FLAGGED)
     project.set_review_status(1, ReviewStatus.ACCEPTED)
     project.set_review_status(2, ReviewStatus.SKIPPED)
@@ -177,3 +180,13 @@ def test_a_review_is_said_changed_and_taken_back(project: Project):
     assert project.review_states() == {1: ReviewStatus.ACCEPTED}
     with pytest.raises(ProjectError, match="no such image"):
         project.set_review_status(9, ReviewStatus.SKIPPED)
+
+
+def test_an_image_without_a_mask_is_not_accepted(project: Project):
+    project.set_review_status(1, ReviewStatus.FLAGGED)
+    with pytest.raises(ProjectError, match="there is no mask to accept"):
+        project.set_review_status(1, ReviewStatus.ACCEPTED)
+    assert project.review_states() == {1: ReviewStatus.FLAGGED}
+    with closing(sqlite3.connect(project.folder / "project.db")) as connection, connection:
+        connection.execute("UPDATE reviews SET status = 'accepted'")
+    assert project.review_states() == {}, "nor by what was said before this was looked at"

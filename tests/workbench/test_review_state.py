@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from inline_runner import InlineRunner, StepRunner
 from numpy.typing import NDArray
 
+from napari_protoseg.errors import ProjectError
 from napari_protoseg.masks.recipe import Background, Recipe
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import Origin, PredictedMask, ReviewStatus, StoredMask
@@ -33,7 +35,10 @@ class Painter:
         bench.opened.mask_changed.connect(self.follow)
 
     def begin(self) -> None:
-        self.follow()
+        mask = self._opened.mask
+        self.mask = None if mask is None else mask.copy()
+        self._undone.clear()
+        self._redone.clear()
         self._opened.drawn = None if self.mask is None else self.drawn
 
     def drawn(self) -> NDArray[np.uint8]:
@@ -42,26 +47,38 @@ class Painter:
 
     def follow(self) -> None:
         mask = self._opened.mask
-        if self.mask is not None:
-            self._undone = [*self._undone, self.mask]
-        self.mask = None if mask is None else mask.copy()
+        if mask is not None and self.mask is not None and not np.array_equal(mask, self.mask):
+            self._enter(mask.copy())
 
     def undo(self) -> None:
-        """Take back the last change of a model."""
+        """Take back the last stroke, or the last change of a model."""
         assert self.mask is not None
         self._redone.append(self.mask)
         self.mask = self._undone.pop()
-        self._opened.retrace()
+        self._opened.note_undo()
 
     def redo(self) -> None:
         assert self.mask is not None
         self._undone.append(self.mask)
         self.mask = self._redone.pop()
-        self._opened.retrace()
+        self._opened.note_redo()
 
     def paint(self, value: int = STROMA, side: int = 8) -> None:
         assert self.mask is not None
-        self.mask[:side, :side] = value
+        drawn = self.mask.copy()
+        drawn[:side, :side] = value
+        self.draw(drawn)
+
+    def draw(self, mask: NDArray[np.uint8]) -> None:
+        """Draw a whole mask in one stroke."""
+        self._enter(mask)
+        self._opened.note_stroke()
+
+    def _enter(self, mask: NDArray[np.uint8]) -> None:
+        assert self.mask is not None
+        self._undone.append(self.mask)
+        self._redone.clear()
+        self.mask = mask
 
 
 class Desk:
@@ -358,6 +375,8 @@ def test_review_goes_through_the_listed_images(desk: Desk, made: Path):
     for status in (ReviewStatus.ACCEPTED, ReviewStatus.FLAGGED, ReviewStatus.SKIPPED):
         if desk.session.current is None:
             desk.step()
+        if status is ReviewStatus.ACCEPTED:
+            desk.painter.paint()
         review.mark(status)
     names = [item.image.path.name for item in review.images.all]
     for listing, expected in (
@@ -365,7 +384,7 @@ def test_review_goes_through_the_listed_images(desk: Desk, made: Path):
         (ReviewFilter.FLAGGED, names[1:2]),
         (ReviewFilter.SKIPPED, names[2:3]),
         (ReviewFilter.OPEN, names[3:]),
-        (ReviewFilter.CORRECTED, []),
+        (ReviewFilter.CORRECTED, names[:1]),
     ):
         review.show_listing(listing)
         listed = [review.images[row].image.path.name for row in range(len(review.images))]
@@ -489,7 +508,7 @@ def test_what_a_person_draws_as_a_model_had_it_before_is_the_persons(desk: Desk,
     lost = (desk.mask == 0) & (before > 0)
     lost[20:] = False
     assert lost.any()
-    desk.mask[lost] = before[lost]
+    desk.painter.draw(np.where(lost, before, desk.mask))
     desk.bench.review.save()
     stored = desk.stored()
     assert stored is not None
@@ -526,3 +545,143 @@ def test_what_cannot_be_undone_as_a_models_step_is_not_undone_at_all(desk: Desk,
     for _ in range(changed):
         desk.painter.undo()
     assert not desk.bench.opened.is_edited
+
+
+def test_what_an_export_will_do_follows_review(desk: Desk, trained: Path):
+    desk.open(trained)
+
+    def planned() -> tuple[int, int]:
+        plan = desk.bench.export.plan
+        assert plan is not None
+        return plan.accepted, plan.corrected
+
+    desk.step()
+    assert planned() == (0, 0)
+    desk.bench.review.mark(ReviewStatus.ACCEPTED)
+    assert planned() == (1, 0)
+    desk.painter.paint(unset(desk.mask))
+    desk.step(-1)
+    assert planned() == (1, 1), "saved as the image was left"
+    desk.bench.review.unmark()
+    assert planned() == (0, 1)
+
+
+def test_a_proposed_mask_that_a_person_erases_stays_erased(desk: Desk, trained: Path):
+    desk.open(trained)
+    desk.step()
+    first, proposed = desk.image_id, desk.mask.copy()
+    assert proposed.all()
+    desk.painter.draw(np.zeros_like(proposed))
+    desk.bench.review.save()
+    stored = desk.stored()
+    assert stored is not None
+    assert np.all(stored.origins == Origin.PERSON)
+    item = desk.bench.review.images.item(first)
+    assert item is not None
+    assert item.state() == "corrected by Ada"
+    desk.bench.review.make_masks()
+    assert not desk.mask.any()
+    desk.step()
+    desk.step(-1)
+    assert not desk.mask.any()
+
+
+def test_a_step_back_or_forth_is_a_models_only_where_the_model_has_made_it(
+    desk: Desk, trained: Path
+):
+    desk.open(trained)
+    desk.step()
+    before = desk.mask.copy()
+    desk.bench.review.set_background(Background.MARGIN)
+    after = desk.mask.copy()
+    assert not np.array_equal(after, before)
+    desk.painter.draw(before)
+    desk.painter.undo()
+    assert not desk.bench.opened.is_edited
+    desk.painter.redo()
+    assert desk.bench.opened.is_edited, "the stroke was redone, no step of the model undone"
+    desk.painter.paint(unset(before))
+    desk.painter.undo()
+    assert np.array_equal(desk.mask, before)
+    assert desk.bench.opened.is_edited, "only the second stroke was undone"
+    desk.painter.undo()
+    desk.painter.undo()
+    assert np.array_equal(desk.mask, before)
+    assert not desk.bench.opened.is_edited, "now it was the model's step"
+    desk.painter.draw(after)
+    assert desk.bench.opened.is_edited, "drawn as the model had it, nothing was redone"
+
+
+@pytest.fixture
+def slow(trained: Path) -> Iterator[Desk]:
+    """A desk at which the first image is seen, and no model has looked at it yet."""
+    desk = Desk(StepRunner())
+    desk.open(trained)
+    desk.step()
+    desk.runner.jobs[-1].finish()
+    assert desk.bench.opened.image is not None
+    assert desk.bench.maps.sight is None
+    yield desk
+    assert desk.problems == []
+    desk.bench.close()
+
+
+def test_a_mask_that_is_not_there_yet_cannot_be_accepted_or_saved(slow: Desk):
+    first = slow.image_id
+    for verb in (lambda: slow.bench.review.mark(ReviewStatus.ACCEPTED), slow.bench.review.save):
+        with pytest.raises(ProjectError, match="there is no mask to"):
+            verb()
+        assert slow.image_id == first, "it stays open"
+        item = slow.bench.review.images.item(first)
+        assert item is not None
+        assert item.state() == "proposed"
+    slow.runner.finish()
+    slow.bench.review.mark(ReviewStatus.ACCEPTED)
+    stored = slow.stored(first)
+    assert stored is not None
+    assert stored.mask.all()
+
+
+def test_a_proposed_mask_that_was_undone_is_not_accepted_or_saved_as_an_empty_one(slow: Desk):
+    slow.runner.finish()
+    review, proposed = slow.bench.review, slow.mask.copy()
+    for _ in range(2):
+        slow.painter.undo()
+        assert not slow.mask.any()
+        for verb in (lambda: review.mark(ReviewStatus.ACCEPTED), review.save):
+            with pytest.raises(ProjectError, match="redo what was undone"):
+                verb()
+        slow.painter.redo()
+        review.save()  # undone once more, it is still stored
+        stored = slow.stored()
+        assert stored is not None
+        assert np.array_equal(stored.mask, proposed)
+
+
+def test_a_stroke_over_a_proposed_mask_that_was_undone_is_all_there_is(slow: Desk):
+    slow.runner.finish()
+    slow.painter.undo()
+    slow.painter.paint()
+    drawn = slow.mask.copy()
+    slow.bench.review.save()
+    stored = slow.stored()
+    assert stored is not None
+    assert np.array_equal(stored.mask, drawn)
+    assert np.array_equal(stored.origins == Origin.PERSON, drawn > 0)
+    assert slow.bench.review.state_of_current().startswith("Corrected by Ada")
+
+
+def test_a_mask_that_no_model_has_made_is_not_called_one_of_another_model(
+    desk: Desk, trained: Path
+):
+    desk.open(trained)
+    desk.step()
+    desk.bench.review.save()
+    stored = desk.stored()
+    assert stored is not None
+    project = desk.session.require_project()
+    for recipe, words in (("null", "Made by no model."), ("{}", "Mask of another model.")):
+        source = replace(stored.source, round_id=None, recipe_json=recipe)
+        project.write_mask(PredictedMask(desk.image_id, stored.mask, stored.confidence), source)
+        desk.session.masks_changed.emit()
+        assert desk.bench.review.state_of_current().startswith(words)
