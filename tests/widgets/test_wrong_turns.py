@@ -104,12 +104,15 @@ def test_each_task_can_be_stopped_and_begun_again(
         monkeypatch.setenv(name, str(trained))  # where the sample is made
     bench.bank.request = BankRequest.model_validate({"config": {"clusters": 1}})
     shutil.rmtree(trained / "project" / "cache", ignore_errors=True)
-    start(user, bench, trained, verb)
-    bench.session.task.pause()  # short ones would be over before anybody can click
-    user.click("stop-task")
-    user.wait(lambda: not bench.session.is_busy)
-    assert bench.session.task.was_stopped
-    assert bench.session.task.problem is None
+    for _ in range(5 if verb == "look" else 1):
+        start(user, bench, trained, verb)
+        bench.session.task.pause()  # short ones would be over before anybody can click
+        user.click("stop-task")
+        user.wait(lambda: not bench.session.is_busy)
+        assert bench.session.task.was_stopped
+        assert bench.session.task.problem is None
+        if "stopped" in user.text("message").casefold():
+            break  # the shortest may be over before the pause, where the machine is busy
     assert "stopped" in user.text("message").casefold(), "it went on to its end"
     assert "\N{WARNING SIGN}" not in user.text("message")
     if verb == "estimate":
