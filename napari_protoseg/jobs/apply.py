@@ -189,16 +189,21 @@ def _training(project: Project, trained: TrainedModel) -> list[ImageRecord]:
 
 
 def _positions_by_name(project: Project, classes: ClassSchema) -> list[int]:
-    """Return where in the schema of the project each class of a model stands."""
-    position_of = {name.casefold(): k for k, name in enumerate(project.schema.names)}
-    missing = [name for name in classes.names if name.casefold() not in position_of]
+    """Return where in the schema of the project each class of a model stands, by any name."""
+    found = [project.schema.find(name) for name in classes.names]
+    positions = [position for position in found if position is not None]
+    missing = [
+        name
+        for name, position in zip(classes.names, found, strict=True)
+        if position is None or positions.count(position) > 1
+    ]
     if missing:
         raise SchemaError(
             f"the model knows classes that the project does not have: {', '.join(missing)}",
             where=project.folder,
             remedy="Add them on the Labels page, then apply the model again.",
         )
-    return [position_of[name.casefold()] for name in classes.names]
+    return positions
 
 
 def _unknown_to_model(schema: ClassSchema, positions: Sequence[int]) -> Iterator[Notice]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from napari_protoseg.encoders.encoder import FrozenEncoder, create_encoder
 from napari_protoseg.encoders.registry import licence_of
@@ -49,7 +50,7 @@ class TrainRequest(BaseModel):
     preset
         `Preset.QUICK` fits the frozen evidence; any other trains a network by `config`.
     config
-        Of the network.
+        How it is trained; that of the preset where it is not given.
     kind
         `ModelKind.PROTOTYPES`, or `ModelKind.PLAIN_CAM` to compare with.
     encoder_weights, backbone_weights
@@ -63,6 +64,13 @@ class TrainRequest(BaseModel):
     kind: ModelKind = ModelKind.PROTOTYPES
     encoder_weights: Path | None = None
     backbone_weights: Path | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_its_preset(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "config" not in values and "preset" in values:
+            return {**values, "config": PRESETS[Preset(values["preset"])]}
+        return values
 
 
 @dataclass(frozen=True)

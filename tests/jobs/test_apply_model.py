@@ -140,6 +140,18 @@ def test_the_classes_of_another_projects_model_are_found_by_name(trained: Path, 
             np.testing.assert_array_equal(stored.mask, id_here[mask])
 
 
+def test_a_class_that_was_renamed_here_is_found_by_its_former_name(trained: Path, tmp_path: Path):
+    folder = write_new_images(tmp_path / "new")
+    request = ApplyModel(images=folder, model_project=trained / "project")
+    with empty_project(tmp_path, *NAMES) as project:
+        schema = project.schema
+        renamed = schema.classes[0].model_copy(update={"name": "epithelium", "former": NAMES[:1]})
+        changed = schema.model_copy(update={"classes": (renamed, *schema.classes[1:])})
+        project.set_schema(changed, created=NOW)
+        applied, _ = apply(project, request)
+        assert applied == AppliedModel(added=2, predicted=2, unlabelled=2)
+
+
 def test_a_background_margin_is_learned_from_the_images_of_the_model(trained: Path, tmp_path: Path):
     folder = write_new_images(tmp_path / "new")
     recipe = RECIPE.model_copy(update={"background": Background.MARGIN})
