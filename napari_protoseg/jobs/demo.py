@@ -211,7 +211,7 @@ def run_demo(
         if request.compare:
             cam = TrainRequest(
                 kind=ModelKind.PLAIN_CAM,
-                config=config.model_copy(update={"matching": Matching.NONE}),
+                config=config.model_copy(update={"matching": Matching.NONE, "competing": False}),
             )
             requests = {"Plain CAM": cam, **requests}
         for name, train_request in requests.items():

@@ -12,7 +12,10 @@ from PIL import Image
 from terminal_runs import Ran, protoseg, refusal
 from tiny_project import NAMES, SIZE, write_training_tiles, write_validation_tiles
 
+from napari_protoseg.network.record import ModelKind
 from napari_protoseg.synthesis.tissue import TISSUE_SCHEMA
+from napari_protoseg.training.checkpoint import Checkpoint
+from napari_protoseg.training.config import Matching
 
 
 def write_data(folder: Path) -> Path:
@@ -42,6 +45,15 @@ def test_the_demonstration_leaves_masks_a_sheet_and_a_project(shown: tuple[Path,
     with Image.open(out / "contact-sheet.png") as sheet:
         assert min(sheet.size) > SIZE
     assert "round status: finished" in protoseg("info", out / "project").out
+
+
+def test_a_plain_cam_is_trained_by_the_means_of_its_maps(shown: tuple[Path, Ran]):
+    first = shown[0] / "project" / "runs" / "0001" / "best.safetensors"
+    record, state = Checkpoint(first).record, Checkpoint(first.with_name("last.safetensors")).state
+    assert record.kind is ModelKind.PLAIN_CAM
+    assert not record.competing
+    assert state is not None
+    assert state.config.matching is Matching.NONE
 
 
 def test_its_json_holds_the_figures_of_every_prediction(shown: tuple[Path, Ran]):
