@@ -58,7 +58,7 @@ from napari_protoseg.network.record import ModelKind
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import ImageRecord
 from napari_protoseg.schema import ClassSchema
-from napari_protoseg.training.config import PRESETS, Compat, Matching, Preset, TrainingConfig
+from napari_protoseg.training.config import PLAIN, PRESETS, Compat, Matching, Preset, TrainingConfig
 from napari_protoseg.training.devices import choose_device
 
 BATCH = 16
@@ -103,9 +103,7 @@ _REFERENCE = _standard(
 )
 
 CONFIGURATIONS = {
-    "plain CAM": Configuration(
-        _MEANS.model_copy(update={"matching": Matching.NONE}), ModelKind.PLAIN_CAM
-    ),
+    "plain CAM": Configuration(PLAIN, ModelKind.PLAIN_CAM),
     "quick": Configuration(PRESETS[Preset.QUICK], preset=Preset.QUICK),
     "reference, re-encoding": Configuration(_REFERENCE),
     "reference, dense matching": Configuration(_MEANS),

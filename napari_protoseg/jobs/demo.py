@@ -38,7 +38,7 @@ from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import ImageRecord, Split
 from napari_protoseg.schema import ClassSchema
 from napari_protoseg.synthesis.sample import SAMPLE_SEED, write_sample_data
-from napari_protoseg.training.config import PRESETS, Matching, Preset
+from napari_protoseg.training.config import PLAIN, PRESETS, Preset
 
 _CASE_PATTERN = r"(case\d+)_"
 _SHEET_ROWS = 8
@@ -211,7 +211,7 @@ def run_demo(
         if request.compare:
             cam = TrainRequest(
                 kind=ModelKind.PLAIN_CAM,
-                config=config.model_copy(update={"matching": Matching.NONE, "competing": False}),
+                config=PLAIN.model_copy(update={"seed": request.seed}),
             )
             requests = {"Plain CAM": cam, **requests}
         for name, train_request in requests.items():

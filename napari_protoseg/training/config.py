@@ -143,5 +143,8 @@ PRESETS: Mapping[Preset, TrainingConfig] = {
     ),
 }
 
+PLAIN = TrainingConfig(matching=Matching.NONE)
+"""How a plain class activation map is trained, to compare with: at a rate that suits it better."""
+
 PAPER_ENCODER = "swin_tiny_patch4_window7_224"
 """The released code names MedCLIP, but runs this, with its ImageNet weights."""
