@@ -9,12 +9,10 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from napari_protoseg.network.backbones import Backbone
-from napari_protoseg.network.maps import MapModel
+from napari_protoseg.network.maps import INITIAL_SCALE, MapModel
 
 STAGES = (1, 2, 3)
 """The stages that give maps, counted from 0: the first has weight 0 in loss and recipe."""
-
-_INITIAL_SCALE = 1 / 0.07
 
 
 def adapter(width: int, stage_width: int) -> nn.Sequential:
@@ -64,7 +62,7 @@ class PrototypeNetwork(MapModel):
         self.register_buffer("prototypes", prototypes)
         width = prototypes.shape[1]
         self.adapters = nn.ModuleList(adapter(width, backbone.widths[s]) for s in STAGES)
-        self.scales = nn.Parameter(torch.full((len(STAGES),), _INITIAL_SCALE))
+        self.scales = nn.Parameter(torch.full((len(STAGES),), INITIAL_SCALE))
         if competing:
             for number, stage in enumerate(STAGES):
                 self.register_buffer(f"centre_{number}", torch.zeros(backbone.widths[stage]))
@@ -82,10 +80,8 @@ class PrototypeNetwork(MapModel):
             if self.competing:
                 centre = self.get_buffer(f"centre_{number}")
                 pixels = F.normalize(pixels - centre[:, None, None], dim=1)
-            cosine = torch.einsum("bchw,pc->bphw", pixels, adapted)
-            maps.append(self.scales[number] * cosine)
-        if self.competing:
-            maps = [stage + self.biases[:, None, None] for stage in maps]
+            of_stage = self.scales[number] * torch.einsum("bchw,pc->bphw", pixels, adapted)
+            maps.append(of_stage + self.biases[:, None, None] if self.competing else of_stage)
         return tuple(maps)
 
     @torch.no_grad()

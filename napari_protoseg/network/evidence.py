@@ -14,9 +14,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from napari_protoseg.encoders.encoder import FrozenEncoder
-from napari_protoseg.network.maps import MapModel
-
-_INITIAL_SCALE = 1 / 0.07
+from napari_protoseg.network.maps import INITIAL_SCALE, MapModel
 
 
 class EvidenceModel(MapModel):
@@ -54,7 +52,7 @@ class EvidenceModel(MapModel):
         of_classes = [unit[self.class_positions == c].mean(0) for c in sorted(set(class_positions))]
         self.register_buffer("centre", torch.stack(of_classes).mean(0))
         self.directions = nn.Parameter(self.seen_from_centre(prototypes))
-        self.scale = nn.Parameter(torch.full((len(prototypes),), _INITIAL_SCALE))
+        self.scale = nn.Parameter(torch.full((len(prototypes),), INITIAL_SCALE))
         self.bias = nn.Parameter(torch.zeros(len(prototypes)))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:

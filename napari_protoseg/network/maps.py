@@ -15,6 +15,10 @@ STAGE_WEIGHTS = (0.3, 0.3, 0.4)
 """Of the stages in a class map (PBIP, arXiv 2503.12068); the last ones where there are fewer."""
 
 
+INITIAL_SCALE = 1 / 0.07
+"""Of a cosine, before training makes a logit of it."""
+
+
 class MapModel(nn.Module, ABC):
     """A model from RGB images to prototype maps.
 

@@ -65,13 +65,18 @@ def fit_evidence(
             where="training",
             remedy="Label some images, each with the classes that it holds and does not hold.",
         )
-    before = {name: values.clone() for name, values in model.state_dict().items()}
+    # Of the encoder, which may be large and stays as it is, there is no copy.
+    before = {
+        name: values.clone()
+        for name, values in model.state_dict().items()
+        if not name.startswith("encoder.")
+    }
     finished = False
     try:
         finished = yield from _fit(model, dense, items, target, config)
     finally:
         if not finished:
-            model.load_state_dict(before)
+            model.load_state_dict(before, strict=False)
     return finished
 
 

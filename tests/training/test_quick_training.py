@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from driven_jobs import finish, stop_after
 from safetensors.torch import save_file
-from tiny_training import CONFIG, LABELS, POSITIONS, images
+from tiny_training import CONFIG, LABELS, POSITIONS, images, same
 from torch import Tensor
 
 from napari_protoseg.encoders.cache import FeatureCache, FeatureKind
@@ -150,8 +150,7 @@ def test_the_same_images_give_the_same_fit(case: Case, tmp_path: Path):
     finish(fit_evidence(case.model, case.dense, case.items, LABELS, COMPETING))
     other = Case(tmp_path)
     finish(fit_evidence(other.model, other.dense, other.items, LABELS, COMPETING))
-    ours, theirs = case.weights(), other.weights()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert same(case.weights(), other.weights())
 
 
 def test_unknown_labels_say_nothing(case: Case):
@@ -172,8 +171,7 @@ def test_a_stop_leaves_the_model_as_it_was(case: Case):
         done, events = finish(job, stop_after(event))
         assert done is False
         assert len(events) == event
-        after = case.weights()
-        assert all(torch.equal(before[name], after[name]) for name in before)
+        assert same(before, case.weights())
 
 
 def test_one_whose_job_is_dropped_stays_as_it_was(case: Case):
@@ -182,8 +180,7 @@ def test_one_whose_job_is_dropped_stays_as_it_was(case: Case):
     for _ in range(9):
         next(job)
     job.close()
-    after = case.weights()
-    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert same(before, case.weights())
 
 
 @pytest.mark.parametrize("number", [0, 6])
@@ -193,8 +190,7 @@ def test_something_must_be_known(case: Case, number: int):
         finish(
             fit_evidence(case.model, case.dense, case.items[:number], [(-1, -1)] * number, CONFIG)
         )
-    after = case.weights()
-    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert same(before, case.weights())
 
 
 def test_an_image_that_vanishes_is_named(case: Case):
