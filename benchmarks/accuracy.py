@@ -1,13 +1,19 @@
-"""How good masks from image-level labels are, on real tissue: named configurations, several seeds.
+"""How good masks from image-level labels are: named configurations, several seeds.
 
-    accuracy.py lung|colon [--seeds 0,1,2] [--only "ours;plain CAM"] [--fold 0|1|2] [--out FOLDER]
+    accuracy.py lung|colon|generated [--seeds 0,1,2] [--only "ours;plain CAM"] [--fold 0|1|2]
+                [--out FOLDER] [--masks FOLDER]
     accuracy.py report [--out FOLDER]
+    accuracy.py sheets --masks FOLDER
 
-Cuts tiles by the protocol of the data's README, trains each configuration on the labels of the
-`train` tiles, and measures it on the `val` tiles. Colon trains on a fixed subset of 1,000 tiles.
-Each run is written to ``FOLDER/<tissue>/<configuration>, seed N.json`` as soon as it is measured,
-and is not made again; ``report`` prints what is there as tables. With ``--fold`` a third of the
-images to train on is measured on instead of those of `val`, for choices to be made.
+Makes tiles, real ones by the protocol of the data's README, trains each configuration on the
+labels of the `train` tiles, and measures it on the `val` tiles. Colon trains on a fixed subset of
+1,000 tiles. Each run is written to ``FOLDER/<tissue>/<configuration>, seed N.json`` as soon as it
+is measured, and is not made again. With ``--fold`` a third of the images to train on is measured
+on instead of those of `val`, for choices to be made. ``--masks`` keeps the masks with given labels.
+
+``report`` sets what is there as tables into ``docs/benchmarks.md``; ``sheets`` draws contact
+sheets of kept masks beside them, which hold images of the data, so that they are not to be passed
+on where the data is not.
 """
 
 from __future__ import annotations
@@ -26,15 +32,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from accuracy_report import report
+from accuracy_report import write_report
+from accuracy_sheets import write_sheets
 from supervised import supervise
 from tissue import (
     CASE_PATTERN,
     FOLDS,
     TISSUES,
     Tissue,
-    cut_tiles,
     fold_of_training,
+    make_tiles,
     true_positions,
     with_project_masks,
 )
@@ -45,6 +52,7 @@ from napari_protoseg.evaluation.confusion import confusion_matrix
 from napari_protoseg.evaluation.image_level import image_level_f1
 from napari_protoseg.evaluation.protocol import Background, MaskCodes, class_positions
 from napari_protoseg.evaluation.trivial import TRIVIAL, Trivial
+from napari_protoseg.exports.indexed_png import write_indexed_png
 from napari_protoseg.images.reading import read_image
 from napari_protoseg.jobs.bank import BankRequest, build_project_bank
 from napari_protoseg.jobs.models import trained_model
@@ -63,6 +71,8 @@ from napari_protoseg.training.devices import choose_device
 
 BATCH = 16
 CLUSTERS = 3
+RESULTS = Path(__file__).parent / "results"
+DOCUMENT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 STANDARD = PRESETS[Preset.STANDARD]
 
 Matrices = dict[str, dict[str, list[list[int]]]]
@@ -122,22 +132,29 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=[*TISSUES, "report"])
+    parser.add_argument("what", choices=[*TISSUES, "report", "sheets"])
     parser.add_argument("--seeds", default="0", help="comma separated")
     parser.add_argument("--only", help="predictions, separated by semicolons; all without it")
     parser.add_argument("--fold", type=int, choices=range(FOLDS), help="of the training images")
-    parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the figures")
+    parser.add_argument("--masks", type=Path, help="folder of masks to keep")
     options = parser.parse_args()
     if options.what == "report":
-        print(report(options.out))
+        write_report(options.out, DOCUMENT)
         return 0
     data = os.environ.get("PROTOSEG_DATA")
     if not data:
         print("Skipped: set PROTOSEG_DATA to the folder of the real tissue.", file=sys.stderr)
         return 0
+    if options.what == "sheets":
+        if options.masks is None:
+            parser.error("name the folder of the masks: --masks FOLDER")
+        print(*write_sheets(Path(data) / "data", options.masks, options.masks), sep="\n")
+        return 0
     held_out = "" if options.fold is None else f", fold {options.fold}"
     results: Path = options.out / f"{options.what}{held_out}"
     results.mkdir(parents=True, exist_ok=True)
+    masks = None if options.masks is None else options.masks / results.name
     only = None if options.only is None else {name.strip() for name in options.only.split(";")}
 
     def missing(name: str) -> bool:
@@ -147,20 +164,23 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for split in ("train", "val") if options.fold is None else ("train",):
-            cut_tiles(Path(data) / "data", options.what, split, folder / split)
+            make_tiles(Path(data) / "data", options.what, split, folder / split)
         if options.fold is not None:
             fold_of_training(folder, options.fold)
         for seed in map(int, options.seeds.split(",")):
-            for name, figures in _runs(TISSUES[options.what], folder, seed, missing):
+            for name, figures in _runs(TISSUES[options.what], folder, seed, missing, masks):
                 partial = results / f"{name}.part"
                 partial.write_text(json.dumps(figures))
                 partial.rename(results / f"{name}.json")
-    print(report(options.out))
     return 0
 
 
 def _runs(
-    tissue: Tissue, folder: Path, seed: int, missing: Callable[[str], bool]
+    tissue: Tissue,
+    folder: Path,
+    seed: int,
+    missing: Callable[[str], bool],
+    masks: Path | None,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the name and the figures of each prediction that is missing."""
     terminal = Terminal()
@@ -185,6 +205,9 @@ def _runs(
                 yield name, {"matrices": _trivial(kind, truth, schema)}
         clusters = None
 
+        def measured(name: str, model: MapModel) -> dict[str, Any]:
+            return _measured(model, truth, schema, device, None if masks is None else masks / name)
+
         def build_bank(number: int) -> None:
             nonlocal clusters
             if clusters != number:
@@ -196,7 +219,7 @@ def _runs(
         name = f"frozen evidence, seed {seed}"
         if missing(name):
             build_bank(CLUSTERS)
-            yield name, _measured(frozen_evidence(project, device=device), truth, schema, device)
+            yield name, measured(name, frozen_evidence(project, device=device))
         for configuration_name, configuration in CONFIGURATIONS.items():
             name = f"{configuration_name}, seed {seed}"
             if not missing(name):
@@ -211,14 +234,14 @@ def _runs(
             before = time.perf_counter()
             terminal.run(train_project(project, train, device=device, now=_now))
             seconds = time.perf_counter() - before
-            figures = _measured(trained_model(project).model, truth, schema, device)
+            figures = measured(name, trained_model(project).model)
             yield name, {**figures, "seconds": seconds, "config": train.model_dump(mode="json")}
         name = f"fully supervised, seed {seed}"
         if missing(name):
             print(name, file=sys.stderr, flush=True)
             config = STANDARD.model_copy(update={"seed": seed})
             model = supervise(_with_masks(project, folder, "train"), schema, config, device)
-            yield name, _measured(model, truth, schema, device)
+            yield name, measured(name, model)
 
 
 def _with_masks(project: Project, folder: Path, split: str) -> list[ImageRecord]:
@@ -227,9 +250,16 @@ def _with_masks(project: Project, folder: Path, split: str) -> list[ImageRecord]
 
 
 def _measured(
-    model: MapModel, images: Sequence[ImageRecord], schema: ClassSchema, device: torch.device
+    model: MapModel,
+    images: Sequence[ImageRecord],
+    schema: ClassSchema,
+    device: torch.device,
+    masks: Path | None,
 ) -> dict[str, Any]:
-    """Measure a model under each label condition, by both ways to make its maps comparable."""
+    """Measure a model under each label condition, by both ways to make its maps comparable.
+
+    With `masks` those with given labels are kept there.
+    """
     recipes = {
         f"{labels.value} labels, {normalisation.value}": Recipe(
             labels=labels, normalisation=normalisation
@@ -250,6 +280,9 @@ def _measured(
         for name, predictor in predictors.items():
             prediction = predictor.decide(views, pixels, labels)
             for image, mask in zip(batch, prediction.masks, strict=True):
+                if masks is not None and recipes[name].labels is LabelCondition.GIVEN:
+                    (masks / name).mkdir(parents=True, exist_ok=True)
+                    write_indexed_png(masks / name / image.path.name, mask, schema)
                 found = class_positions(mask, schema, MaskCodes.PROJECT, where=image.path)
                 _count(matrices[name], image, found, schema)
         present.append(labels)

@@ -6,6 +6,7 @@ Of the two ways to make maps of different classes comparable, each row shows the
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,52 +18,97 @@ from tissue import TISSUES, Tissue
 from napari_protoseg.evaluation.bootstrap import bootstrap_interval
 from napari_protoseg.evaluation.confusion import iou
 
-BASELINE = "plain CAM"
+BASELINE, REFERENCE = "plain CAM", "reference, re-encoding"
+OURS, BOUND = "ours", "fully supervised"
 RULES = ("given labels", "predicted labels")
 NORMALISATIONS = ("softmax", "min-max")
+_BARS = ((BASELINE, 0.03, 1 / 2), (REFERENCE, 0.08, 3 / 4))
+"""By how much ours is to be better than a prediction: the smaller of an amount of mean IoU and a
+part of what that prediction lacks to full supervision."""
 
 Runs = dict[str, list[dict[str, Any]]]
 """The runs of each configuration, one for each seed."""
 
 
-def report(folder: Path) -> str:
-    """Return the tables of all tissues that have results in `folder`, as Markdown."""
-    parts = []
-    for results in sorted(folder.iterdir()):
-        tissue = TISSUES[results.name.split(", fold ")[0]]
-        runs = _read(results)
-        if runs:
-            parts.append(f"## {results.name.capitalize()}\n\n{_table(tissue, runs)}")
-    return "\n\n".join(parts)
+def write_report(results: Path, document: Path) -> None:
+    """Set the tables of each tissue between its marks in `document`, which is Markdown.
+
+    A table stands between the lines ``<!-- measured: NAME -->`` and ``<!-- end -->``.
+    """
+    text = document.read_text()
+    for name, tissue in TISSUES.items():
+        runs = _read(results / name)
+        marks = re.compile(rf"(<!-- measured: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        if runs and marks.search(text):
+            tables = "\n\n".join(_tables(tissue, runs))
+            text = marks.sub(lambda found, new=tables: f"{found[1]}{new}\n{found[2]}", text)
+    document.write_text(text)
 
 
 def _read(folder: Path) -> Runs:
     runs: Runs = {}
-    for file in sorted(folder.glob("*.json"), key=lambda file: file.stat().st_mtime):
-        name = file.stem.split(", seed ")[0]
-        runs.setdefault(name, []).append(json.loads(file.read_text()))
+    order = (*_FIRST, *sorted({_name(file) for file in folder.glob("*.json")} - set(_FIRST)))
+    for file in sorted(folder.glob("*.json"), key=lambda file: (order.index(_name(file)), file)):
+        runs.setdefault(_name(file), []).append(json.loads(file.read_text()))
     return runs
 
 
-def _table(tissue: Tissue, runs: Runs) -> str:
-    lines = [
-        "| prediction | rule | seeds | "
-        + " | ".join(tissue.classes)
-        + f" | mean of {', '.join(tissue.quoted)} | 95 % of images | over {BASELINE} |"
-        " background counted | image-level F1 |",
-        "|---" * (len(tissue.classes) + 8) + "|",
-    ]
-    for name, seeds in runs.items():
-        for labels in RULES:
-            rules = [f"{labels}, {how}" for how in NORMALISATIONS]
-            there = [r for r in rules if all(r in run["matrices"] for run in seeds)]
-            if there:
-                better = max(there, key=lambda rule: _headline(tissue, runs[name], rule))
-                lines.append(_row(tissue, name, better, runs))
-    return "\n".join(lines)
+def _name(file: Path) -> str:
+    return file.stem.split(", seed ")[0]
 
 
-def _row(tissue: Tissue, name: str, rule: str, runs: Runs) -> str:
+_FIRST = (
+    "trivial, split evenly",
+    "trivial, last-named class",
+    "frozen evidence",
+    BASELINE,
+    REFERENCE,
+    "reference, dense matching",
+    "quick",
+    OURS,
+    "second stage",
+    BOUND,
+)
+"""Predictions in the order in which they are read; ablations follow."""
+
+
+def _tables(tissue: Tissue, runs: Runs) -> list[str]:
+    """Return a table for each rule about labels, and one of what is to be reached."""
+    mean = f"mean of {', '.join(tissue.quoted)}" if tissue.quoted != tissue.classes else "mean"
+    tables = []
+    for labels in RULES:
+        titles = [
+            f"{labels.capitalize()}",
+            "seeds",
+            *tissue.classes,
+            mean,
+            "95 % of images",
+            f"over {BASELINE}",
+            "background counted",
+        ]
+        rows = [
+            _row(tissue, name, labels, runs)
+            for name in runs
+            if _better(tissue, runs[name], labels) is not None
+        ]
+        tables.append(_markdown(titles, rows))
+    f1 = [[name, *_f1(seeds)] for name, seeds in runs.items() if "image-level F1" in seeds[0]]
+    tables.append(_markdown(["Image-level F1", *tissue.classes], f1))
+    bars = [row for bar in _BARS if (row := _bar(tissue, runs, *bar)) is not None]
+    if bars:
+        titles = ["Ours, given labels, is over", "by", "95 % of images", "to be reached"]
+        tables.append(_markdown(titles, bars))
+    return tables
+
+
+def _markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [titles, ["---"] * len(titles), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _row(tissue: Tissue, name: str, labels: str, runs: Runs) -> list[str]:
+    rule = _better(tissue, runs[name], labels)
+    assert rule is not None
     cases, stacks = _stacks(runs[name], rule)
     per_seed = np.array([_mean(tissue, stack.sum(0)) for stack in stacks])
     spread = f" ± {np.std(per_seed, ddof=1):.3f}" if len(stacks) > 1 else ""
@@ -74,50 +120,80 @@ def _row(tissue: Tissue, name: str, rule: str, runs: Runs) -> str:
         seed=0,
     )
     counted = np.mean([iou(stack.sum(0))[_quoted(tissue)].mean() for stack in stacks])
-    f1 = [run["image-level F1"] for run in runs[name] if "image-level F1" in run]
-    cells = [
-        name,
-        rule,
+    gain = None if name == BASELINE else _gain(tissue, runs, name, BASELINE, labels)
+    return [
+        f"**{name}**" if name == OURS else name,
         str(len(stacks)),
         *(f"{value:.3f}" for value in classes),
         f"**{per_seed.mean():.3f}**{spread}",
         f"{low:.3f} to {high:.3f}",
-        _difference(tissue, name, rule, runs),
+        "" if gain is None else f"{gain[0]:+.3f} ({gain[1]:+.3f} to {gain[2]:+.3f})",
         f"{counted:.3f}",
-        " ".join(f"{value:.2f}" for value in np.mean(f1, axis=0)) if f1 else "",
     ]
-    return "| " + " | ".join(cells) + " |"
 
 
-def _difference(tissue: Tissue, name: str, rule: str, runs: Runs) -> str:
-    """Say how far a configuration lies above the plain CAM, by that one's better normalisation."""
-    labels = rule.split(", ")[0]
-    rules = [f"{labels}, {how}" for how in NORMALISATIONS]
-    if (
-        name == BASELINE
-        or BASELINE not in runs
-        or not all(each in runs[BASELINE][0]["matrices"] for each in rules)
-    ):
-        return ""
-    better = max(rules, key=lambda each: _headline(tissue, runs[BASELINE], each))
-    cases, baseline = _stacks(runs[BASELINE], better)
-    own_cases, own = _stacks(runs[name], rule)
-    if own_cases != cases:
-        return ""
-    seeds = len(own), len(baseline)
-    both = np.concatenate([*own, *baseline], axis=1)
+def _f1(seeds: Sequence[dict[str, Any]]) -> list[str]:
+    return [f"{value:.2f}" for value in np.mean([run["image-level F1"] for run in seeds], axis=0)]
+
+
+def _bar(tissue: Tissue, runs: Runs, other: str, amount: float, part: float) -> list[str] | None:
+    """Return what ours has over a prediction with given labels, and what it is to have."""
+    gain = _gain(tissue, runs, OURS, other, RULES[0])
+    if gain is None or BOUND not in runs:
+        return None
+    bound, lower = (_headline(tissue, runs[name], RULES[0]) for name in (BOUND, other))
+    least = min(amount, part * (bound - lower))
+    return [
+        other,
+        f"{gain[0]:+.3f}",
+        f"{gain[1]:+.3f} to {gain[2]:+.3f}",
+        f"{least:.3f}, {'reached' if gain[0] >= least and gain[1] > 0 else 'not reached'}",
+    ]
+
+
+def _gain(
+    tissue: Tissue, runs: Runs, name: str, other: str, labels: str
+) -> tuple[float, float, float] | None:
+    """Return how far a prediction lies above another, and the paired interval over images.
+
+    Seeds are pooled; each prediction is taken with its better normalisation. None where one of
+    them was not measured.
+    """
+    if name not in runs or other not in runs:
+        return None
+    rules = [_better(tissue, runs[each], labels) for each in (name, other)]
+    if rules[0] is None or rules[1] is None:
+        return None
+    cases, own = _stacks(runs[name], rules[0])
+    other_cases, others = _stacks(runs[other], rules[1])
+    if cases != other_cases:
+        raise ValueError(f"{name} and {other} were measured on different images")
+    both = np.concatenate([*own, *others], axis=1)
 
     def gain(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
-        rows = own.shape[2] * seeds[0]
-        return _mean_of_seeds(tissue, drawn[..., :rows, :], seeds[0]) - _mean_of_seeds(
-            tissue, drawn[..., rows:, :], seeds[1]
+        rows = own.shape[2] * len(own)
+        return _mean_of_seeds(tissue, drawn[..., :rows, :], len(own)) - _mean_of_seeds(
+            tissue, drawn[..., rows:, :], len(others)
         )
 
     low, high = bootstrap_interval(both, cases, gain, seed=0)
-    return f"{float(gain(both.sum(0).astype(float))):+.3f} ({low:+.3f} to {high:+.3f})"
+    return float(gain(both.sum(0).astype(float))), low, high
 
 
-def _headline(tissue: Tissue, seeds: Sequence[dict[str, Any]], rule: str) -> float:
+def _better(tissue: Tissue, seeds: Sequence[dict[str, Any]], labels: str) -> str | None:
+    """Return the rule with the better normalisation among those that all seeds have."""
+    rules = [f"{labels}, {how}" for how in NORMALISATIONS]
+    there = [rule for rule in rules if all(rule in run["matrices"] for run in seeds)]
+    return max(there, key=lambda rule: _figure(tissue, seeds, rule), default=None)
+
+
+def _headline(tissue: Tissue, seeds: Sequence[dict[str, Any]], labels: str) -> float:
+    rule = _better(tissue, seeds, labels)
+    assert rule is not None
+    return _figure(tissue, seeds, rule)
+
+
+def _figure(tissue: Tissue, seeds: Sequence[dict[str, Any]], rule: str) -> float:
     return float(np.mean([_mean(tissue, stack.sum(0)) for stack in _stacks(seeds, rule)[1]]))
 
 

@@ -1,4 +1,4 @@
-"""The data sets that accuracy is measured on, cut and read as their README says."""
+"""Data sets that accuracy is measured on: real tissue as its README says, generated tissue."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from napari_protoseg.evaluation.protocol import MaskCodes, class_positions
 from napari_protoseg.exports.indexed_png import write_indexed_png
 from napari_protoseg.images.reading import read_mask
 from napari_protoseg.project.records import ImageRecord
-from napari_protoseg.schema import ClassSchema
+from napari_protoseg.schema import UNLABELLED, ClassSchema
+from napari_protoseg.synthesis.sample import image_label
+from napari_protoseg.synthesis.tiles import synthesize_tile
+from napari_protoseg.synthesis.tissue import TISSUE_SCHEMA
 
 CASE_PATTERN = r"^(.+?)-\d+-\d+-\["
 """Finds in the name of a tile the image that it was cut from."""
@@ -25,11 +29,15 @@ CASE_PATTERN = r"^(.+?)-\d+-\d+-\["
 FOLDS = 3
 
 _SUBSET_SEED = 20261122
+_GENERATOR_SEED = 4242
+"""Of generated tissue; took no part in development."""
+_CASES = {"train": range(8), "val": range(8, 28)}
+_TILES_OF_A_CASE = {"train": 15, "val": 6}
 
 
 @dataclass(frozen=True)
 class Tissue:
-    """A data set and how its tiles are cut.
+    """A data set and how its tiles are made.
 
     Parameters
     ----------
@@ -41,12 +49,15 @@ class Tissue:
         Further arguments of the data's `cut_tiles.py`.
     training_tiles
         Size of the fixed subset that is trained on; None for all.
+    generated
+        Whether the tiles are synthesised, not cut from real images.
     """
 
     classes: tuple[str, ...]
     quoted: tuple[str, ...]
     cut: tuple[str, ...] = ()
     training_tiles: int | None = None
+    generated: bool = False
 
 
 TISSUES = {
@@ -57,12 +68,38 @@ TISSUES = {
         ("--tile", "96", "--min-fraction", "0.05", "--stride", "96"),
         1000,
     ),
+    "generated": Tissue(TISSUE_SCHEMA.names, TISSUE_SCHEMA.names, generated=True),
 }
 
 
-def cut_tiles(data: Path, name: str, split: str, out: Path) -> None:
-    """Cut the tiles of a split: images to ``out/images``, masks to ``out/masks``."""
+def make_tiles(data: Path, name: str, split: str, out: Path) -> None:
+    """Make the tiles of a split: images to ``out/images``, masks to ``out/masks``.
+
+    The values of the masks are positions of classes, past the last for background. Labels and
+    the image that a tile comes from stand in its name.
+    """
     tissue = TISSUES[name]
+    if tissue.generated:
+        _synthesise(split, out)
+    else:
+        _cut(data, name, tissue, split, out)
+
+
+def _synthesise(split: str, out: Path) -> None:
+    positions = np.zeros(256, dtype=np.uint8)
+    positions[UNLABELLED] = len(TISSUE_SCHEMA.ids)
+    positions[list(TISSUE_SCHEMA.ids)] = range(len(TISSUE_SCHEMA.ids))
+    for kind in ("images", "masks"):
+        (out / kind).mkdir(parents=True)
+    for case in _CASES[split]:
+        for number in range(_TILES_OF_A_CASE[split]):
+            tile = synthesize_tile(_GENERATOR_SEED, case, number)
+            name = f"case{case:02d}-0-{number}-{list(image_label(tile.mask))}.png"
+            Image.fromarray(tile.image).save(out / "images" / name)
+            Image.fromarray(positions[tile.mask]).save(out / "masks" / name)
+
+
+def _cut(data: Path, name: str, tissue: Tissue, split: str, out: Path) -> None:
     command = [sys.executable, str(data / "cut_tiles.py"), str(data / name / split), str(out)]
     subprocess.run(
         [*command, "--classes", ",".join(tissue.classes), *tissue.cut],

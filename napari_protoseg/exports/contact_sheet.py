@@ -1,9 +1,9 @@
-"""One picture of many images: image, class maps, predicted mask and truth side by side."""
+"""One picture of many images: each beside its class maps and masks, such as the truth."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate, count
 from pathlib import Path
 
@@ -38,19 +38,18 @@ class SheetRow:
         Stands above the row.
     image
         Shape ``(H, W, 3)``, uint8 RGB.
+    masks
+        By the title of their column, from left to right: shape ``(H, W)``, uint8, 0 unlabelled,
+        k class id k.
     class_maps
-        Shape ``(C, h, w)``, floats 0..1, in schema order, at any resolution.
-    mask
-        Shape ``(H, W)``, uint8: 0 unlabelled, k class id k.
-    truth
-        The same for the true mask, or None.
+        Shape ``(C, h, w)``, floats 0..1, in schema order, at any resolution; None for a sheet of
+        masks alone.
     """
 
     caption: str
     image: NDArray[np.uint8]
-    class_maps: NDArray[np.floating]
-    mask: NDArray[np.uint8]
-    truth: NDArray[np.uint8] | None = None
+    masks: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
+    class_maps: NDArray[np.floating] | None = None
 
 
 def write_contact_sheet(path: Path, rows: Sequence[SheetRow], schema: ClassSchema) -> None:
@@ -72,20 +71,22 @@ def contact_sheet(rows: Sequence[SheetRow], schema: ClassSchema) -> Image.Image:
 
     A class map is laid in its class colour over the image, dimmed to grey: the stronger the
     colour, the higher the value. Masks are in class colours, grey where nothing is labelled.
-    The column of the truth stands only where some row has one.
+    There is a column for each mask that some row has, empty where another row has none.
     """
     if not rows:
         raise ExportError("no rows", where="contact sheet", remedy="Give at least one image.")
     for row in rows:
-        if row.class_maps.ndim != 3 or len(row.class_maps) != len(schema.classes):
+        maps = row.class_maps
+        if maps is not None and (maps.ndim != 3 or len(maps) != len(schema.classes)):
             raise ExportError(
-                f"class maps of shape {row.class_maps.shape} for {len(schema.classes)} classes",
+                f"class maps of shape {maps.shape} for {len(schema.classes)} classes",
                 where=row.caption,
                 remedy="Give one map for each class of the schema.",
             )
-    with_truth = any(row.truth is not None for row in rows)
-    titles = ["image", *schema.names, "mask", *(["truth"] if with_truth else [])]
-    colors = [None, *(c.color for c in schema.classes), None, None]
+    mapped = schema.classes if any(row.class_maps is not None for row in rows) else ()
+    masks = list(dict.fromkeys(title for row in rows for title in row.masks))
+    titles = ["image", *(c.name for c in mapped), *masks]
+    colors = [None, *(c.color for c in mapped), *(None for _ in masks)]
     heights = [_CAPTION_ROW + _size(row.image.shape)[1] + _GAP for row in rows]
     width = 2 * _MARGIN + len(titles) * (TILE + _GAP) - _GAP
     *tops, legend_top = accumulate(heights, initial=_MARGIN + _TITLE_ROW)
@@ -96,15 +97,20 @@ def contact_sheet(rows: Sequence[SheetRow], schema: ClassSchema) -> Image.Image:
     draw = ImageDraw.Draw(sheet)
     heading, small = _font(17), _font(13)
     lefts = [_MARGIN + column * (TILE + _GAP) for column in range(len(titles))]
-    for left, title, color in zip(lefts, titles, colors, strict=False):
+    for left, title, color in zip(lefts, titles, colors, strict=True):
         draw.text((left, _MARGIN - 8), _fitted(title, heading, TILE), _INK, heading)
         if color is not None:
             draw.rectangle((left, _MARGIN + 17, left + TILE - 1, _MARGIN + 19), color_of(color))
     for y, row in zip(tops, rows, strict=True):
         caption = _fitted(row.caption, small, width - 2 * _MARGIN)
         draw.text((_MARGIN, y + 3), caption, _FAINT, small)
-        for left, picture in zip(lefts, _pictures(row, schema), strict=False):
-            sheet.paste(picture, (left, y + _CAPTION_ROW))
+        top = y + _CAPTION_ROW
+        sheet.paste(_resized(row.image, Image.Resampling.LANCZOS), (lefts[0], top))
+        for left, picture in zip(lefts[1:], _map_pictures(row, schema), strict=False):
+            sheet.paste(picture, (left, top))
+        for left, title in zip(lefts[1 + len(mapped) :], masks, strict=True):
+            if title in row.masks:
+                sheet.paste(_mask_picture(row.masks[title], schema), (left, top))
     for number, line in enumerate(legend_lines):
         y = legend_top + _GAP + number * _LEGEND_ROW
         for x, name, fill in line:
@@ -115,23 +121,25 @@ def contact_sheet(rows: Sequence[SheetRow], schema: ClassSchema) -> Image.Image:
     return sheet
 
 
-def _pictures(row: SheetRow, schema: ClassSchema) -> Iterator[Image.Image]:
-    """Yield the pictures of a row from left to right."""
-    yield _resized(row.image, Image.Resampling.LANCZOS)
+def _map_pictures(row: SheetRow, schema: ClassSchema) -> Iterator[Image.Image]:
+    """Yield the class maps of a row, laid over its image."""
+    if row.class_maps is None:
+        return
     size = _size(row.image.shape)
     grey = np.asarray(Image.fromarray(row.image).convert("L").resize(size), np.float32)
     dimmed = (40 + 0.5 * grey)[..., None]
     for values, tissue in zip(row.class_maps, schema.classes, strict=True):
-        field = Image.fromarray(np.clip(values, 0, 1).astype(np.float32))
-        share = np.asarray(field.resize(size, Image.Resampling.BILINEAR))[..., None]
+        strength = Image.fromarray(np.clip(values, 0, 1).astype(np.float32))
+        share = np.asarray(strength.resize(size, Image.Resampling.BILINEAR))[..., None]
         share = share * _MAP_STRENGTH
         blended = dimmed * (1 - share) + np.array(color_of(tissue.color), np.float32) * share
         yield Image.fromarray(np.clip(blended, 0, 255).astype(np.uint8))
+
+
+def _mask_picture(mask: NDArray[np.uint8], schema: ClassSchema) -> Image.Image:
     table = palette(schema)
     table[UNLABELLED] = _NEUTRAL
-    for mask in (row.mask, row.truth):
-        if mask is not None:
-            yield _resized(table[mask], Image.Resampling.NEAREST)
+    return _resized(table[mask], Image.Resampling.NEAREST)
 
 
 def _size(shape: tuple[int, ...]) -> tuple[int, int]:

@@ -9,7 +9,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from napari_protoseg.bank.bank import BankConfig
@@ -259,15 +261,18 @@ def _sheet_rows(predictor: Predictor, images: Sequence[ImageRecord]) -> list[She
         SheetRow(
             caption=image.path.stem,
             image=read_image(image.path),
+            masks={"mask": mask, **_truth(image)},
             class_maps=class_maps,
-            mask=mask,
-            truth=None if image.mask_path is None else read_mask(image.mask_path),
         )
         for batch, prediction in predict_batches(predictor, telling)
         for image, class_maps, mask in zip(
             batch, prediction.class_maps, prediction.masks, strict=True
         )
     ]
+
+
+def _truth(image: ImageRecord) -> dict[str, NDArray[np.uint8]]:
+    return {} if image.mask_path is None else {"truth": read_mask(image.mask_path)}
 
 
 def _cells(row: Row) -> list[str]:

@@ -16,10 +16,10 @@ SCHEMA = ClassSchema.from_names(["tumour", "stroma"])
 ROW = SheetRow(
     caption="slide-1 [1, 0]",
     image=np.full((100, 100, 3), 128, np.uint8),
+    masks={"mask": np.ones((100, 100), np.uint8), "truth": np.full((100, 100), 2, np.uint8)},
     class_maps=np.stack([np.ones((25, 25)), np.zeros((25, 25))]),
-    mask=np.ones((100, 100), np.uint8),
-    truth=np.full((100, 100), 2, np.uint8),
 )
+WITHOUT_TRUTH = replace(ROW, masks={"mask": ROW.masks["mask"]})
 
 
 def area(sheet: Image.Image, color: tuple[int, int, int]) -> int:
@@ -31,20 +31,31 @@ def test_masks_and_truth_appear_in_their_class_colours():
     tumour, stroma = (color_of(c.color) for c in SCHEMA.classes)
     assert area(sheet, tumour) >= TILE * TILE
     assert area(sheet, stroma) >= TILE * TILE
-    assert area(contact_sheet([replace(ROW, truth=None)], SCHEMA), stroma) < TILE * TILE
+    assert area(contact_sheet([WITHOUT_TRUTH], SCHEMA), stroma) < TILE * TILE
 
 
 def test_without_any_truth_its_column_is_gone_and_each_class_adds_one():
-    full = contact_sheet([ROW, replace(ROW, truth=None)], SCHEMA)
-    bare = contact_sheet([replace(ROW, truth=None)], SCHEMA)
+    full = contact_sheet([ROW, WITHOUT_TRUTH], SCHEMA)
+    bare = contact_sheet([WITHOUT_TRUTH], SCHEMA)
+    assert ROW.class_maps is not None
     one_class = contact_sheet(
-        [replace(ROW, truth=None, class_maps=ROW.class_maps[:1])], ClassSchema.from_names(["a"])
+        [replace(WITHOUT_TRUTH, class_maps=ROW.class_maps[:1])], ClassSchema.from_names(["a"])
     )
     assert full.width - bare.width == bare.width - one_class.width > TILE
 
 
+def test_masks_of_any_number_stand_under_their_titles_without_class_maps():
+    blank = np.zeros((100, 100), np.uint8)
+    one = replace(ROW, masks={"CAM": blank}, class_maps=None)
+    three = replace(one, masks={"CAM": blank, "ours": ROW.masks["mask"], "truth": blank})
+    narrow, wide = contact_sheet([one], SCHEMA), contact_sheet([one, three], SCHEMA)
+    assert wide.width - narrow.width == 2 * (TILE + 10)
+    # Of the second column only the second row has a mask.
+    assert area(wide, color_of(SCHEMA.classes[0].color)) < 1.2 * TILE * TILE
+
+
 def test_pixels_without_a_class_are_a_neutral_grey():
-    blank = replace(ROW, mask=np.zeros((100, 100), np.uint8))
+    blank = replace(ROW, masks={"mask": np.zeros((100, 100), np.uint8)})
     added = np.asarray(contact_sheet([blank], SCHEMA)).reshape(-1, 3)
     grey = added[(np.ptp(added.astype(int), axis=1) <= 10) & (added[:, 0] == 214)]
     assert len(grey) >= TILE * TILE
@@ -67,8 +78,7 @@ def test_images_of_any_shape_and_captions_of_any_length_fit(tmp_path: Path):
         ROW,
         caption="x\n" * 400,
         image=ROW.image[:10],
-        mask=ROW.mask[:10],
-        truth=ROW.truth[:10],
+        masks={title: mask[:10] for title, mask in ROW.masks.items()},
     )
     names = ClassSchema.from_names(["a class with a name much longer than its column", "b"])
     write_contact_sheet(tmp_path / "sheet.png", [wide, ROW], names)
@@ -80,5 +90,6 @@ def test_images_of_any_shape_and_captions_of_any_length_fit(tmp_path: Path):
 def test_no_rows_and_maps_of_other_classes_are_refused():
     with pytest.raises(ExportError, match="no rows"):
         contact_sheet([], SCHEMA)
+    assert ROW.class_maps is not None
     with pytest.raises(ExportError, match="class maps of shape"):
         contact_sheet([replace(ROW, class_maps=ROW.class_maps[:1])], SCHEMA)
