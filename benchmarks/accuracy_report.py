@@ -6,7 +6,6 @@ Of the two ways to make maps of different classes comparable, each row shows the
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,10 +37,11 @@ def write_report(results: Path, document: Path) -> None:
     text = document.read_text()
     for name, tissue in TISSUES.items():
         runs = _read(results / name)
-        marks = re.compile(rf"(<!-- measured: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        if runs and marks.search(text):
+        before, mark, rest = text.partition(f"<!-- measured: {name} -->\n")
+        _, end, after = rest.partition("<!-- end -->")
+        if runs and end:
             tables = "\n\n".join(_tables(tissue, runs))
-            text = marks.sub(lambda found, new=tables: f"{found[1]}{new}\n{found[2]}", text)
+            text = f"{before}{mark}{tables}\n{end}{after}"
     document.write_text(text)
 
 

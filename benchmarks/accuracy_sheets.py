@@ -61,6 +61,6 @@ def _rows(tiles: Path, columns: dict[str, Path], schema: ClassSchema) -> list[Sh
 
 
 def _chosen(accuracies: Sequence[float]) -> list[int]:
-    best_first = np.argsort(accuracies)[::-1].tolist()
+    best_first = [int(index) for index in np.argsort(accuracies)[::-1]]
     typical = [best_first[int(share * len(best_first))] for share in _TYPICAL]
     return typical + best_first[-_WORST:]
