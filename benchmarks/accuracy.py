@@ -3,7 +3,7 @@
     accuracy.py lung|colon|generated [--seeds 0,1,2] [--only "ours;plain CAM"] [--fold 0|1|2]
                 [--out FOLDER] [--masks FOLDER]
     accuracy.py report [--out FOLDER]
-    accuracy.py sheets --masks FOLDER
+    accuracy.py sheets --masks FOLDER [--seeds 0]
 
 Makes tiles, real ones by the protocol of the data's README, trains each configuration on the
 labels of the `train` tiles, and measures it on the `val` tiles. Colon trains on a fixed subset of
@@ -149,7 +149,8 @@ def main() -> int:
     if options.what == "sheets":
         if options.masks is None:
             parser.error("name the folder of the masks: --masks FOLDER")
-        print(*write_sheets(Path(data) / "data", options.masks, options.masks), sep="\n")
+        seed = int(options.seeds.split(",")[0])
+        print(*write_sheets(Path(data) / "data", options.masks, seed), sep="\n")
         return 0
     held_out = "" if options.fold is None else f", fold {options.fold}"
     results: Path = options.out / f"{options.what}{held_out}"

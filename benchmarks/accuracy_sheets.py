@@ -25,19 +25,18 @@ _TYPICAL = (0.1, 0.25, 0.4, 0.5)
 _WORST = 4
 
 
-def write_sheets(data: Path, masks: Path, out: Path) -> list[Path]:
+def write_sheets(data: Path, masks: Path, seed: int) -> list[Path]:
     """Write a sheet of each tissue that has masks of both predictions, and return their paths."""
     written = []
     for name, tissue in TISSUES.items():
-        columns = {title: masks / name / f"{title}, seed 0" / _RULE for title in _COLUMNS}
+        columns = {title: masks / name / f"{title}, seed {seed}" / _RULE for title in _COLUMNS}
         if not all(folder.is_dir() for folder in columns.values()):
             continue
         with tempfile.TemporaryDirectory() as temporary:
             tiles = Path(temporary) / "val"
             make_tiles(data, name, "val", tiles)
             rows = _rows(tiles, columns, ClassSchema.from_names(tissue.classes))
-        out.mkdir(parents=True, exist_ok=True)
-        written.append(out / f"{name}.png")
+        written.append(masks / f"{name}.png")
         write_contact_sheet(written[-1], rows, ClassSchema.from_names(tissue.classes))
     return written
 
