@@ -12,6 +12,9 @@ from napari_protoseg.masks.recipe import Normalisation
 from napari_protoseg.network.competition import class_logits
 from napari_protoseg.network.reduction import Merge, merge_prototypes
 
+PRESENCE_POWER = 4.0
+"""Of the probability that a class is in the image, by which its pixels are weighed."""
+
 _TINY = 1e-6
 
 
@@ -34,7 +37,8 @@ def coarse_class_maps(
     class_positions
         ``(P,)``.
     gate
-        1 for a class that may appear in the image, 0 for one that may not, ``(B, N)``.
+        1 for a class that may appear in the image, 0 for one that may not, ``(B, N)``; between
+        the two a class is the less probable at each pixel.
     merge
         How prototypes make a class.
     normalisation
@@ -57,6 +61,22 @@ def coarse_class_maps(
         (stage_class_maps(stage, class_positions, gate, merge, normalisation), weight / total)
         for stage, weight in zip(maps, weights, strict=True)
     ]
+
+
+def soft_gate(logits: Tensor) -> Tensor:
+    """Weigh classes by how probable it is that they are in the image, ``(B, N)`` in 0..1.
+
+    A pixel alone tells classes apart less well than the image as a whole does. So its
+    probabilities are multiplied by a power of those of the image; the most probable class keeps
+    its own.
+
+    Parameters
+    ----------
+    logits
+        That each class is present, ``(B, N)``.
+    """
+    powers = PRESENCE_POWER * F.logsigmoid(logits)
+    return (powers - powers.amax(1, keepdim=True)).exp()
 
 
 def stage_class_maps(

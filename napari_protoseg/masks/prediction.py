@@ -14,7 +14,7 @@ from torch import Tensor
 
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.images.tissue import glass_mask
-from napari_protoseg.masks.class_maps import coarse_class_maps, fuse
+from napari_protoseg.masks.class_maps import coarse_class_maps, fuse, soft_gate
 from napari_protoseg.masks.recipe import Background, LabelCondition, Normalisation, Recipe
 from napari_protoseg.masks.windows import (
     WideWindows,
@@ -213,6 +213,8 @@ class Predictor:
         has_map = torch.isin(positions, self.model.class_positions[self._sounding])
         if self.recipe.labels is LabelCondition.PREDICTED:
             of_these = logits.masked_fill(~has_map, -torch.inf)
+            if self.recipe.normalisation is Normalisation.SOFTMAX:
+                return soft_gate(of_these)
             most_probable = of_these == of_these.amax(1, keepdim=True)
             return ((of_these > 0) | most_probable).float()
         if self.recipe.labels is LabelCondition.NONE or labels is None:

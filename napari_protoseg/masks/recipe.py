@@ -19,7 +19,9 @@ class LabelCondition(StrEnum):
     GIVEN = "given"
     """Those that the image-level label does not exclude: an unknown class is allowed."""
     PREDICTED = "predicted"
-    """Those that the model itself finds in the image, at least the most probable one."""
+    """Those that the model itself finds in the image, at least the most probable one. Where the
+    classes share each pixel (`Normalisation.SOFTMAX`), none is left out, but each is weighed by
+    how probable it is that it is there."""
     NONE = "none"
     """All."""
 

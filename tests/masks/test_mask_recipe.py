@@ -12,6 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 from pydantic import ValidationError
 
 from napari_protoseg.errors import ProjectError, StorageError
+from napari_protoseg.masks.class_maps import PRESENCE_POWER
 from napari_protoseg.masks.prediction import Prediction, Predictor, learn_margin
 from napari_protoseg.masks.recipe import (
     REFERENCE,
@@ -128,7 +129,7 @@ def test_without_a_label_condition_labels_do_not_matter():
 
 
 def test_a_predicted_gate_admits_what_the_model_finds_and_the_most_probable_at_least():
-    gate = Recipe(flip=False, labels=LabelCondition.PREDICTED)
+    gate = Recipe(flip=False, labels=LabelCondition.PREDICTED, normalisation=Normalisation.MIN_MAX)
     red = np.full((16, 24, 3), (230, 20, 40), np.uint8)
     red[:4, :4] = 40, 30, 200
     got = predict(gate, image=red)
@@ -139,6 +140,22 @@ def test_a_predicted_gate_admits_what_the_model_finds_and_the_most_probable_at_l
     both_below = predict(gate)  # half of the picture is glass, so both means are negative
     assert (both_below.probabilities[0, [0, 2]] < 0.5).all()
     assert len(found(both_below) - {0}) == 1
+
+
+def test_by_softmax_a_class_that_is_hardly_in_the_image_wins_fewer_pixels():
+    recipe = changed(normalisation=Normalisation.SOFTMAX)
+    free, weighed = (
+        predict(recipe.model_copy(update={"labels": labels}))
+        for labels in (LabelCondition.NONE, LabelCondition.PREDICTED)
+    )
+    more, less = np.argsort(free.probabilities[0, [0, 2]])[::-1] * 2
+    np.testing.assert_allclose(weighed.class_maps[:, more], free.class_maps[:, more], atol=1e-6)
+    ratio = free.probabilities[0, less] / free.probabilities[0, more]
+    np.testing.assert_allclose(
+        weighed.class_maps[:, less], free.class_maps[:, less] * ratio**PRESENCE_POWER, rtol=1e-4
+    )
+    ids = {0: 7, 2: 9}
+    assert (weighed.masks == ids[int(less)]).sum() <= (free.masks == ids[int(less)]).sum()
 
 
 def test_by_softmax_the_classes_share_each_pixel_and_those_that_may_not_appear_are_left_out():
