@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import difflib
 import inspect
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import timm
 import torch
+from timm.layers.mlp import SwiGLUPacked
 from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_protoseg.encoders.identity import EncoderIdentity
-from napari_protoseg.encoders.registry import (
-    DEFAULT_ENCODER,
-    KNOWN_MODELS,
-    KnownModel,
-    licence_of,
-)
+from napari_protoseg.encoders.records import KnownModel
+from napari_protoseg.encoders.registry import DEFAULT_ENCODER, KNOWN_MODELS, licence_of
+from napari_protoseg.encoders.tensor_names import as_timm_names
 from napari_protoseg.encoders.weights import (
     Weights,
     load_weights_into,
@@ -131,10 +130,13 @@ def create_encoder(
     """
     known = _known(name)
     model, published = _build(name, known)
-    weights = _weights(name, weights_file)
+    weights = as_timm_names(_weights(name, weights_file), model)
     classifier = published.get("classifier") or ()
     load_weights_into(
-        model, weights, without=(classifier,) if isinstance(classifier, str) else classifier
+        model,
+        weights,
+        without=(classifier,) if isinstance(classifier, str) else classifier,
+        source=None if known.publication is None else known.publication.source,
     )
     model.eval().to(device)
     width, stride = _width_and_stride(name, model, published["input_size"][-1], device)
@@ -191,6 +193,10 @@ def _build(name: str, known: KnownModel) -> tuple[nn.Module, dict[str, Any]]:
     accepted = inspect.signature(type(empty).__init__).parameters
     wishes = {wish: value for wish, value in _WISHES.items() if wish in accepted}
     arguments: dict[str, Any] = wishes | dict(known.arguments)
+    if known.gated_mlp:
+        arguments |= {"mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU}
+    if known.norm_epsilon is not None:
+        arguments["norm_layer"] = partial(nn.LayerNorm, eps=known.norm_epsilon)
     model = timm.create_model(architecture, pretrained=False, num_classes=0, **arguments)
     return model, dict(vars(empty)["pretrained_cfg"])
 
@@ -215,10 +221,12 @@ def _weights(name: str, weights_file: Path | None) -> Weights:
         return read_weights(weights_file)
     if name == DEFAULT_ENCODER:
         return packaged_efficientnet_lite0()
+    publication = _known(name).publication
+    file = "its weights file" if publication is None else publication.source
     raise WeightsError(
         "the weights of this encoder are not at hand, and nothing is downloaded",
         where=name,
-        remedy="Get its weights file (safetensors, or a torch state dict) and name it. "
+        remedy=f"Get {file} (safetensors, or a torch state dict), and name it. "
         f"Licence: {licence_of(name).notice}",
         on_terminal="--encoder-weights FILE",
     )
