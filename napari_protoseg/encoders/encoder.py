@@ -129,8 +129,10 @@ def create_encoder(
         gives no feature map for images of any size.
     """
     known = _known(name)
+    _require_buildable(name, known)
+    read = _weights(name, weights_file)  # before the long work of building a large model
     model, published = _build(name, known)
-    weights = as_timm_names(_weights(name, weights_file), model)
+    weights = as_timm_names(read, model)
     classifier = published.get("classifier") or ()
     load_weights_into(
         model,
@@ -187,21 +189,28 @@ def _known(name: str) -> KnownModel:
 
 def _build(name: str, known: KnownModel) -> tuple[nn.Module, dict[str, Any]]:
     """Return the model without weights or classifier, and what timm publishes of it."""
-    architecture = _buildable(name, known)
+    architecture = _require_buildable(name, known)
     with torch.device("meta"):
-        empty = timm.create_model(architecture, pretrained=False)
-    accepted = inspect.signature(type(empty).__init__).parameters
+        described = timm.create_model(architecture, pretrained=False)
+    accepted = inspect.signature(type(described).__init__).parameters
     wishes = {wish: value for wish, value in _WISHES.items() if wish in accepted}
     arguments: dict[str, Any] = wishes | dict(known.arguments)
     if known.gated_mlp:
         arguments |= {"mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU}
     if known.norm_epsilon is not None:
         arguments["norm_layer"] = partial(nn.LayerNorm, eps=known.norm_epsilon)
-    model = timm.create_model(architecture, pretrained=False, num_classes=0, **arguments)
-    return model, dict(vars(empty)["pretrained_cfg"])
+    # Random weights of the published ones, which are large, would take a minute. They hold
+    # nothing but parameters, and all of these are loaded.
+    is_large = known.publication is not None
+    device = torch.get_default_device()
+    with torch.device("meta" if is_large else device):
+        model = timm.create_model(architecture, pretrained=False, num_classes=0, **arguments)
+    if is_large:
+        model.to_empty(device=device)
+    return model, dict(vars(described)["pretrained_cfg"])
 
 
-def _buildable(name: str, known: KnownModel) -> str:
+def _require_buildable(name: str, known: KnownModel) -> str:
     """Return the name under which timm builds a model, or raise `WeightsError`."""
     if known.architecture is None:
         raise WeightsError(
