@@ -86,7 +86,7 @@ def published_tensors(name: str, tensors: dict[str, Tensor], form: str = "") -> 
     if name == "phikon":
         return _as_vit_of_transformers(tensors)
     if name == "hibou-b":
-        with_registers = _as_dinov2(tensors)
+        with_registers = as_dinov2(tensors, gated=True)
         return with_registers if form == "dinov2" else _as_dinov2_of_transformers(with_registers)
     return tensors
 
@@ -117,18 +117,22 @@ def _as_vit_of_transformers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return published
 
 
-def _as_dinov2(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Give the class token a position of its own, the registers their name, and SwiGLU its."""
-    position = torch.full((1, 1, WIDTH), 0.3)
+def as_dinov2(tensors: dict[str, Tensor], *, gated: bool) -> dict[str, Tensor]:
+    """Rename timm's `tensors` as DINOv2's authors name them; `gated` is SwiGLU.
+
+    The class token gets a position of its own.
+    """
+    position = torch.full_like(tensors["cls_token"], 0.3)
     published = {
         "cls_token": tensors["cls_token"] - position,
         "pos_embed": torch.cat([position, tensors["pos_embed"]], 1),
         "register_tokens": tensors["reg_token"],
-        "mask_token": torch.ones(1, WIDTH),
+        "mask_token": torch.ones_like(position[0]),
     }
     for key, tensor in tensors.items():
         if key not in {"cls_token", "pos_embed", "reg_token"}:
-            published[key.replace("mlp.fc1", "mlp.w12").replace("mlp.fc2", "mlp.w3")] = tensor
+            of_layer = key.replace("mlp.fc1", "mlp.w12").replace("mlp.fc2", "mlp.w3")
+            published[of_layer if gated else key] = tensor
     return published
 
 

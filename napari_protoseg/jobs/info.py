@@ -37,19 +37,22 @@ def describe_encoders() -> list[dict[str, Any]]:
     for name, known in KNOWN_MODELS.items():
         if known.architecture is None:
             continue
-        published = known.publication
         own = "come with the installation" if name == DEFAULT_ENCODER else f"of timm's {name}"
+        published = known.publication
         described.append(
             {
                 "name": name,
                 "licence": known.licence.name,
                 "commercial use": known.licence.commercial,
-                "patch": published and published.patch,
-                "width": published and published.width,
-                "micrometres per pixel": published and published.micrometres_per_pixel,
-                "millions of parameters": published and published.parameters,
                 "mean": known.mean,
                 "std": known.std,
+                "side": published and published.side,
+                "patch": published and published.patch,
+                "width": published and published.width,
+                "prefix tokens": published and published.prefix_tokens,
+                "millions of parameters": published and published.parameters,
+                "micrometres per pixel": published and published.micrometres_per_pixel,
+                "published embedding": published and published.embedding,
                 "weights": own if published is None else published.source,
             }
         )

@@ -6,10 +6,12 @@ import hashlib
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from published_weights import (
     DEPTH,
     WIDTH,
+    as_dinov2,
     make_small,
     published_tensors,
     source_model,
@@ -126,6 +128,21 @@ def test_positions_of_another_grid_are_resampled(
     assert (downwards.diff() > 0.04).all()
     torch.testing.assert_close(downwards + downwards.flip(0), torch.ones(16))
     torch.testing.assert_close(model.cls_token, source.cls_token)
+
+
+@torch.no_grad()
+def test_a_transformer_that_is_only_known_to_timm_takes_the_file_of_its_authors(
+    tmp_path: Path,
+) -> None:
+    name = "vit_small_patch14_reg4_dinov2"
+    torch.manual_seed(0)
+    source = timm.create_model(name, pretrained=False, num_classes=0, dynamic_img_size=True).eval()
+    path = tmp_path / "dinov2_vits14_reg4_pretrain.pth"
+    torch.save(as_dinov2(source.state_dict(), gated=False), path)
+    encoder = create_encoder(name, path, device="cpu")
+    images = _images(1, 3, 98, 126)
+    tokens = source.forward_features((images - encoder.mean) / encoder.std)[:, 5:]
+    torch.testing.assert_close(encoder.dense(images).flatten(2).transpose(1, 2), tokens)
 
 
 def test_what_is_missing_and_what_is_too_much_is_named_with_the_way_out(
