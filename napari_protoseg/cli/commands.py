@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from napari_protoseg import __version__
 from napari_protoseg.bank.bank import BankConfig
+from napari_protoseg.cli.encoder_table import encoder_table
 from napari_protoseg.cli.options import (
     AsJson,
     Classes,
@@ -32,7 +33,7 @@ from napari_protoseg.jobs.demo import DemoRequest, run_demo
 from napari_protoseg.jobs.evaluate import evaluate_masks
 from napari_protoseg.jobs.export import export_project
 from napari_protoseg.jobs.export_plan import ExportFormat
-from napari_protoseg.jobs.info import describe_program, describe_project
+from napari_protoseg.jobs.info import describe_encoders, describe_program, describe_project
 from napari_protoseg.jobs.muted import with_muted_of_project
 from napari_protoseg.jobs.new import NewProject, new_project
 from napari_protoseg.jobs.predict import predict_images
@@ -118,7 +119,9 @@ def bank(
         str, typer.Option(help="Prototypes of each class: one number, or one for each class.")
     ] = "3",
     members: Annotated[int, typer.Option(min=1, help="Images that make a prototype.")] = 20,
-    encoder: Annotated[str, typer.Option(help="Encoder, a name of timm.")] = DEFAULT_ENCODER,
+    encoder: Annotated[
+        str, typer.Option(help="Encoder: one that `protoseg encoders` lists, or a name of timm.")
+    ] = DEFAULT_ENCODER,
     encoder_weights: EncoderWeights = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     device: DeviceName = None,
@@ -355,6 +358,13 @@ def info(
             with Project.open(project) as opened:
                 record |= describe_project(opened)
     terminal.result("\n".join(f"{name}: {value}" for name, value in record.items()), record)
+
+
+@application.command()
+def encoders(json: AsJson = False) -> None:
+    """List the known encoders: sizes, licences, and where their weights are to be had."""
+    known = describe_encoders()
+    Terminal(as_json=json).result(encoder_table(known), {"encoders": known})
 
 
 @application.command()

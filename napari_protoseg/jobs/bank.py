@@ -15,7 +15,7 @@ from napari_protoseg.bank.codec import read_bank, write_bank
 from napari_protoseg.encoders.cache import FeatureCache
 from napari_protoseg.encoders.encoder import create_encoder
 from napari_protoseg.encoders.encoding import EncodeItem, embed_images
-from napari_protoseg.encoders.registry import DEFAULT_ENCODER, licence_of
+from napari_protoseg.encoders.registry import DEFAULT_ENCODER, KNOWN_MODELS, licence_of
 from napari_protoseg.errors import BankError
 from napari_protoseg.events import Job, Notice, Progress, Request, Severity
 from napari_protoseg.images.tissue import white_fraction
@@ -28,6 +28,9 @@ CACHE_BYTES = 4 * 2**30
 """Size that the cache of a project may grow to, where no other is asked for."""
 
 BATCH_SIZE = 16
+
+_OTHER_SCALE = 1.5
+"""From how many times the size of an encoder's pixels on those of the images differ enough."""
 
 
 class BankRequest(BaseModel):
@@ -124,6 +127,9 @@ def build_project_bank(
     licence = licence_of(request.encoder)
     severity = Severity.INFO if licence.commercial else Severity.WARNING
     yield Notice(f"Encoder {request.encoder}. {licence.notice}", severity)
+    scale = _notice_of_scale(images, request.encoder)
+    if scale is not None:
+        yield scale
     encoder = create_encoder(request.encoder, request.encoder_weights, device=device)
     cache = FeatureCache(project.cache / "features", cache_bytes)
     embeddings = yield from embed_images(
@@ -202,3 +208,19 @@ def encode_items(images: tuple[ImageRecord, ...]) -> list[EncodeItem]:
     return [
         EncodeItem(image.path, image.content_hash, image.height, image.width) for image in images
     ]
+
+
+def _notice_of_scale(images: tuple[ImageRecord, ...], encoder: str) -> Notice | None:
+    """Say so where the images' pixels are of another size than those that the encoder knows."""
+    known = KNOWN_MODELS.get(encoder)
+    sizes = [i.micrometres_per_pixel for i in images if i.micrometres_per_pixel is not None]
+    if known is None or known.publication is None or not sizes:
+        return None
+    theirs, ours = known.publication.micrometres_per_pixel, float(np.median(sizes))
+    if max(theirs / ours, ours / theirs) < _OTHER_SCALE:
+        return None
+    return Notice(
+        f"{known.publication.title} is meant for {theirs:.3g} micrometres per pixel, and these "
+        f"images have {ours:.3g}: its features may tell less.",
+        Severity.WARNING,
+    )
