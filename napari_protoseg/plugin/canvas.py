@@ -307,7 +307,9 @@ class Canvas:
 
     def _clear(self) -> None:
         self._draw_on(None)
-        for layer in own_layers(self._viewer.layers):
+        # From the top. From below, each removal gives the lowest layer left another blending, and a
+        # window that is then docked has crashed in software rendering.
+        for layer in reversed(list(own_layers(self._viewer.layers))):
             self._viewer.layers.remove(layer)
 
     def _schema(self) -> ClassSchema | None:
