@@ -125,7 +125,7 @@ class CachedResults:
     def __init__(self, cache: FeatureCache, folder: Path, kind: FeatureKind) -> None:
         self._cache = cache
         self._folder = folder
-        self._kind = kind
+        self.kind = kind
         self._places: dict[str, _Place] = {}
         with storage_errors(folder):
             blocks = sorted(b for b in folder.glob("*") if not b.name.startswith("."))
@@ -194,7 +194,7 @@ class CachedResults:
                 array = zarr.create_array(
                     store=aside,
                     shape=results.shape,
-                    dtype=self._kind.dtype,
+                    dtype=self.kind.dtype,
                     chunks=(1, *results.shape[1:]),
                     shards=results.shape,
                     compressors=Crc32cCodec(),
@@ -202,7 +202,7 @@ class CachedResults:
                     attributes={"content_hashes": list(content_hashes)},
                     overwrite=True,
                 )
-                array[:] = results.astype(self._kind.dtype)
+                array[:] = results.astype(self.kind.dtype)
                 _remove(block)
                 # Not synced: after a loss of power, checksums tell what did not reach the disk.
                 aside.rename(block)
@@ -223,7 +223,7 @@ class CachedResults:
             if (
                 isinstance(hashes, list)
                 and len(hashes) == array.shape[0]
-                and array.dtype == self._kind.dtype
+                and array.dtype == self.kind.dtype
             ):
                 opened = _Block(block, array)
                 self._places |= {str(h): _Place(opened, row) for row, h in enumerate(hashes)}

@@ -1,55 +1,25 @@
-"""Running an encoder over many images: in batches, streaming, through the cache."""
+"""Running an encoder over many images, streaming, through the cache."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import groupby
-from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from napari_protoseg.encoders.cache import (
-    BLOCK_BYTES,
-    BLOCK_IMAGES,
-    CachedResults,
-    FeatureCache,
-    FeatureKind,
-    Features,
-)
+from napari_protoseg.encoders.cache import CachedResults, FeatureCache, FeatureKind
 from napari_protoseg.encoders.encoder import FrozenEncoder
-from napari_protoseg.errors import ImageError, WeightsError
+from napari_protoseg.encoders.passes import (
+    EncodeItem,
+    ReadImage,
+    dense_bytes,
+    encode_missing,
+    encode_to_dense,
+    read_checked,
+)
 from napari_protoseg.events import Job, Progress, Request
-
-ReadImage = Callable[[Path], NDArray[np.uint8]]
-"""Reads an image file as uint8 (H, W, 3), RGB."""
-
-_BATCH_PIXELS_PER_IMAGE = 256 * 256
-_READERS = 4
-
-
-@dataclass(frozen=True)
-class EncodeItem:
-    """An image to encode.
-
-    Parameters
-    ----------
-    path
-        Its file.
-    content_hash
-        Of the file; images of one hash are encoded once.
-    height, width
-        In pixels; images of one size are encoded together.
-    """
-
-    path: Path
-    content_hash: str
-    height: int
-    width: int
 
 
 @dataclass(frozen=True)
@@ -75,9 +45,37 @@ class DenseFeatures:
         """
         result = self.cached.read(item.content_hash)
         if result is None:
-            image = _read_checked(item, self.read)
-            result = _encode(self.encoder, FeatureKind.DENSE, [image])[0]
+            image = read_checked(item, self.read)
+            result = encode_to_dense(self.encoder, [image])[0]
         return result.astype(np.float16, copy=False)
+
+    def of_batch(
+        self, content_hashes: Sequence[str], images: NDArray[np.uint8]
+    ) -> NDArray[np.float16]:
+        """Return the features of images that are read already: float16 (n, width, h, w).
+
+        What is cached and what is computed is rounded alike.
+
+        Parameters
+        ----------
+        content_hashes
+            Of the images' files.
+        images
+            (n, height, width, 3), RGB.
+
+        Raises
+        ------
+        StorageError, WeightsError
+        """
+        found = [self.cached.read(content_hash) for content_hash in content_hashes]
+        missing = [number for number, result in enumerate(found) if result is None]
+        if missing:
+            encoded = encode_to_dense(self.encoder, [images[number] for number in missing])
+            for number, result in zip(missing, encoded, strict=True):
+                found[number] = result
+        return np.stack([result for result in found if result is not None]).astype(
+            np.float16, copy=False
+        )
 
 
 def embed_images(
@@ -88,10 +86,11 @@ def embed_images(
     batch_size: int,
     read: ReadImage,
 ) -> Job[NDArray[np.float32] | None]:
-    """Embed `items`.
+    """Embed `items`, and keep their dense features too, which the same pass gives.
 
-    The result does not depend on the order of `items`, nor (as far as the arithmetic of
-    floats allows) on what was in the cache.
+    These are kept where those of all images fit in half of the cache. The result does not
+    depend on the order of `items`, nor (as far as the arithmetic of floats allows) on what was
+    in the cache.
 
     Parameters
     ----------
@@ -122,12 +121,13 @@ def embed_images(
     hashes = {item.content_hash for item in items}
     known = cached.read_many(hashes)
     missing = [item for item in items if item.content_hash not in known]
-    batches = _encode_missing(
-        encoder, missing, cached, FeatureKind.EMBEDDING, batch_size=batch_size, read=read
-    )
+    results = [cached]
+    if dense_bytes(encoder, missing) <= cache.budget_bytes / 2:
+        results.append(cache.results(encoder.identity, FeatureKind.DENSE))
+    batches = encode_missing(encoder, missing, results, batch_size=batch_size, read=read)
     with closing(batches):
-        for batch, results in batches:
-            known |= dict(zip((item.content_hash for item in batch), results, strict=True))
+        for batch, (embeddings, *_) in batches:
+            known |= dict(zip((item.content_hash for item in batch), embeddings, strict=True))
             if (yield Progress("Embedding images", len(known), len(hashes))) is Request.STOP:
                 return None
     if not missing:
@@ -158,9 +158,7 @@ def encode_dense(
     hashes = {item.content_hash for item in items}
     done = {content_hash for content_hash in hashes if content_hash in cached}
     missing = [item for item in items if item.content_hash not in done]
-    batches = _encode_missing(
-        encoder, missing, cached, FeatureKind.DENSE, batch_size=batch_size, read=read
-    )
+    batches = encode_missing(encoder, missing, [cached], batch_size=batch_size, read=read)
     with closing(batches):
         for batch, _ in batches:
             done |= {item.content_hash for item in batch}
@@ -169,105 +167,3 @@ def encode_dense(
     if not missing:
         yield Progress("Encoding images", len(done), len(hashes))
     return DenseFeatures(encoder, cached, read)
-
-
-_Batch = tuple[EncodeItem, ...]
-
-
-def _encode_missing(
-    encoder: FrozenEncoder,
-    items: Sequence[EncodeItem],
-    cached: CachedResults,
-    kind: FeatureKind,
-    *,
-    batch_size: int,
-    read: ReadImage,
-) -> Generator[tuple[_Batch, Features], None, None]:
-    """Yield each batch with its results, writing blocks to the cache on the way."""
-    hashes: list[str] = []
-    pending: list[Features] = []
-
-    def flush() -> None:
-        if pending:
-            cached.write(hashes, np.stack(pending))
-            hashes.clear()
-            pending.clear()
-
-    try:
-        with closing(_read_ahead(_batches(items, batch_size), read)) as read_batches:
-            for batch, images in read_batches:
-                results = _encode(encoder, kind, images)
-                for item, result in zip(batch, results, strict=True):
-                    if pending and (
-                        pending[0].shape != result.shape
-                        or len(pending) >= BLOCK_IMAGES
-                        or (len(pending) + 1) * result.nbytes > BLOCK_BYTES
-                    ):
-                        flush()
-                    hashes.append(item.content_hash)
-                    pending.append(result)
-                yield batch, results
-    finally:
-        # Also where the job is closed or an image fails: what is computed is worth keeping.
-        flush()
-
-
-def _batches(items: Sequence[EncodeItem], batch_size: int) -> Iterator[_Batch]:
-    """Cut distinct images into batches of one size, whatever their order in `items`."""
-    distinct = {item.content_hash: item for item in items}.values()
-    in_order = sorted(distinct, key=lambda item: (item.height, item.width, item.content_hash))
-    for (height, width), group in groupby(in_order, key=lambda item: (item.height, item.width)):
-        of_one_size = tuple(group)
-        fitting = batch_size * _BATCH_PIXELS_PER_IMAGE // (height * width)
-        step = max(1, min(batch_size, fitting))
-        for start in range(0, len(of_one_size), step):
-            yield of_one_size[start : start + step]
-
-
-def _read_ahead(
-    batches: Iterator[_Batch], read: ReadImage
-) -> Generator[tuple[_Batch, list[NDArray[np.uint8]]], None, None]:
-    """Yield each batch with its images, while threads read those of the next batch."""
-    with ThreadPoolExecutor(_READERS) as pool:
-
-        def start(batch: _Batch) -> tuple[_Batch, Iterator[NDArray[np.uint8]]]:
-            return batch, pool.map(_read_checked, batch, [read] * len(batch))
-
-        reading = map(start, batches)
-        current = next(reading, None)
-        while current is not None:
-            following = next(reading, None)
-            batch, images = current
-            yield batch, list(images)
-            current = following
-
-
-def _read_checked(item: EncodeItem, read: ReadImage) -> NDArray[np.uint8]:
-    image = read(item.path)
-    if image.shape != (item.height, item.width, 3):
-        raise ImageError(
-            f"is {image.shape[1]} x {image.shape[0]} pixels, not {item.width} x {item.height} "
-            "as when the project was made",
-            where=item.path,
-            remedy="Restore the original file, or make the project anew.",
-        )
-    return image
-
-
-def _encode(
-    encoder: FrozenEncoder, kind: FeatureKind, images: Sequence[NDArray[np.uint8]]
-) -> Features:
-    """Encode uint8 images of one size: one row each, of the type that `kind` keeps."""
-    batch = torch.from_numpy(np.stack(images)).to(encoder.mean.device)
-    pixels = batch.permute(0, 3, 1, 2).to(torch.float32) / 255
-    compute = encoder.embed if kind is FeatureKind.EMBEDDING else encoder.dense
-    with torch.inference_mode():
-        features = compute(pixels).cpu().numpy()
-    results: Features = features.astype(kind.dtype, copy=False)
-    if not np.isfinite(results).all():
-        raise WeightsError(
-            "the encoder gives values that are not finite",
-            where=encoder.identity.name,
-            remedy="Check its weights file, or choose another encoder.",
-        )
-    return results

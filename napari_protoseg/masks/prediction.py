@@ -24,6 +24,7 @@ from napari_protoseg.masks.windows import (
     prototype_maps,
 )
 from napari_protoseg.network.baselines import PlainCam
+from napari_protoseg.network.evidence import EvidenceModel
 from napari_protoseg.network.maps import MapModel
 from napari_protoseg.schema import UNLABELLED
 
@@ -128,7 +129,10 @@ class Predictor:
 
     @torch.inference_mode()
     def predict(
-        self, images: NDArray[np.uint8], labels: NDArray[np.int8] | None = None
+        self,
+        images: NDArray[np.uint8],
+        labels: NDArray[np.int8] | None = None,
+        dense: NDArray[np.float16] | None = None,
     ) -> Prediction:
         """Predict a batch of images of one size.
 
@@ -139,17 +143,35 @@ class Predictor:
         labels
             ``(B, N)``: 1 present, 0 absent, -1 unknown; used where the recipe takes given
             labels, None for all unknown.
+        dense
+            As for `look`.
         """
-        return self.decide(self.look(images), images, labels)
+        return self.decide(self.look(images, dense), images, labels)
 
     @torch.inference_mode()
-    def look(self, images: NDArray[np.uint8]) -> tuple[View, ...]:
+    def look(
+        self, images: NDArray[np.uint8], dense: NDArray[np.float16] | None = None
+    ) -> tuple[View, ...]:
         """Run the model over each view of `images` that the recipe averages over.
 
         The first view is the image as it is. Recipes that differ in other things than views can
         `decide` on the same ones.
+
+        Parameters
+        ----------
+        images
+            ``(B, H, W, 3)``, RGB.
+        dense
+            Dense features ``(B, d, h, w)`` of the images as they are, for a model that takes
+            nothing else of them, an `EvidenceModel`; None to compute them.
         """
-        views = [self._view(images, counts=1.0 in self.recipe.intensities)]
+        counts = 1.0 in self.recipe.intensities
+        if dense is None:
+            views = [self._view(images, counts=counts)]
+        else:
+            assert isinstance(self.model, EvidenceModel)
+            known = torch.from_numpy(dense).to(self.device).float()
+            views = [View((self.model.maps_of(known),), flip=False, counts=counts)]
         for flip in (False, True) if self.recipe.flip else (False,):
             for intensity in self.recipe.intensities:
                 if flip or intensity != 1.0:

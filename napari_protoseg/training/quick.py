@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from napari_protoseg.encoders.encoding import DenseFeatures, EncodeItem
+from napari_protoseg.encoders.encoding import DenseFeatures
+from napari_protoseg.encoders.passes import EncodeItem
 from napari_protoseg.errors import TrainingError
 from napari_protoseg.events import Job, Progress, Request
 from napari_protoseg.network.evidence import EvidenceModel
