@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,8 @@ class _Place:
 class CachedResults:
     """The results of one encoder and kind, by the content hash of the image.
 
+    Several threads may read at once; one writes.
+
     Parameters
     ----------
     cache
@@ -127,6 +130,7 @@ class CachedResults:
         self._folder = folder
         self.kind = kind
         self._places: dict[str, _Place] = {}
+        self._removing = Lock()
         with storage_errors(folder):
             blocks = sorted(b for b in folder.glob("*") if not b.name.startswith("."))
         for block in blocks:
@@ -240,8 +244,9 @@ class CachedResults:
             # A missing chunk reads as the fill value, which is not a number.
             if np.isfinite(result).all():
                 return result
-            self._places = {h: p for h, p in self._places.items() if p.block is not block}
-            _remove(block.folder)
+            with self._removing:
+                self._places = {h: p for h, p in self._places.items() if p.block is not block}
+                _remove(block.folder)
         return None
 
 

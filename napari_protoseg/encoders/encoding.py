@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_protoseg.encoders.cache import CachedResults, FeatureCache, FeatureKind
+from napari_protoseg.encoders.cache import CachedResults, FeatureCache, FeatureKind, Features
 from napari_protoseg.encoders.encoder import FrozenEncoder
 from napari_protoseg.encoders.passes import (
     EncodeItem,
@@ -20,6 +20,10 @@ from napari_protoseg.encoders.passes import (
     read_checked,
 )
 from napari_protoseg.events import Job, Progress, Request
+from napari_protoseg.images.ahead import read_ahead
+
+_IMAGES_AHEAD = 32
+"""Images whose cached features are read before they are asked for."""
 
 
 @dataclass(frozen=True)
@@ -43,39 +47,63 @@ class DenseFeatures:
         ------
         StorageError, ImageError, WeightsError
         """
-        result = self.cached.read(item.content_hash)
-        if result is None:
-            image = read_checked(item, self.read)
-            result = encode_to_dense(self.encoder, [image])[0]
-        return result.astype(np.float16, copy=False)
+        return self._of(item, self.known(item.content_hash))
 
-    def of_batch(
-        self, content_hashes: Sequence[str], images: NDArray[np.uint8]
+    def each(self, items: Iterable[EncodeItem]) -> Generator[NDArray[np.float16], None, None]:
+        """Yield the features of one image after another, while threads read the next ones.
+
+        Errors are those of `of`.
+        """
+        listed = list(items)
+        reading = read_ahead(
+            self.known,
+            [item.content_hash for item in listed],
+            cost=lambda _: 1,
+            most=_IMAGES_AHEAD,
+        )
+        with closing(reading):
+            for item, known in zip(listed, reading, strict=True):
+                yield self._of(item, known)
+
+    def known(self, content_hash: str) -> Features | None:
+        """Return what the cache has of an image; called from threads.
+
+        Raises
+        ------
+        StorageError
+        """
+        return self.cached.read(content_hash)
+
+    def completed(
+        self, known: Sequence[Features | None], images: NDArray[np.uint8]
     ) -> NDArray[np.float16]:
-        """Return the features of images that are read already: float16 (n, width, h, w).
+        """Encode those of a batch of images that are not known: float16 (n, width, h, w).
 
         What is cached and what is computed is rounded alike.
 
         Parameters
         ----------
-        content_hashes
-            Of the images' files.
+        known
+            Of each image.
         images
             (n, height, width, 3), RGB.
 
         Raises
         ------
-        StorageError, WeightsError
+        WeightsError
         """
-        found = [self.cached.read(content_hash) for content_hash in content_hashes]
-        missing = [number for number, result in enumerate(found) if result is None]
+        missing = [number for number, result in enumerate(known) if result is None]
+        encoded: list[Features] = []
         if missing:
-            encoded = encode_to_dense(self.encoder, [images[number] for number in missing])
-            for number, result in zip(missing, encoded, strict=True):
-                found[number] = result
-        return np.stack([result for result in found if result is not None]).astype(
-            np.float16, copy=False
-        )
+            encoded = list(encode_to_dense(self.encoder, [images[number] for number in missing]))
+        computed = iter(encoded)
+        features = [next(computed) if result is None else result for result in known]
+        return np.stack(features).astype(np.float16, copy=False)
+
+    def _of(self, item: EncodeItem, known: Features | None) -> NDArray[np.float16]:
+        if known is None:
+            known = encode_to_dense(self.encoder, [read_checked(item, self.read)])[0]
+        return known.astype(np.float16, copy=False)
 
 
 def embed_images(

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
-from itertools import groupby, islice
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from napari_protoseg.encoders.encoding import DenseFeatures
@@ -19,19 +16,17 @@ from napari_protoseg.errors import LabelError
 from napari_protoseg.events import Event, Job, Notice, Progress, Request, Severity
 from napari_protoseg.exports.folder import Exported, NamedMask
 from napari_protoseg.exports.masks_folder import export_png
-from napari_protoseg.images.ahead import read_ahead
+from napari_protoseg.jobs.batches import predict_batches
 from napari_protoseg.jobs.features import cached_features
 from napari_protoseg.jobs.models import TrainedModel, trained_model
 from napari_protoseg.jobs.names import mask_names
-from napari_protoseg.jobs.records import image_record, read_recorded
+from napari_protoseg.jobs.records import image_record
 from napari_protoseg.labels.reader import read_labels
 from napari_protoseg.labels.records import is_labelled
 from napari_protoseg.labels.report import LabelSource
-from napari_protoseg.masks.prediction import Prediction, Predictor, learn_margin
+from napari_protoseg.masks.prediction import Predictor, learn_margin
 from napari_protoseg.masks.recipe import Background, LabelCondition, Recipe
-from napari_protoseg.masks.windows import DEFAULT_WINDOWS
 from napari_protoseg.network.record import ModelRecord
-from napari_protoseg.project.arrays import masks_per_shard
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import (
     ImageRecord,
@@ -39,10 +34,7 @@ from napari_protoseg.project.records import (
     PredictedMask,
     Split,
 )
-from napari_protoseg.training.devices import out_of_memory
 
-_BATCH_PIXELS = 16 * 224 * 224
-_AHEAD_PIXELS = 2 * _BATCH_PIXELS
 _MARGIN_IMAGES = 64
 _MPP_TOLERANCE = 0.25
 
@@ -277,73 +269,6 @@ def in_model_order(images: Sequence[ImageRecord], positions: Sequence[int]) -> l
         replace(image, label=tuple(image.label[position] for position in positions))
         for image in images
     ]
-
-
-def predict_batches(
-    predictor: Predictor,
-    images: Sequence[ImageRecord],
-    features: DenseFeatures | None = None,
-) -> Iterator[tuple[tuple[ImageRecord, ...], Prediction]]:
-    """Predict images of one size together.
-
-    Parameters
-    ----------
-    predictor
-        Model and recipe.
-    images
-        To predict, with labels in the order of the model's classes.
-    features
-        Of the model's encoder, to make of them the maps of images as they are, where one window
-        holds them; None to run the model.
-
-    Raises
-    ------
-    ImageError
-        An image cannot be read, or has changed.
-    TrainingError
-        Memory is not enough for a single image; for several, fewer are taken at once.
-    """
-    in_order = sorted(images, key=_size)
-    reading = read_ahead(
-        read_recorded, in_order, cost=lambda i: i.height * i.width, most=_AHEAD_PIXELS
-    )
-    with closing(reading):
-        for (height, width), group in groupby(in_order, key=_size):
-            left = tuple(group)
-            fitting = max(_BATCH_PIXELS // (height * width), 1)
-            step = min(fitting, masks_per_shard(height, width))
-            known = features if height * width <= DEFAULT_WINDOWS.pixels else None
-            pixels = np.empty((0, height, width, 3), dtype=np.uint8)
-            while left:
-                if not len(pixels):
-                    pixels = np.stack(list(islice(reading, min(step, len(left)))))
-                batch = left[: min(step, len(pixels))]
-                try:
-                    prediction = _predicted(predictor, batch, pixels[: len(batch)], known)
-                except torch.OutOfMemoryError as error:
-                    if step == 1:
-                        raise out_of_memory(predictor.device) from error
-                    step //= 2
-                    continue
-                yield batch, prediction
-                left, pixels = left[len(batch) :], pixels[len(batch) :]
-
-
-def _predicted(
-    predictor: Predictor,
-    images: Sequence[ImageRecord],
-    pixels: NDArray[np.uint8],
-    features: DenseFeatures | None,
-) -> Prediction:
-    labels = np.array([image.label for image in images], dtype=np.int8)
-    dense = None
-    if features is not None:
-        dense = features.of_batch([image.content_hash for image in images], pixels)
-    return predictor.predict(pixels, labels, dense)
-
-
-def _size(image: ImageRecord) -> tuple[int, int]:
-    return image.height, image.width
 
 
 def with_margin(

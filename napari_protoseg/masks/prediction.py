@@ -216,16 +216,13 @@ class Predictor:
     def _band_of_masks(
         self, class_maps: Tensor, images: NDArray[np.uint8]
     ) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
-        top = class_maps.topk(min(2, class_maps.shape[1]), dim=1)
-        highest = top.values[:, 0].cpu().numpy()
-        second = top.values[:, -1].cpu().numpy() if len(self.class_ids) > 1 else 0.0
+        highest, second, winners = (part.cpu().numpy() for part in _two_highest(class_maps))
         labelled = highest > 0
         if self.recipe.background is Background.WHITE:
             labelled &= ~np.stack([glass_mask(image) for image in images])
         if self.recipe.background is Background.MARGIN:
             labelled &= highest >= (self.recipe.margin or 0.0)
-        winners = self.class_ids[top.indices[:, 0].cpu().numpy()]
-        masks = np.where(labelled, winners, np.uint8(UNLABELLED))
+        masks = np.where(labelled, self.class_ids[winners], np.uint8(UNLABELLED))
         confidence = np.where(labelled, highest - second, 0)
         return masks, confidence.astype(np.float16)
 
@@ -270,6 +267,21 @@ class Predictor:
             self.recipe.normalisation,
         )
         return [(maps.flip(3) if view.flip else maps, share) for maps, share in parts]
+
+
+def _two_highest(class_maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the highest of maps ``(B, N, H, W)``, the next, 0 where there is none, and which.
+
+    Each ``(B, H, W)``. Class by class, which is several times faster than to sort each pixel.
+    """
+    highest, *others = class_maps.unbind(1)
+    second = torch.full_like(highest, -torch.inf) if others else torch.zeros_like(highest)
+    winners = torch.zeros_like(highest, dtype=torch.uint8)
+    for number, here in enumerate(others, start=1):
+        winners.masked_fill_(here > highest, number)
+        second = torch.maximum(second, torch.minimum(here, highest))
+        highest = torch.maximum(highest, here)
+    return highest, second, winners
 
 
 def sounding_prototypes(model: MapModel, muted: Sequence[int]) -> Tensor:

@@ -172,14 +172,24 @@ def test_dense_features_never_crowd_out_embeddings(encoder, items, tmp_path: Pat
 
 def test_features_of_a_batch_are_the_same_cached_or_not(encoder, items, tmp_path: Path) -> None:
     features = encode(encoder, items[:3], tmp_path)
-    hashes = [item.content_hash for item in items[:5]]
     pixels = np.stack([read_png(item.path) for item in items[:5]])
     counted = Counted(encoder)
-    found = features.of_batch(hashes, pixels)
+    found = features.completed([features.known(item.content_hash) for item in items[:5]], pixels)
     assert counted.images == 2
     assert found.dtype == np.float16
     for item, of_item in zip(items, found, strict=False):
         np.testing.assert_allclose(of_item, features.of(item), rtol=2e-3, atol=1e-3)
+
+
+def test_features_come_one_after_another_wherever_they_are(encoder, items, tmp_path: Path) -> None:
+    features = encode(encoder, items, tmp_path)
+    alone = [features.of(item) for item in items]
+    damaged, *_ = blocks(tmp_path)
+    _flip_a_bit(damaged)
+    for _ in range(2):
+        for of_item, expected in zip(features.each(items), alone, strict=True):
+            np.testing.assert_allclose(of_item, expected, rtol=1e-2, atol=1e-2)
+    assert not damaged.exists()
 
 
 def _truncate(block: Path) -> None:

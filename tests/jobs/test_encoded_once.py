@@ -17,9 +17,9 @@ from torch.nn.modules.module import register_module_forward_hook
 from napari_protoseg.bank.bank import BankConfig
 from napari_protoseg.jobs import records
 from napari_protoseg.jobs.bank import BankRequest, build_project_bank
+from napari_protoseg.jobs.batches import predict_batches
 from napari_protoseg.jobs.make_masks import make_masks
 from napari_protoseg.jobs.models import trained_model
-from napari_protoseg.jobs.predict import predict_batches
 from napari_protoseg.jobs.preparation import TrainRequest
 from napari_protoseg.jobs.train import train_project
 from napari_protoseg.masks.prediction import Predictor
