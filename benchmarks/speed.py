@@ -220,7 +220,9 @@ def main() -> int:
 
     bench = Bench(Setting())
     if "steps" in chosen:
-        tell(*steps(bench, _ROUNDS)[0])
+        found, _ = steps(bench, _ROUNDS)
+        print(f"{bench.pairs:.1f} selected pairs for each image")
+        tell(*found)
     if "masks" in chosen:
         found, said = masks(bench, _ROUNDS)
         tell(*found)

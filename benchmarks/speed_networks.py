@@ -84,7 +84,7 @@ class Bench:
             positions = self.encoder.dense(images).permute(0, 2, 3, 1).flatten(0, 2)
         drawn = torch.randperm(len(positions))[: len(self.positions)]
         self.prototypes = positions[drawn]
-        self.pairs = 0.0
+        self.pairs = 0.0  # of each image, in the last step that matched
 
     def step(self, matching: Matching) -> Timed:
         """Return a whole training step, of which the matching loss is a part or not."""
@@ -149,7 +149,8 @@ class Bench:
         losses = step.accumulate(self.batch, self.setting.batch, _backward)
         if optimiser is not None:
             optimiser.step()
-        self.pairs = (losses.pairs + losses.skipped) / self.setting.batch
+        if step.matcher is not None:
+            self.pairs = (losses.pairs + losses.skipped) / self.setting.batch
 
 
 def _config(matching: Matching) -> TrainingConfig:
