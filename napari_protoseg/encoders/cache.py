@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -156,22 +156,20 @@ class CachedResults:
         place = self._places.get(content_hash)
         return None if place is None else self._load(place.block, place.row)
 
-    def read_many(self, content_hashes: Iterable[str]) -> dict[str, Features]:
-        """Return those results that are there, reading each block once.
+    def read_many(self, content_hashes: Iterable[str]) -> Iterator[tuple[str, Features]]:
+        """Yield those results that are there, with the hashes, reading each block once.
 
-        All are in memory at once: for embeddings, not for dense features. Errors are those
-        of `read`.
+        Errors are those of `read`.
         """
-        places = {h: self._places[h] for h in content_hashes if h in self._places}
-        blocks = {
-            block.folder: self._load(block)
-            for block in {place.block.folder: place.block for place in places.values()}.values()
-        }
-        return {
-            content_hash: results[place.row]
-            for content_hash, place in places.items()
-            if (results := blocks[place.block.folder]) is not None
-        }
+        of_block: dict[Path, list[tuple[str, _Place]]] = {}
+        for content_hash in content_hashes:
+            place = self._places.get(content_hash)
+            if place is not None:
+                of_block.setdefault(place.block.folder, []).append((content_hash, place))
+        for listed in of_block.values():
+            results = self._load(listed[0][1].block)
+            if results is not None:
+                yield from ((content_hash, results[place.row]) for content_hash, place in listed)
 
     def write(self, content_hashes: Sequence[str], results: Features) -> None:
         """Keep `results`, one row per image, as one block; then keep the budget.

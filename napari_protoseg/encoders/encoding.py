@@ -146,22 +146,31 @@ def embed_images(
         The cache cannot be written.
     """
     cached = cache.results(encoder.identity, FeatureKind.EMBEDDING)
-    hashes = {item.content_hash for item in items}
-    known = cached.read_many(hashes)
-    missing = [item for item in items if item.content_hash not in known]
+    # Of many images nothing but their rows is held.
+    rows = np.empty((len(items), encoder.width), dtype=np.float32)
+    places: dict[str, list[int]] = {}
+    for row, item in enumerate(items):
+        places.setdefault(item.content_hash, []).append(row)
+    done = 0
+    for content_hash, embedding in cached.read_many(list(places)):
+        rows[places.pop(content_hash)] = embedding
+        done += 1
+    missing = [items[of_one[0]] for of_one in places.values()]
+    total = done + len(missing)
     results = [cached]
     if dense_bytes(encoder, missing) <= cache.budget_bytes / 2:
         results.append(cache.results(encoder.identity, FeatureKind.DENSE))
     batches = encode_missing(encoder, missing, results, batch_size=batch_size, read=read)
     with closing(batches):
         for batch, (embeddings, *_) in batches:
-            known |= dict(zip((item.content_hash for item in batch), embeddings, strict=True))
-            if (yield Progress("Embedding images", len(known), len(hashes))) is Request.STOP:
+            for item, embedding in zip(batch, embeddings, strict=True):
+                rows[places[item.content_hash]] = embedding
+            done += len(batch)
+            if (yield Progress("Embedding images", done, total)) is Request.STOP:
                 return None
     if not missing:
-        yield Progress("Embedding images", len(known), len(hashes))
-    rows = [known[item.content_hash] for item in items]
-    return np.array(rows, dtype=np.float32).reshape(len(rows), encoder.width)
+        yield Progress("Embedding images", done, total)
+    return rows
 
 
 def encode_dense(
