@@ -446,7 +446,9 @@ class RandomMaps(MapModel):
 
 
 def test_of_many_classes_the_highest_wins_by_its_lead_over_the_next():
-    prediction = Predictor(RandomMaps(), range(1, 6), PLAIN, CPU).predict(picture()[None])
+    prediction = Predictor(RandomMaps(), range(1, 6), Recipe(flip=False), CPU).predict(
+        picture()[None]
+    )
     in_order = np.sort(prediction.class_maps, 1)
     np.testing.assert_array_equal(prediction.masks, prediction.class_maps.argmax(1) + 1)
     np.testing.assert_array_equal(
