@@ -101,7 +101,7 @@ class FrozenEncoder(nn.Module):
 
         So an image's embedding and its dense features live in one space.
         """
-        return self.dense(images).mean(dim=(2, 3))
+        return mean_over_positions(self.dense(images))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return `dense` of `images`."""
@@ -164,6 +164,11 @@ def empty_encoder(identity: EncoderIdentity) -> FrozenEncoder:
     """
     model, _ = _build(identity.name, _known(identity.name))
     return FrozenEncoder(model, identity)
+
+
+def mean_over_positions(dense: Tensor) -> Tensor:
+    """Return the embeddings (B, width) of images of which `dense` is the feature map."""
+    return dense.mean(dim=(2, 3))
 
 
 def last_feature_map(model: nn.Module, images: Tensor) -> Tensor:

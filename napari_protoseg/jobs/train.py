@@ -10,17 +10,16 @@ from pathlib import Path
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from napari_protoseg.encoders.cache import FeatureCache
 from napari_protoseg.encoders.encoding import encode_dense
 from napari_protoseg.encoders.registry import licence_of
 from napari_protoseg.errors import ProtosegError, TrainingError
 from napari_protoseg.events import Event, Job, Notice, Progress, Request, Severity
 from napari_protoseg.jobs.bank import (
     BATCH_SIZE,
-    CACHE_BYTES,
     bank_of_version,
     encode_items,
 )
+from napari_protoseg.jobs.features import CACHE_BYTES, feature_cache
 from napari_protoseg.jobs.muted import with_muted_of_bank
 from napari_protoseg.jobs.preparation import (
     Prepared,
@@ -193,7 +192,7 @@ def _fit_quick(
     assert prepared.encoder is not None
     assert isinstance(model, EvidenceModel)
     items = encode_items(tuple(prepared.training))
-    cache = FeatureCache(project.cache / "features", cache_bytes)
+    cache = feature_cache(project, cache_bytes)
     dense = yield from encode_dense(
         prepared.encoder, items, cache, batch_size=BATCH_SIZE, read=reader_of(prepared.training)
     )

@@ -13,7 +13,7 @@ from psygnal import Signal
 
 from napari_protoseg.errors import ProjectError, ProtosegError
 from napari_protoseg.events import Event, Job, Notice, Severity
-from napari_protoseg.jobs.bank import CACHE_BYTES
+from napari_protoseg.jobs.features import CACHE_BYTES
 from napari_protoseg.jobs.recipes import recipe_of
 from napari_protoseg.jobs.sample import make_sample_project
 from napari_protoseg.masks.recipe import Recipe

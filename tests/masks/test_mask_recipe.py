@@ -449,3 +449,25 @@ def test_class_maps_of_mirrored_views_lie_where_the_image_has_them():
     assert np.ptp(expected) > 0.5
     # Of colours alone a mirrored view says the same.
     assert np.allclose(mirrored.predict(image).class_maps, expected, atol=1e-6)
+
+
+class RandomMaps(MapModel):
+    """Maps of five classes that have nothing to do with the image."""
+
+    def __init__(self) -> None:
+        super().__init__(range(5), 5, (1,))
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        generator = torch.Generator().manual_seed(7)
+        return (torch.randn(len(images), 5, *images.shape[2:], generator=generator),)
+
+
+def test_of_many_classes_the_highest_wins_by_its_lead_over_the_next():
+    prediction = Predictor(RandomMaps(), range(1, 6), Recipe(flip=False), CPU).predict(
+        picture()[None]
+    )
+    in_order = np.sort(prediction.class_maps, 1)
+    np.testing.assert_array_equal(prediction.masks, prediction.class_maps.argmax(1) + 1)
+    np.testing.assert_array_equal(
+        prediction.confidence, (in_order[:, -1] - in_order[:, -2]).astype(np.float16)
+    )
