@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_protoseg.errors import ProjectError
+from napari_protoseg.events import Notice
 from napari_protoseg.project.arrays import ArrayFolder
 from napari_protoseg.project.bank_rows import bank_path, insert_bank, next_bank, select_bank
 from napari_protoseg.project.creation import DATABASE, created_folder
@@ -94,8 +95,15 @@ class Project:
             return cls.open(folder)
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
-        """Open the project in `folder`.
+    def open(cls, folder: Path, *, take_over: bool = False) -> Self:
+        """Open the project in `folder`: read-only where another process has it open for writing.
+
+        Parameters
+        ----------
+        folder
+            Of the project.
+        take_over
+            Open it for writing in place of whoever has it open, whose next write is refused.
 
         Raises
         ------
@@ -105,7 +113,7 @@ class Project:
             It cannot be read and written.
         """
         folder = real_path(folder)
-        database = Database.open(folder / DATABASE)
+        database = Database.open(folder / DATABASE, take_over=take_over)
         try:
             with database.reading() as connection:
                 schema = select_schema(connection, folder)
@@ -128,6 +136,25 @@ class Project:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether another process has the project open for writing, or has taken it over."""
+        return not self._database.lock.is_held
+
+    def lock_notice(self) -> Notice | None:
+        """Say why the project is read-only, or whose lock it was opened over; else None."""
+        return self._database.lock.notice()
+
+    def require_writable(self) -> None:
+        """Make sure that the project can be written, before long work.
+
+        Raises
+        ------
+        ProjectLockedError
+            Another process has it open for writing. So for all methods that write.
+        """
+        self._database.require_writable()
 
     @property
     def folder(self) -> Path:
@@ -426,8 +453,7 @@ class Project:
         ProjectError
             There is no such image, or its mask on disk is damaged.
         """
-        # A writing transaction, so that no other program reuses the row meanwhile.
-        with self._database.writing() as connection:
+        with self._database.excluding() as connection:  # so that nobody reuses the row meanwhile
             return load_mask(connection, self._arrays, image_id)
 
     def mask_summaries(self) -> dict[int, MaskSummary]:
