@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from napari_protoseg import __version__
 from napari_protoseg.bank.bank import BankConfig
+from napari_protoseg.cli.opening import opened_to_read, opened_to_write
 from napari_protoseg.cli.options import (
     AsJson,
     Classes,
@@ -127,7 +128,7 @@ def bank(
 ) -> None:
     """Cluster the images of each class into prototypes."""
     terminal = Terminal(quiet=quiet, as_json=json)
-    with terminal.errors(), Project.open(project) as opened:
+    with terminal.errors(), opened_to_write(terminal, project) as opened:
         request = BankRequest(
             config=BankConfig(clusters=_clusters(clusters), members=members, seed=seed),
             encoder=encoder,
@@ -194,7 +195,7 @@ def train(
     given = {name: value for name, value in chosen.items() if value is not None}
     if resume and (given or backbone_weights or encoder_weights or preset is not Preset.STANDARD):
         raise typer.BadParameter("--resume takes up all options of the stopped training.")
-    with terminal.errors(), Project.open(project) as opened:
+    with terminal.errors(), opened_to_write(terminal, project) as opened:
         where = choose_device(device)
         if resume:
             job = resume_training(opened, device=where, now=_now)
@@ -246,7 +247,7 @@ def predict(
     if label_file is not None and images is None:
         raise typer.BadParameter("--label-file needs --images; the project has its own labels.")
     terminal = Terminal(quiet=quiet, as_json=json)
-    with terminal.errors(), Project.open(project) as opened:
+    with terminal.errors(), opened_to_read(terminal, project) as opened:
         updates = {"labels": labels, "background": background}
         used = _recipe(opened, recipe).model_copy(
             update={name: value for name, value in updates.items() if value is not None}
@@ -317,7 +318,7 @@ def export(
 ) -> None:
     """Write the masks of the project's images."""
     terminal = Terminal(quiet=quiet, as_json=json)
-    with terminal.errors(), Project.open(project) as opened:
+    with terminal.errors(), opened_to_read(terminal, project) as opened:
         written = terminal.run(
             export_project(
                 opened,
@@ -352,7 +353,7 @@ def info(
     with terminal.errors():
         record = describe_program(__version__)
         if project is not None:
-            with Project.open(project) as opened:
+            with opened_to_read(terminal, project) as opened:
                 record |= describe_project(opened)
     terminal.result("\n".join(f"{name}: {value}" for name, value in record.items()), record)
 

@@ -79,6 +79,10 @@ class Terminal:
                 display.show(event)
                 answer = Request.STOP if asked else None
 
+    def tell(self, notice: Notice) -> None:
+        """Show a sentence that is of no job."""
+        _Display(self._console, quiet=self.quiet).show(notice)
+
     def result(self, text: str, record: dict[str, Any]) -> None:
         """Print the result: `record` where JSON is wanted, else `text`."""
         if self.as_json:

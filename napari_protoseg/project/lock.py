@@ -22,11 +22,6 @@ from napari_protoseg.storage import storage_errors, write_atomically
 LOCK = "project.lock"
 """Name of the file in the project folder."""
 
-_WAY_OUT = (
-    "Close it there, then open it here again; or, if that program hangs, take the project over."
-)
-_TAKE_OVER = "the same command with --take-over"
-
 # The clock that tells when a process has started may be set anew by so much meanwhile.
 _CLOCK_SECONDS = 2.0
 
@@ -150,15 +145,10 @@ class ProjectLock:
         """Say why the project is read-only, or whose lock was taken; None where neither is so."""
         if self._text is None:
             owner = self.other()
-            by = (
-                f"it is open for writing by {owner}"
-                if owner
-                else "it was open for writing elsewhere"
-            )
+            now = f"it is open for writing by {owner}. {self._way_out()}"
+            before = "it was open for writing elsewhere. Open it again."
             return Notice(
-                f"The project is read-only here: {by}. {_WAY_OUT}",
-                Severity.WARNING,
-                on_terminal=_TAKE_OVER,
+                f"The project is read-only here: {now if owner else before}", Severity.WARNING
             )
         if self.former is None:
             return None
@@ -183,8 +173,7 @@ class ProjectLock:
             raise ProjectLockedError(
                 f"the project is read-only here, for it is open for writing by {_owner_of(found)}",
                 where=self._path.parent,
-                remedy=_WAY_OUT,
-                on_terminal=_TAKE_OVER,
+                remedy=self._way_out(),
             )
         raise ProjectLockedError(
             "the project was open for writing elsewhere, and may have changed since",
@@ -202,6 +191,10 @@ class ProjectLock:
         # that will be gone.
         with suppress(PermissionError):
             self._path.unlink(missing_ok=True)
+
+    def _way_out(self) -> str:
+        command = f"protoseg check {self._path.parent} --take-over"
+        return f"Close it there, then open it here again; if that program is gone, run {command}"
 
     def _forget(self) -> None:
         with _guard:

@@ -68,8 +68,8 @@ class LabelsState(PageState):
                 "or drop it here."
             )
         if not self.images.all:
-            return "The project has no images yet: add some."
-        return None
+            return self.session.read_only() or "The project has no images yet: add some."
+        return self.session.read_only()
 
     def next_step(self) -> str:
         """Say what to do next, as a sentence; empty where `needs` says it."""
@@ -185,7 +185,7 @@ class LabelsState(PageState):
         """Return why classes cannot be changed now; None where they can."""
         if self.session.project is None:
             return "Open or make a project first."
-        return self.session.busy()
+        return self.session.cannot_write()
 
     def masks_need(self) -> str | None:
         """Return why masks cannot be imported now; None where they can."""
