@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from napari_protoseg import __version__
 from napari_protoseg.bank.bank import BankConfig
+from napari_protoseg.cli.care import check
 from napari_protoseg.cli.opening import opened_to_read, opened_to_write
 from napari_protoseg.cli.options import (
     AsJson,
@@ -52,6 +53,8 @@ application = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+application.command()(check)
 
 
 def _now() -> datetime:

@@ -38,6 +38,7 @@ class Exit(IntEnum):
     """Exit codes; 2 is wrong usage, by the convention of shells."""
 
     DONE = 0
+    PROBLEMS = 1
     INPUT = 3
     STORAGE = 4
     STOPPED = 130

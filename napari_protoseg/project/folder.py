@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +15,13 @@ from numpy.typing import NDArray
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.events import Notice
 from napari_protoseg.project.arrays import ArrayFolder
-from napari_protoseg.project.bank_rows import bank_path, insert_bank, next_bank, select_bank
+from napari_protoseg.project.bank_rows import (
+    bank_path,
+    insert_bank,
+    next_bank,
+    select_bank,
+    select_banks,
+)
 from napari_protoseg.project.creation import DATABASE, created_folder
 from napari_protoseg.project.database import Database
 from napari_protoseg.project.image_rows import (
@@ -23,8 +30,15 @@ from napari_protoseg.project.image_rows import (
     select_images,
     select_present,
     update_labels,
+    update_paths,
     update_split,
     update_truth,
+)
+from napari_protoseg.project.inspection import (
+    Fault,
+    remove_orphan_rows,
+    row_faults,
+    unnamed_files,
 )
 from napari_protoseg.project.mask_rows import (
     load_mask,
@@ -54,7 +68,12 @@ from napari_protoseg.project.review_rows import (
     select_recipe,
     select_reviews,
 )
-from napari_protoseg.project.round_rows import begin_round, change_round, select_latest_round
+from napari_protoseg.project.round_rows import (
+    begin_round,
+    change_round,
+    select_latest_round,
+    select_rounds,
+)
 from napari_protoseg.project.schema_rows import (
     insert_schema,
     require_successor,
@@ -155,6 +174,32 @@ class Project:
             Another process has it open for writing. So for all methods that write.
         """
         self._database.require_writable()
+
+    def faults(self) -> list[Fault]:
+        """Return what is wrong with the rows of the database; no other file is looked at."""
+        with self._database.reading() as connection:
+            return list(row_faults(connection, self._folder))
+
+    def unnamed_files(self) -> list[Path]:
+        """Return banks, runs and true masks in the folder that no row names."""
+        with self._database.reading() as connection:
+            return unnamed_files(connection, self._folder)
+
+    def remove_orphan_rows(self) -> Counter[str]:
+        """Remove rows that belong to nothing that is there; return how many, by table."""
+        with self._database.writing() as connection:
+            return remove_orphan_rows(connection)
+
+    def relocate(self, paths: Mapping[int, Path]) -> None:
+        """Record where images lie now: all of them, or none.
+
+        Raises
+        ------
+        ProjectError
+            There is no such image, or another one lies there.
+        """
+        with self._database.writing() as connection:
+            update_paths(connection, paths, folder=self._folder)
 
     @property
     def folder(self) -> Path:
@@ -321,6 +366,11 @@ class Project:
             insert_bank(connection, bank, self._folder)
         return bank
 
+    def banks(self) -> list[BankRow]:
+        """Return every version of the bank, the oldest first."""
+        with self._database.reading() as connection:
+            return select_banks(connection, self._folder)
+
     def bank(self, version: int) -> BankRow:
         """Return one version of the bank.
 
@@ -422,6 +472,11 @@ class Project:
                 raise ProjectError(
                     f"there is no round {round_id}", where=self._folder, remedy="Train first."
                 )
+
+    def rounds(self) -> list[Round]:
+        """Return every round, the oldest first."""
+        with self._database.reading() as connection:
+            return select_rounds(connection, self._folder)
 
     def latest_round(self, statuses: Collection[RoundStatus] = tuple(RoundStatus)) -> Round | None:
         """Return the newest round with one of `statuses`, or None where there is none."""
