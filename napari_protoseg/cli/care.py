@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,7 +10,46 @@ import typer
 from napari_protoseg.cli.opening import opened_to_read, opened_to_write
 from napari_protoseg.cli.options import AsJson, ProjectArgument, Quiet
 from napari_protoseg.cli.terminal import Exit, Terminal
+from napari_protoseg.jobs.backup import back_up
 from napari_protoseg.jobs.check import check_project
+from napari_protoseg.jobs.relocate import relocate_images
+from napari_protoseg.project.folder import Project
+
+
+def backup(
+    project: ProjectArgument,
+    destination: Annotated[
+        Path, typer.Argument(help="A folder that does not exist.", metavar="DEST")
+    ],
+    quiet: Quiet = False,
+    json: AsJson = False,
+) -> None:
+    """Copy a project as it stands, also while it is open elsewhere; without images and caches."""
+    terminal = Terminal(quiet=quiet, as_json=json)
+    with terminal.errors(), Project.open(project) as opened:
+        made = terminal.run(back_up(opened, destination))
+    lines = [*made.report.lines(), f"{made.files} files in {made.folder}"]
+    record = {"folder": made.folder, "files": made.files, "check": made.report.record()}
+    terminal.result("\n".join(lines), record)
+    if made.report.problems:
+        raise typer.Exit(Exit.PROBLEMS)
+
+
+def relocate(
+    project: ProjectArgument,
+    images: Annotated[Path, typer.Option(help="Folder to look for the images in.")],
+    quiet: Quiet = False,
+    json: AsJson = False,
+) -> None:
+    """Find missing images again by their content, after their folder has moved."""
+    terminal = Terminal(quiet=quiet, as_json=json)
+    with terminal.errors(), opened_to_write(terminal, project) as opened:
+        ended = terminal.run(relocate_images(opened, images))
+    lines = [f"Not found: {path}" for path in ended.missing]
+    lines.append(f"Found again: {ended.found}. Still missing: {len(ended.missing)}.")
+    terminal.result("\n".join(lines), {"found": ended.found, "missing": ended.missing})
+    if ended.missing:
+        raise typer.Exit(Exit.PROBLEMS)
 
 
 def check(

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from napari_protoseg import __version__
 from napari_protoseg.bank.bank import BankConfig
-from napari_protoseg.cli.care import check
+from napari_protoseg.cli.care import backup, check, relocate
 from napari_protoseg.cli.opening import opened_to_read, opened_to_write
 from napari_protoseg.cli.options import (
     AsJson,
@@ -54,7 +54,8 @@ application = typer.Typer(
     add_completion=False,
 )
 
-application.command()(check)
+for _command in (check, backup, relocate):
+    application.command()(_command)
 
 
 def _now() -> datetime:

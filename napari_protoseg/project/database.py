@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from napari_protoseg.project.migrations import APPLICATION_ID, MIGRATIONS, Migra
 from napari_protoseg.storage import replacing, storage_errors
 
 _BUSY_SECONDS = 60.0
+_LOOK_SECONDS = 0.002
 _HEADER_BYTES = 100
 _PRIMARY_CODE = 0xFF
 
@@ -266,9 +268,31 @@ def _connected(path: Path) -> Iterator[sqlite3.Connection]:
         raise
 
 
+def _begin(connection: sqlite3.Connection, kind: str) -> None:
+    """Begin a transaction; wait for other writers, looking often whether they are done.
+
+    SQLite itself looks ten times a second in the end, and hardly ever finds the moment between
+    two transactions of a program that writes one after the other.
+    """
+    deadline = time.monotonic() + _BUSY_SECONDS
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        while True:
+            try:
+                connection.execute(f"BEGIN {kind}")
+                return
+            except sqlite3.OperationalError as error:
+                is_busy = error.sqlite_errorcode & _PRIMARY_CODE == sqlite3.SQLITE_BUSY
+                if not is_busy or time.monotonic() > deadline:
+                    raise
+            time.sleep(_LOOK_SECONDS)
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {round(1000 * _BUSY_SECONDS)}")
+
+
 @contextmanager
 def _transaction(connection: sqlite3.Connection, kind: str) -> Iterator[None]:
-    connection.execute(f"BEGIN {kind}")
+    _begin(connection, kind)
     try:
         yield
         connection.execute("COMMIT")

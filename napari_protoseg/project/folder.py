@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -80,6 +81,7 @@ from napari_protoseg.project.schema_rows import (
     select_earlier_schemas,
     select_schema,
 )
+from napari_protoseg.project.snapshot import copy_files, move_paths, staged
 from napari_protoseg.schema import ClassSchema
 from napari_protoseg.storage import storage_errors
 
@@ -189,6 +191,24 @@ class Project:
         """Remove rows that belong to nothing that is there; return how many, by table."""
         with self._database.writing() as connection:
             return remove_orphan_rows(connection)
+
+    def staged(self) -> AbstractContextManager[Path]:
+        """Give a folder with the project as it stands now, until the end of the block.
+
+        Another process may write meanwhile. Caches are not in it.
+        """
+        return staged(self._database, self._folder)
+
+    def copy_staged(self, stage: Path, target: Path, place: Path) -> Iterator[tuple[int, int]]:
+        """Copy what is `staged` to a folder, which is to take its place at `place`.
+
+        Yields
+        ------
+        tuple of int
+            How many files are copied, and how many there are.
+        """
+        yield from copy_files(stage, target)
+        move_paths(target / DATABASE, self._folder, place)
 
     def relocate(self, paths: Mapping[int, Path]) -> None:
         """Record where images lie now: all of them, or none.

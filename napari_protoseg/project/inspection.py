@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from napari_protoseg.errors import SchemaError
 from napari_protoseg.project.arrays import array_name
+from napari_protoseg.project.lock import LOCK, ProjectLock
 from napari_protoseg.project.schema_rows import require_successor
 from napari_protoseg.schema import ClassSchema
 from napari_protoseg.storage import storage_errors
@@ -118,7 +119,11 @@ def unfinished_files(folder: Path) -> list[Path]:
                 if path.is_file() and _UNFINISHED.fullmatch(path.name)
             ]
         found += [path for path in (folder / "cache").glob("*/*/.*") if path.is_dir()]
-        found += [path for path in folder.glob(f"{STAGE}*") if path.is_dir()]
+        found += [
+            path
+            for path in folder.glob(f"{STAGE}*")
+            if path.is_dir() and ProjectLock(path / LOCK).other() is None
+        ]
     return sorted(found)
 
 
