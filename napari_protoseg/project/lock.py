@@ -68,7 +68,10 @@ class LockOwner(BaseModel):
         if self.process is None or self.host != socket.gethostname():
             return False
         try:
-            started: float = psutil.Process(self.process).create_time()
+            process = psutil.Process(self.process)
+            started: float = process.create_time()
+            if process.status() == psutil.STATUS_ZOMBIE:  # killed, and nobody has looked yet
+                return True
         except psutil.NoSuchProcess:
             return True
         except psutil.AccessDenied:  # it is another's process, and there
