@@ -11,7 +11,9 @@ from pydantic import ValidationError
 
 from napari_protoseg import __version__
 from napari_protoseg.bank.bank import BankConfig
+from napari_protoseg.cli.care import backup, check, relocate
 from napari_protoseg.cli.encoder_table import encoder_table
+from napari_protoseg.cli.opening import opened_to_read, opened_to_write
 from napari_protoseg.cli.options import (
     AsJson,
     Classes,
@@ -52,6 +54,9 @@ application = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+for _command in (check, backup, relocate):
+    application.command()(_command)
 
 
 def _now() -> datetime:
@@ -130,7 +135,7 @@ def bank(
 ) -> None:
     """Cluster the images of each class into prototypes."""
     terminal = Terminal(quiet=quiet, as_json=json)
-    with terminal.errors(), Project.open(project) as opened:
+    with terminal.errors(), opened_to_write(terminal, project) as opened:
         request = BankRequest(
             config=BankConfig(clusters=_clusters(clusters), members=members, seed=seed),
             encoder=encoder,
@@ -197,7 +202,7 @@ def train(
     given = {name: value for name, value in chosen.items() if value is not None}
     if resume and (given or backbone_weights or encoder_weights or preset is not Preset.STANDARD):
         raise typer.BadParameter("--resume takes up all options of the stopped training.")
-    with terminal.errors(), Project.open(project) as opened:
+    with terminal.errors(), opened_to_write(terminal, project) as opened:
         where = choose_device(device)
         if resume:
             job = resume_training(opened, device=where, now=_now)
@@ -249,7 +254,7 @@ def predict(
     if label_file is not None and images is None:
         raise typer.BadParameter("--label-file needs --images; the project has its own labels.")
     terminal = Terminal(quiet=quiet, as_json=json)
-    with terminal.errors(), Project.open(project) as opened:
+    with terminal.errors(), opened_to_read(terminal, project) as opened:
         updates = {"labels": labels, "background": background}
         used = _recipe(opened, recipe).model_copy(
             update={name: value for name, value in updates.items() if value is not None}
@@ -320,7 +325,7 @@ def export(
 ) -> None:
     """Write the masks of the project's images."""
     terminal = Terminal(quiet=quiet, as_json=json)
-    with terminal.errors(), Project.open(project) as opened:
+    with terminal.errors(), opened_to_read(terminal, project) as opened:
         written = terminal.run(
             export_project(
                 opened,
@@ -355,7 +360,7 @@ def info(
     with terminal.errors():
         record = describe_program(__version__)
         if project is not None:
-            with Project.open(project) as opened:
+            with opened_to_read(terminal, project) as opened:
                 record |= describe_project(opened)
     terminal.result("\n".join(f"{name}: {value}" for name, value in record.items()), record)
 

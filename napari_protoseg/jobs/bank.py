@@ -118,6 +118,7 @@ def build_project_bank(
         prototypes do not fit the classes.
     WeightsError, ImageError, StorageError
     """
+    project.require_writable()
     images = project.images(Split.TRAIN)
     if not images:
         raise BankError(

@@ -197,6 +197,7 @@ def predict_project(
     ------
     ImageError, StorageError
     """
+    project.require_writable()
     schema = trained.record.classes
     predictor = Predictor(trained.model, schema.ids, recipe, device)
     positions = project.schema.positions_of(schema)

@@ -121,6 +121,7 @@ def train_project(
         Nothing to train on, or the preset needs what is not there.
     BankError, WeightsError, CheckpointError, ImageError, StorageError
     """
+    project.require_writable()
     prepared, bank_version = prepare_new(project, request, device)
     request = prepared.request
     if request.preset is Preset.QUICK:
@@ -152,6 +153,7 @@ def resume_training(
         Its checkpoint is damaged, or does not fit any more; the round is left as it was.
     BankError, WeightsError, ImageError, StorageError
     """
+    project.require_writable()
     unfinished = project.latest_round()
     if unfinished is None or unfinished.status is RoundStatus.FINISHED:
         raise TrainingError(

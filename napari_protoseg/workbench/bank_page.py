@@ -77,8 +77,8 @@ class BankState(PageState):
         """Return why a bank cannot be built now; None where it can."""
         if self.session.project is None:
             return "Open a project first."
-        if self.session.is_busy:
-            return self.session.busy()
+        if (reason := self.session.cannot_write()) is not None:
+            return reason
         missing = classes_without_image(self.session.project)
         if missing:
             return f"Label images first: no training image is known to hold {', '.join(missing)}."

@@ -152,6 +152,9 @@ class Session:
             raise
         self.project, self.recipe = project, recipe
         self.opened.emit()
+        notice = project.lock_notice()
+        if notice is not None:
+            self.said.emit(notice)
 
     def open_sample(self) -> None:
         """Open the project of synthetic tissue in the person's home; make it if it is not there."""
@@ -222,6 +225,17 @@ class Session:
         if self.task is None or self.task.is_over:
             return None
         return f"{self.task.title} is under way; wait for it, or stop it."
+
+    def read_only(self) -> str | None:
+        """Say why nothing can be changed in the open project; None where it can."""
+        if self.project is None or not self.project.is_read_only:
+            return None
+        notice = self.project.lock_notice()
+        return None if notice is None else notice.text
+
+    def cannot_write(self) -> str | None:
+        """Say why nothing that writes to the project can begin; None where it can."""
+        return self.busy() or self.read_only()
 
     def run(self, title: str, job: Job[Any], done: Callable[[Any], None]) -> Task:
         """Start the long task: one at a time.
