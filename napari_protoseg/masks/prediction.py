@@ -25,6 +25,7 @@ from napari_protoseg.masks.windows import (
 )
 from napari_protoseg.network.baselines import PlainCam
 from napari_protoseg.network.maps import MapModel
+from napari_protoseg.network.segmentation import SegmentationNetwork
 from napari_protoseg.schema import UNLABELLED
 
 _BAND_PIXELS = 2**22
@@ -211,11 +212,11 @@ class Predictor:
         # A class without a prototype has no map to win with.
         positions = torch.arange(logits.shape[1], device=logits.device)
         has_map = torch.isin(positions, self.model.class_positions[self._sounding])
-        if self.recipe.labels is LabelCondition.PREDICTED:
+        if self.recipe.labels is LabelCondition.PREDICTED and not self.model.decides_by_pixel:
             of_these = logits.masked_fill(~has_map, -torch.inf)
             most_probable = of_these == of_these.amax(1, keepdim=True)
             return ((of_these > 0) | most_probable).float()
-        if self.recipe.labels is LabelCondition.NONE or labels is None:
+        if self.recipe.labels is not LabelCondition.GIVEN or labels is None:
             return has_map.expand_as(logits).float()
         return (torch.from_numpy(labels != 0).to(logits.device) & has_map).float()
 
@@ -260,12 +261,13 @@ def sounding_prototypes(model: MapModel, muted: Sequence[int]) -> Tensor:
     """
     count = len(model.class_positions)
     strange = [number for number in muted if not 0 <= number < count]
-    if strange or (muted and isinstance(model, PlainCam)):
+    whole_classes = isinstance(model, PlainCam | SegmentationNetwork)
+    if strange or (muted and whole_classes):
         raise ProjectError(
             f"the recipe mutes the prototypes {sorted(muted)}",
             where="muted",
             remedy="This model has no prototypes."
-            if isinstance(model, PlainCam)
+            if whole_classes
             else f"The prototypes of this model are 0 to {count - 1}.",
         )
     return torch.tensor([k for k in range(count) if k not in set(muted)], dtype=torch.int64)

@@ -19,7 +19,8 @@ class LabelCondition(StrEnum):
     GIVEN = "given"
     """Those that the image-level label does not exclude: an unknown class is allowed."""
     PREDICTED = "predicted"
-    """Those that the model itself finds in the image, at least the most probable one."""
+    """Those that the model itself finds in the image, at least the most probable one; all where
+    it decides on each pixel by itself."""
     NONE = "none"
     """All."""
 

@@ -34,6 +34,10 @@ class MapModel(nn.Module, ABC):
         Whether the model is trained to have the classes compete for each pixel.
     """
 
+    decides_by_pixel = False
+    """Whether it says of each pixel by itself what it is of, so that nothing has to tell first
+    which classes the image holds."""
+
     class_positions: Tensor
 
     def __init__(
