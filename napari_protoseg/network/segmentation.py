@@ -81,8 +81,8 @@ def _deeplabv3plus(widths: tuple[int, ...]) -> nn.Module:
         aspp_separable=True,
         aspp_dropout=0.0,
     )
-    # Edges belong on edges: what is seen where must not depend on how large an image is.
-    decoder.up.align_corners = False
+    # Not corner on corner: what is seen where must not depend on how large an image is.
+    decoder.up = nn.Upsample(scale_factor=4, mode="bilinear")
     return decoder
 
 
