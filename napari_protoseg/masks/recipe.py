@@ -110,3 +110,6 @@ REFERENCE = Recipe(
     merge=Merge.SOFTMAX, normalisation=Normalisation.MIN_MAX, intensities=(0.9, 1.0, 1.1)
 )
 """The recipe of the released code."""
+
+SEGMENTATION = Recipe(labels=LabelCondition.PREDICTED)
+"""Of the second stage, which asks for no labels."""

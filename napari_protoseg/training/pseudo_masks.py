@@ -152,6 +152,10 @@ class PseudoMasks:
         except ValidationError as error:
             raise _damaged(path) from error
 
+    def holds(self, number: int) -> bool:
+        """Tell whether there is one of the image with this number."""
+        return _file(self._folder, number).is_file()
+
     def of(self, number: int) -> PseudoMask:
         """Return the mask of an image, with weight 0 where it is to be ignored.
 
