@@ -16,13 +16,14 @@ from napari_protoseg.cli.options import (
     Classes,
     DeviceName,
     EncoderWeights,
+    Exportable,
     Labels,
     Out,
     ProjectArgument,
     Quiet,
     class_names,
 )
-from napari_protoseg.cli.second_stage import segment
+from napari_protoseg.cli.second_stage import segment, write_network
 from napari_protoseg.cli.terminal import Terminal
 from napari_protoseg.encoders.registry import DEFAULT_ENCODER
 from napari_protoseg.evaluation.protocol import Background as BackgroundCount
@@ -318,8 +319,13 @@ def evaluate(
 @application.command()
 def export(
     project: ProjectArgument,
-    out: Out,
-    format: Annotated[ExportFormat, typer.Option(help="png or training.")],  # noqa: A002
+    out: Annotated[
+        Path, typer.Option(help="A new or empty folder; of onnx a folder, or a file .onnx.")
+    ],
+    format: Annotated[  # noqa: A002
+        Exportable,
+        typer.Option(help="Masks as png, masks for training, or the segmentation network as onnx."),
+    ],
     recipe: Annotated[Path | None, typer.Option(help="Mask recipe, a JSON file.")] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier export in --out.")
@@ -328,13 +334,18 @@ def export(
     quiet: Quiet = False,
     json: AsJson = False,
 ) -> None:
-    """Write the masks of the project's images."""
+    """Write the masks of the project's images, or the network that segments without labels."""
     terminal = Terminal(quiet=quiet, as_json=json)
+    if format is Exportable.ONNX:
+        if recipe is not None:
+            raise typer.BadParameter("--recipe is of masks; a network has none.")
+        write_network(terminal, project, out, overwrite=overwrite)
+        return
     with terminal.errors(), Project.open(project) as opened:
         written = terminal.run(
             export_project(
                 opened,
-                format,
+                ExportFormat(format.value),
                 out,
                 _recipe(opened, recipe),
                 overwrite=overwrite,

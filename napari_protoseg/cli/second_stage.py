@@ -10,6 +10,7 @@ import typer
 
 from napari_protoseg.cli.options import AsJson, DeviceName, ProjectArgument, Quiet
 from napari_protoseg.cli.terminal import Terminal
+from napari_protoseg.jobs.export_network import export_network
 from napari_protoseg.jobs.recipes import recipe_of
 from napari_protoseg.jobs.segment import (
     SegmentRequest,
@@ -89,6 +90,18 @@ def segment(
     terminal.result("\n".join(lines), record)
     if not ended.finished:
         terminal.leave(f"The best state is kept; go on with: protoseg segment {project} --resume")
+
+
+def write_network(terminal: Terminal, project: Path, out: Path, *, overwrite: bool) -> None:
+    """Write the segmentation network of a project, and say where."""
+    with terminal.errors(), Project.open(project) as opened:
+        written = terminal.run(export_network(opened, out, overwrite=overwrite))
+    if written is None:
+        terminal.leave("Nothing was written; export again.")
+    terminal.result(
+        f"Network of round {written.round.id}: {written.path}",
+        {"file": written.path, "round": written.round.id},
+    )
 
 
 def _now() -> datetime:

@@ -66,9 +66,14 @@ class SegmentationNetwork(MapModel):
         coarsest, finest = self.backbone.strides[-1], self.backbone.strides[0]
         # Decoders join features of all stages, so that whole strides of the coarsest are needed.
         padded = F.pad(images, (0, -width % coarsest, 0, -height % coarsest), mode="replicate")
-        features = [padded] * self._unused + self.backbone(padded)
-        logits = self.classifier(self.decoder(features))
+        logits = self.padded_logits(padded)
         return (logits[:, :, : height // finest, : width // finest],)
+
+    def padded_logits(self, images: Tensor) -> Tensor:
+        """Return the logits ``(B, N, H / 4, W / 4)``, H and W multiples of 16."""
+        features = [images] * self._unused + self.backbone(images)
+        logits: Tensor = self.classifier(self.decoder(features))
+        return logits
 
 
 def _deeplabv3plus(widths: tuple[int, ...]) -> nn.Module:

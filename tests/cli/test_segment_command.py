@@ -36,6 +36,10 @@ def test_it_is_trained_named_and_used_without_labels(tmp_path: Path, trained: Pa
     assert records["segmentation"].recipe.labels is LabelCondition.PREDICTED
     assert records["prototypes"].recipe.labels is LabelCondition.GIVEN
 
+    ran = protoseg("export", project, "--format", "onnx", "--out", tmp_path, "--json")
+    assert json.loads(ran.out)["file"] == str(tmp_path / "segmentation.onnx")
+    assert (tmp_path / "segmentation.onnx").stat().st_size > 10**6
+
 
 def test_before_the_first_stage_it_says_what_to_do(banked: Path):
     said = refusal("segment", banked / "project", untouched=banked / "project" / "runs")
