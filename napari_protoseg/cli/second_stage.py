@@ -64,7 +64,7 @@ def segment(
     with terminal.errors(), Project.open(project) as opened:
         where = choose_device(device)
         if resume:
-            ended = terminal.run(resume_segmentation(opened, device=where, now=_now))
+            job = resume_segmentation(opened, device=where, now=_now)
         else:
             request = SegmentRequest()
             parts = {
@@ -73,12 +73,9 @@ def segment(
             }
             request = request.model_copy(update=parts | chosen["request"])
             job = segment_project(opened, request, recipe_of(opened), device=where, now=_now)
-            begun = terminal.run(job)
-            if begun is None:
-                terminal.leave(
-                    f"Nothing was trained yet; begin again with: protoseg segment {project}"
-                )
-            ended = begun
+        ended = terminal.run(job)
+    if ended is None:
+        terminal.leave(f"Nothing was trained yet; begin again with: protoseg segment {project}")
     record = {
         "round": ended.round.id,
         "checkpoint": ended.checkpoint,

@@ -90,6 +90,13 @@ def newest_trained_round(project: Project, stage: Stage = Stage.PROTOTYPES) -> R
     return project.latest_round((RoundStatus.FINISHED, RoundStatus.STOPPED), stage)
 
 
+def can_go_on(newest: Round) -> bool:
+    """Tell whether a round can be resumed; one that failed only where it has saved something."""
+    if newest.status is RoundStatus.FAILED:
+        return (newest.folder / LAST).is_file()
+    return newest.status in (RoundStatus.STOPPED, RoundStatus.RUNNING)
+
+
 def model_at_hand(project: Project) -> ModelKey | None:
     """Return the model to look with: of the newest round, or of a bank that is newer still.
 

@@ -171,7 +171,7 @@ def segment_project(
 
 def resume_segmentation(
     project: Project, *, device: torch.device, now: Callable[[], datetime]
-) -> Job[TrainedRound]:
+) -> Job[TrainedRound | None]:
     """Go on with the newest round of the second stage, where it was stopped, killed or failed.
 
     It learns from the masks that it began with. Parameters are those of `segment_project`.
