@@ -166,7 +166,7 @@ class Predictor:
     ) -> Prediction:
         """Turn what `look` saw into class maps and masks; parameters as `predict`."""
         height, width = images.shape[1:3]
-        padded = padded_size(height, width, max(self.model.strides))
+        padded = padded_size(height, width, self.model.coarsest)
         logits = self.model.image_logits(views[0].maps)
         gate = self._gate(logits, labels)
         counting = [view for view in views if view.counts]
@@ -232,7 +232,7 @@ class Predictor:
         pixels = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
         seen = pixels.permute(0, 3, 1, 2).to(torch.float32)
         seen = seen.div_(255).mul_(intensity).clamp_(max=1)
-        seen = pad_to_stride(seen, max(self.model.strides))
+        seen = pad_to_stride(seen, self.model.coarsest)
         if flip:
             seen = seen.flip(3)
         return View(prototype_maps(self.model, seen, self.windows), flip, counts)

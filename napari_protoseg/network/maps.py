@@ -55,6 +55,11 @@ class MapModel(nn.Module, ABC):
         self.strides = tuple(strides)
         self.competing = competing
 
+    @property
+    def coarsest(self) -> int:
+        """Stride in pixels that all others divide, also those that give no maps of their own."""
+        return max(self.strides)
+
     @abstractmethod
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the prototype maps of each stage.
@@ -62,7 +67,7 @@ class MapModel(nn.Module, ABC):
         Parameters
         ----------
         images
-            ``(B, 3, H, W)``, RGB in 0..1; H and W multiples of the largest stride.
+            ``(B, 3, H, W)``, RGB in 0..1; H and W multiples of `coarsest`.
 
         Returns
         -------

@@ -53,17 +53,16 @@ class PortableNetwork(nn.Module):
             uint8 ``(B, H, W, 3)``, RGB, of any height and width.
         """
         height, width = images.shape[1], images.shape[2]
-        stride = self.network.backbone.strides[-1]
+        stride = self.network.coarsest
         pixels = images.permute(0, 3, 1, 2).to(torch.float32) / 255
         # The edge repeated, as `masks.windows` does it, by indices: these know any size.
-        rows = torch.arange(_strides(height, stride) * stride, device=images.device)
-        columns = torch.arange(_strides(width, stride) * stride, device=images.device)
+        rows = torch.arange(_whole_strides(height, stride), device=images.device)
+        columns = torch.arange(_whole_strides(width, stride), device=images.device)
         rows, columns = rows.clamp(max=height - 1), columns.clamp(max=width - 1)
         padded = pixels.index_select(2, rows).index_select(3, columns)
-        finest = self.network.strides[0]
-        high, wide = _strides(height, finest), _strides(width, finest)
-        shares = self.network.padded_logits(padded)[:, :, :high, :wide].softmax(1)
-        enlarged = F.interpolate(shares, scale_factor=float(finest), mode="bilinear")
+        (logits,) = self.network(padded)
+        factor = float(self.network.strides[0])
+        enlarged = F.interpolate(logits.softmax(1), scale_factor=factor, mode="bilinear")
         return enlarged[:, :, :height, :width]
 
 
@@ -160,8 +159,8 @@ def _name_sides(value: Any, names: Sequence[str], axes: Sequence[int]) -> None:
         value.type.tensor_type.shape.dim[axis].dim_param = name
 
 
-def _strides(length: int, stride: int) -> int:
-    return (length + stride - 1) // stride
+def _whole_strides(length: int, stride: int) -> int:
+    return (length + stride - 1) // stride * stride
 
 
 @contextmanager

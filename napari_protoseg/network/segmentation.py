@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 
-import torch.nn.functional as F  # noqa: N812
 from segmentation_models_pytorch.decoders.deeplabv3.decoder import DeepLabV3PlusDecoder
 from segmentation_models_pytorch.decoders.segformer.decoder import SegformerDecoder
 from timm.layers.norm import LayerNorm2d
 from torch import Tensor, nn
 
 from napari_protoseg.network.backbones import Backbone
+from napari_protoseg.network.dilation import interleave_dilated
 from napari_protoseg.network.maps import MapModel
 
 _WIDTH = 256
@@ -56,24 +56,20 @@ class SegmentationNetwork(MapModel):
         self.backbone = backbone
         self.decoder = _DECODERS[decoder](backbone.widths)
         _normalise_places(self.decoder)
+        interleave_dilated(self.decoder)
         # A decoder of DeepLabV3+ takes those of strides 1 and 2 as well, and uses neither.
         self._unused = 2 if decoder is Decoder.DEEPLABV3PLUS else 1
         self.classifier = nn.Conv2d(_WIDTH, classes, 1)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return the logits ``(B, N, H / 4, W / 4)``, H and W multiples of 4."""
-        height, width = images.shape[2:]
-        coarsest, finest = self.backbone.strides[-1], self.backbone.strides[0]
-        # Decoders join features of all stages, so that whole strides of the coarsest are needed.
-        padded = F.pad(images, (0, -width % coarsest, 0, -height % coarsest), mode="replicate")
-        logits = self.padded_logits(padded)
-        return (logits[:, :, : height // finest, : width // finest],)
+    @property
+    def coarsest(self) -> int:
+        """Stride of the deepest features, which the decoder joins to those of the first stage."""
+        return self.backbone.strides[-1]
 
-    def padded_logits(self, images: Tensor) -> Tensor:
-        """Return the logits ``(B, N, H / 4, W / 4)``, H and W multiples of 16."""
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the logits ``(B, N, H / 4, W / 4)``."""
         features = [images] * self._unused + self.backbone(images)
-        logits: Tensor = self.classifier(self.decoder(features))
-        return logits
+        return (self.classifier(self.decoder(features)),)
 
 
 def _deeplabv3plus(widths: tuple[int, ...]) -> nn.Module:

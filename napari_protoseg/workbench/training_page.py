@@ -33,7 +33,7 @@ BACKBONES = (DEFAULT_BACKBONE, "resnet50", "mit_b1")
 
 _NEXT = {
     Stage.PROTOTYPES: "Next: look at its masks on Review.",
-    Stage.SEGMENTATION: "It segments without labels: protoseg predict --model segmentation.",
+    Stage.SEGMENTATION: "It segments without labels: make masks with it on a terminal.",
 }
 
 _OF_NETWORKS = (

@@ -11,6 +11,7 @@ from torch import nn
 from napari_protoseg.encoders.context import reach
 from napari_protoseg.masks.prediction import Predictor
 from napari_protoseg.masks.recipe import LabelCondition, Recipe
+from napari_protoseg.masks.windows import DEFAULT_WINDOWS, Windows, prototype_maps
 from napari_protoseg.network.backbones import (
     DEFAULT_BACKBONE,
     create_backbone,
@@ -31,8 +32,29 @@ def tiny(decoder: Decoder, classes: int = 3) -> SegmentationNetwork:
 
 @pytest.mark.parametrize("decoder", Decoder)
 def test_it_gives_a_logit_of_each_class_at_each_fourth_pixel(decoder: Decoder):
-    (logits,) = tiny(decoder)(torch.rand(2, 3, 64, 92))
-    assert logits.shape == (2, 3, 16, 23)
+    (logits,) = tiny(decoder)(torch.rand(2, 3, 64, 96))
+    assert logits.shape == (2, 3, 16, 24)
+
+
+@pytest.mark.parametrize("decoder", Decoder)
+def test_masks_are_of_images_of_any_size(decoder: Decoder):
+    image = np.random.default_rng(0).integers(0, 255, (1, 75, 93, 3)).astype(np.uint8)
+    assert Predictor(tiny(decoder), (1, 2, 3), Recipe(), CPU).predict(image).masks.shape == (
+        1,
+        75,
+        93,
+    )
+
+
+@torch.inference_mode()
+def test_maps_in_windows_are_those_of_the_whole_image():
+    torch.manual_seed(0)
+    network = SegmentationNetwork(create_backbone(DEFAULT_BACKBONE), Decoder.SEGFORMER, 2).eval()
+    images = torch.rand(1, 3, 64, 1600, generator=torch.Generator().manual_seed(0))
+    (whole,) = prototype_maps(network, images, Windows(core=10_000, halo=0))
+    # Neither side of a window is a multiple of the deepest stride: features must not be shifted.
+    (parts,) = prototype_maps(network, images, Windows(core=100, halo=DEFAULT_WINDOWS.halo + 4))
+    assert torch.allclose(whole, parts, atol=1e-5)
 
 
 @pytest.mark.parametrize("decoder", Decoder)
