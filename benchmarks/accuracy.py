@@ -132,7 +132,7 @@ TEACHER = "ours"
 
 SECOND_STAGES = {
     "second stage": PixelConfig(),
-    "second stage, SegFormer": PixelConfig(decoder=Decoder.SEGFORMER),
+    "second stage, DeepLabV3+": PixelConfig(decoder=Decoder.DEEPLABV3PLUS),
     "second stage, cross-entropy": PixelConfig(loss=PixelLoss.CROSS_ENTROPY),
 }
 
