@@ -58,16 +58,27 @@ from napari_protoseg.jobs.bank import BankRequest, build_project_bank
 from napari_protoseg.jobs.models import trained_model
 from napari_protoseg.jobs.new import NewProject, new_project
 from napari_protoseg.jobs.preparation import TrainRequest, frozen_evidence
+from napari_protoseg.jobs.segment import SegmentRequest, segment_project
 from napari_protoseg.jobs.train import train_project
 from napari_protoseg.masks.prediction import Predictor
 from napari_protoseg.masks.recipe import LabelCondition, Normalisation, Recipe
 from napari_protoseg.network.maps import MapModel
 from napari_protoseg.network.record import ModelKind
+from napari_protoseg.network.segmentation import Decoder
 from napari_protoseg.project.folder import Project
-from napari_protoseg.project.records import ImageRecord
+from napari_protoseg.project.records import ImageRecord, Stage
 from napari_protoseg.schema import ClassSchema
-from napari_protoseg.training.config import PLAIN, PRESETS, Compat, Matching, Preset, TrainingConfig
+from napari_protoseg.training.config import (
+    PLAIN,
+    PRESETS,
+    SECOND_STAGE,
+    Compat,
+    Matching,
+    Preset,
+    TrainingConfig,
+)
 from napari_protoseg.training.devices import choose_device
+from napari_protoseg.training.pixels import PixelConfig, PixelLoss
 
 BATCH = 16
 CLUSTERS = 3
@@ -124,6 +135,15 @@ CONFIGURATIONS = {
     "ours, linear classifier for prototypes": Configuration(STANDARD, ModelKind.PLAIN_CAM),
     "ours, one prototype a class": Configuration(clusters=1),
     "ours, six prototypes a class": Configuration(clusters=6),
+}
+
+TEACHER = "ours"
+"""Configuration whose masks teach the second stage."""
+
+SECOND_STAGES = {
+    "second stage": PixelConfig(),
+    "second stage, DeepLabV3+": PixelConfig(decoder=Decoder.DEEPLABV3PLUS),
+    "second stage, cross-entropy": PixelConfig(loss=PixelLoss.CROSS_ENTROPY),
 }
 
 
@@ -204,7 +224,7 @@ def _runs(
             name = f"trivial, {kind.value}"
             if missing(name):
                 yield name, {"matrices": _trivial(kind, truth, schema)}
-        clusters = None
+        clusters, trained = None, None
 
         def measured(name: str, model: MapModel) -> dict[str, Any]:
             return _measured(model, truth, schema, device, None if masks is None else masks / name)
@@ -227,22 +247,44 @@ def _runs(
                 continue
             print(name, file=sys.stderr, flush=True)
             build_bank(configuration.clusters)
-            train = TrainRequest(
-                kind=configuration.kind,
-                preset=configuration.preset,
-                config=configuration.config.model_copy(update={"seed": seed}),
-            )
+            train = _request(configuration, seed)
             before = time.perf_counter()
             terminal.run(train_project(project, train, device=device, now=_now))
             seconds = time.perf_counter() - before
+            trained = configuration_name
             figures = measured(name, trained_model(project).model)
             yield name, {**figures, "seconds": seconds, "config": train.model_dump(mode="json")}
+        for second_name, pixels in SECOND_STAGES.items():
+            name = f"{second_name}, seed {seed}"
+            if not missing(name):
+                continue
+            print(name, file=sys.stderr, flush=True)
+            if trained != TEACHER:
+                build_bank(CLUSTERS)
+                taught = _request(CONFIGURATIONS[TEACHER], seed)
+                terminal.run(train_project(project, taught, device=device, now=_now))
+                trained = TEACHER
+            config = SECOND_STAGE.model_copy(update={"seed": seed})
+            second = SegmentRequest(config=config, pixels=pixels)
+            before = time.perf_counter()
+            terminal.run(segment_project(project, second, Recipe(), device=device, now=_now))
+            seconds = time.perf_counter() - before
+            figures = measured(name, trained_model(project, Stage.SEGMENTATION).model)
+            yield name, {**figures, "seconds": seconds, "config": second.model_dump(mode="json")}
         name = f"fully supervised, seed {seed}"
         if missing(name):
             print(name, file=sys.stderr, flush=True)
             config = STANDARD.model_copy(update={"seed": seed})
             model = supervise(_with_masks(project, folder, "train"), schema, config, device)
             yield name, measured(name, model)
+
+
+def _request(configuration: Configuration, seed: int) -> TrainRequest:
+    return TrainRequest(
+        kind=configuration.kind,
+        preset=configuration.preset,
+        config=configuration.config.model_copy(update={"seed": seed}),
+    )
 
 
 def _with_masks(project: Project, folder: Path, split: str) -> list[ImageRecord]:

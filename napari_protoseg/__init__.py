@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from napari_protoseg.jobs.new import NewProject, new_project
     from napari_protoseg.jobs.predict import predict_images
     from napari_protoseg.jobs.preparation import TrainRequest
+    from napari_protoseg.jobs.segment import SegmentRequest, resume_segmentation, segment_project
     from napari_protoseg.jobs.train import resume_training, train_project
     from napari_protoseg.masks.recipe import Recipe
     from napari_protoseg.project.folder import Project
@@ -37,6 +38,7 @@ _EXPORTS = {
     "ProtosegError": "napari_protoseg.errors",
     "Recipe": "napari_protoseg.masks.recipe",
     "Request": "napari_protoseg.events",
+    "SegmentRequest": "napari_protoseg.jobs.segment",
     "TrainRequest": "napari_protoseg.jobs.preparation",
     "TrainingConfig": "napari_protoseg.training.config",
     "build_project_bank": "napari_protoseg.jobs.bank",
@@ -46,7 +48,9 @@ _EXPORTS = {
     "finish": "napari_protoseg.events",
     "new_project": "napari_protoseg.jobs.new",
     "predict_images": "napari_protoseg.jobs.predict",
+    "resume_segmentation": "napari_protoseg.jobs.segment",
     "resume_training": "napari_protoseg.jobs.train",
+    "segment_project": "napari_protoseg.jobs.segment",
     "train_project": "napari_protoseg.jobs.train",
 }
 
@@ -59,6 +63,7 @@ __all__ = [
     "ProtosegError",
     "Recipe",
     "Request",
+    "SegmentRequest",
     "TrainRequest",
     "TrainingConfig",
     "__version__",
@@ -69,7 +74,9 @@ __all__ = [
     "finish",
     "new_project",
     "predict_images",
+    "resume_segmentation",
     "resume_training",
+    "segment_project",
     "train_project",
 ]
 

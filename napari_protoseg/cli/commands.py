@@ -19,12 +19,14 @@ from napari_protoseg.cli.options import (
     Classes,
     DeviceName,
     EncoderWeights,
+    Exportable,
     Labels,
     Out,
     ProjectArgument,
     Quiet,
     class_names,
 )
+from napari_protoseg.cli.second_stage import segment, write_network
 from napari_protoseg.cli.terminal import Terminal
 from napari_protoseg.encoders.registry import DEFAULT_ENCODER
 from napari_protoseg.evaluation.protocol import Background as BackgroundCount
@@ -41,8 +43,9 @@ from napari_protoseg.jobs.new import NewProject, new_project
 from napari_protoseg.jobs.predict import predict_images
 from napari_protoseg.jobs.preparation import TrainRequest
 from napari_protoseg.jobs.train import resume_training, train_project
-from napari_protoseg.masks.recipe import Background, LabelCondition, Recipe
+from napari_protoseg.masks.recipe import SEGMENTATION, Background, LabelCondition, Recipe
 from napari_protoseg.project.folder import Project
+from napari_protoseg.project.records import Stage
 from napari_protoseg.storage import write_atomically
 from napari_protoseg.training.config import PRESETS, Compat, Matching, Preset, TrainingConfig
 from napari_protoseg.training.devices import choose_device
@@ -230,16 +233,26 @@ def train(
         terminal.leave(f"The best state is kept; go on with: protoseg train {project} --resume")
 
 
+application.command()(segment)
+
+
 @application.command()
 def predict(
     project: ProjectArgument,
     out: Out,
+    model: Annotated[
+        Stage,
+        typer.Option(help="prototypes: the trained one; segmentation: of the second stage."),
+    ] = Stage.PROTOTYPES,
     images: Annotated[
         Path | None, typer.Option(help="Folder of images; the project's own by default.")
     ] = None,
     labels: Annotated[
         LabelCondition | None,
-        typer.Option(help="Which classes a mask may use; as the recipe says, else given."),
+        typer.Option(
+            help="Which classes a mask may use; as the recipe says, else given, "
+            "or predicted with --model segmentation."
+        ),
     ] = None,
     label_file: Labels = None,
     recipe: Annotated[Path | None, typer.Option(help="Mask recipe, a JSON file.")] = None,
@@ -256,7 +269,7 @@ def predict(
     terminal = Terminal(quiet=quiet, as_json=json)
     with terminal.errors(), opened_to_read(terminal, project) as opened:
         updates = {"labels": labels, "background": background}
-        used = _recipe(opened, recipe).model_copy(
+        used = _recipe(opened, recipe, model).model_copy(
             update={name: value for name, value in updates.items() if value is not None}
         )
         written = terminal.run(
@@ -265,6 +278,7 @@ def predict(
                 images,
                 out,
                 used,
+                stage=model,
                 label_file=label_file,
                 device=choose_device(device),
                 now=_now(),
@@ -313,8 +327,13 @@ def evaluate(
 @application.command()
 def export(
     project: ProjectArgument,
-    out: Out,
-    format: Annotated[ExportFormat, typer.Option(help="png or training.")],  # noqa: A002
+    out: Annotated[
+        Path, typer.Option(help="A new or empty folder; of onnx a folder, or a file .onnx.")
+    ],
+    format: Annotated[  # noqa: A002
+        Exportable,
+        typer.Option(help="Masks as png, masks for training, or the segmentation network as onnx."),
+    ],
     recipe: Annotated[Path | None, typer.Option(help="Mask recipe, a JSON file.")] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier export in --out.")
@@ -323,13 +342,18 @@ def export(
     quiet: Quiet = False,
     json: AsJson = False,
 ) -> None:
-    """Write the masks of the project's images."""
+    """Write the masks of the project's images, or the network that segments without labels."""
     terminal = Terminal(quiet=quiet, as_json=json)
+    if format is Exportable.ONNX:
+        if recipe is not None:
+            raise typer.BadParameter("--recipe is of masks; a network has none.")
+        write_network(terminal, project, out, overwrite=overwrite)
+        return
     with terminal.errors(), opened_to_read(terminal, project) as opened:
         written = terminal.run(
             export_project(
                 opened,
-                format,
+                ExportFormat(format.value),
                 out,
                 _recipe(opened, recipe),
                 overwrite=overwrite,
@@ -412,9 +436,13 @@ def _training_config(preset: Preset, given: dict[str, Any]) -> TrainingConfig:
         raise typer.BadParameter(error.errors()[0]["msg"]) from error
 
 
-def _recipe(project: Project, file: Path | None) -> Recipe:
-    """Return the recipe in a file as it stands; without one, what is muted in the project is."""
-    return with_muted_of_project(project, Recipe()) if file is None else Recipe.read(file)
+def _recipe(project: Project, file: Path | None, stage: Stage = Stage.PROTOTYPES) -> Recipe:
+    """Return the recipe in a file as it stands, or else the usual one of a stage."""
+    if file is not None:
+        return Recipe.read(file)
+    if stage is Stage.SEGMENTATION:
+        return SEGMENTATION
+    return with_muted_of_project(project, Recipe())
 
 
 def _clusters(text: str) -> int | tuple[int, ...]:

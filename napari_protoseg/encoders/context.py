@@ -23,6 +23,7 @@ _GATHERING_NAMES = (
     "SelectiveKernel",
     "FocalModulation",
     "LiteMLA",
+    "ASPPPooling",
 )
 _GATHERING_TYPES = (nn.GroupNorm, nn.InstanceNorm2d)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from napari_protoseg.encoders.registry import DEFAULT_ENCODER, KNOWN_MODELS, licence_of
 from napari_protoseg.project.folder import Project
-from napari_protoseg.project.records import Split
+from napari_protoseg.project.records import Split, Stage
 from napari_protoseg.training.devices import choose_device, describe_device
 
 _PACKAGES = ("torch", "torchvision", "timm", "zarr", "numpy")
@@ -64,7 +64,7 @@ def describe_project(project: Project) -> dict[str, Any]:
     images = project.images()
     splits = Counter(image.split for image in images)
     bank = project.latest_bank()
-    newest = project.latest_round()
+    newest, second = project.latest_round(), project.latest_round(stage=Stage.SEGMENTATION)
     present = {
         name: sum(image.label[position] == 1 for image in images)
         for position, name in enumerate(project.schema.names)
@@ -79,4 +79,6 @@ def describe_project(project: Project) -> dict[str, Any]:
         "bank": None if bank is None else bank.version,
         "round": None if newest is None else newest.id,
         "round status": None if newest is None else newest.status.value,
+        "segmentation round": None if second is None else second.id,
+        "segmentation round status": None if second is None else second.status.value,
     }

@@ -79,7 +79,7 @@ class Sight:
         if _is_cam(self.predictor) or not 0 <= prototype < stage.shape[1]:
             return None
         height, width = self.pixels.shape[:2]
-        size = padded_size(height, width, max(self.predictor.model.strides))
+        size = padded_size(height, width, self.predictor.model.coarsest)
         with torch.inference_mode():
             large = F.interpolate(
                 stage[:, prototype : prototype + 1], size, mode="bilinear", align_corners=True

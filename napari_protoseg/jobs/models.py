@@ -13,10 +13,12 @@ from napari_protoseg.events import Notice, Severity
 from napari_protoseg.network.maps import MapModel
 from napari_protoseg.network.record import ModelRecord
 from napari_protoseg.project.folder import Project
-from napari_protoseg.project.records import Round, RoundStatus
+from napari_protoseg.project.records import Round, RoundStatus, Stage
 from napari_protoseg.storage import storage_errors
 from napari_protoseg.training.checkpoint import Checkpoint
 from napari_protoseg.training.loop import BEST, LAST
+
+_COMMANDS = {Stage.PROTOTYPES: "train", Stage.SEGMENTATION: "segment"}
 
 
 @dataclass(frozen=True)
@@ -79,13 +81,20 @@ class TrainedModel:
                 f"Round {self.newer.id} has not ended: this is the model of round "
                 f"{self.round.id}. Resume the training to go on with the other.",
                 Severity.WARNING,
-                on_terminal="protoseg train PROJECT --resume",
+                on_terminal=f"protoseg {_COMMANDS[self.round.stage]} PROJECT --resume",
             )
 
 
-def newest_trained_round(project: Project) -> Round | None:
-    """Return the newest round that has left a model, or None."""
-    return project.latest_round((RoundStatus.FINISHED, RoundStatus.STOPPED))
+def newest_trained_round(project: Project, stage: Stage = Stage.PROTOTYPES) -> Round | None:
+    """Return the newest round of a stage that has left a model, or None."""
+    return project.latest_round((RoundStatus.FINISHED, RoundStatus.STOPPED), stage)
+
+
+def can_go_on(newest: Round) -> bool:
+    """Tell whether a round can be resumed; one that failed only where it has saved something."""
+    if newest.status is RoundStatus.FAILED:
+        return (newest.folder / LAST).is_file()
+    return newest.status in (RoundStatus.STOPPED, RoundStatus.RUNNING)
 
 
 def model_at_hand(project: Project) -> ModelKey | None:
@@ -105,8 +114,8 @@ def model_at_hand(project: Project) -> ModelKey | None:
     return ModelKey.of(ended)
 
 
-def trained_model(project: Project) -> TrainedModel:
-    """Return the best model of the project's newest round that has one.
+def trained_model(project: Project, stage: Stage = Stage.PROTOTYPES) -> TrainedModel:
+    """Return the best model of the project's newest round of a stage that has one.
 
     Raises
     ------
@@ -115,13 +124,15 @@ def trained_model(project: Project) -> TrainedModel:
     CheckpointError
         The checkpoint is damaged, or of another schema.
     """
-    ended = newest_trained_round(project)
+    command = f"protoseg {_COMMANDS[stage]} {project.folder}"
+    ended = newest_trained_round(project, stage)
     if ended is None:
+        of_stage = "" if stage is Stage.PROTOTYPES else " for segmentation without labels"
         raise ProjectError(
-            "has no trained model yet",
+            f"has no trained model{of_stage} yet",
             where=project.folder,
             remedy="Train one.",
-            on_terminal=f"protoseg train {project.folder}",
+            on_terminal=command,
         )
     path = next((p for p in (ended.folder / BEST, ended.folder / LAST) if p.exists()), None)
     if path is None:
@@ -129,7 +140,7 @@ def trained_model(project: Project) -> TrainedModel:
             "the round's checkpoint is missing",
             where=ended.folder,
             remedy="Train again.",
-            on_terminal=f"protoseg train {project.folder}",
+            on_terminal=command,
         )
     checkpoint = Checkpoint(path)
     if not project.schema.extends(checkpoint.record.classes):
@@ -138,11 +149,11 @@ def trained_model(project: Project) -> TrainedModel:
             f"not for {', '.join(project.schema.names)}",
             where=path,
             remedy="Train again.",
-            on_terminal=f"protoseg train {project.folder}",
+            on_terminal=command,
         )
     with storage_errors(path), path.open("rb") as stream:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-    newest = project.latest_round()
+    newest = project.latest_round(stage=stage)
     newer = newest if newest is not None and newest.id > ended.id else None
     classes = project.schema.those_of(checkpoint.record.classes)
     record = checkpoint.record.model_copy(update={"classes": classes})

@@ -41,10 +41,10 @@ def with_muted_of_bank(
     recipe
         For anything else: what it mutes itself does not count.
     kind
-        Of the model; plain class activation maps have no prototypes to mute.
+        Of the model, which may have no prototypes to mute.
     """
     muted: tuple[int, ...] = ()
-    if kind is not ModelKind.PLAIN_CAM:
+    if kind.has_prototypes:
         muted = tuple(sorted(project.muted_prototypes(bank_version)))
     return recipe.model_copy(update={"muted": muted})
 

@@ -33,6 +33,7 @@ from napari_protoseg.project.records import (
     MaskSource,
     PredictedMask,
     Split,
+    Stage,
 )
 
 _MARGIN_IMAGES = 64
@@ -85,6 +86,7 @@ def predict_images(
     out: Path,
     recipe: Recipe,
     *,
+    stage: Stage = Stage.PROTOTYPES,
     label_file: Path | None,
     device: torch.device,
     now: datetime,
@@ -94,7 +96,7 @@ def predict_images(
     Parameters
     ----------
     project
-        With a trained round.
+        With a trained round of that stage.
     folder
         Images; None for those of the project.
     out
@@ -103,6 +105,8 @@ def predict_images(
         From prototype maps to masks, and written beside them; `with_muted_of_project` mutes in it
         what a person has muted in the project. With given labels, these are read from the names
         of the images, or from `label_file`.
+    stage
+        Which of the project's models makes the masks.
     label_file
         Table of image-level labels.
     device, now
@@ -119,7 +123,7 @@ def predict_images(
         Given labels are asked for, and there are none.
     ProjectError, CheckpointError, ExportError, ImageError, StorageError
     """
-    trained = trained_model(project)
+    trained = trained_model(project, stage)
     yield from trained.notices()
     classes = trained.record.classes
     positions = project.schema.positions_of(classes)

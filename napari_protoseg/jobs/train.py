@@ -241,9 +241,37 @@ def _train_round(
     now: Callable[[], datetime],
     preview: ChooseImage | None,
 ) -> Job[TrainedRound]:
-    """Train the network of a round, and record how that ended."""
+    training = _train_network(project, prepared, begun, resume=resume, preview=preview)
+    masked = len(prepared.masked)
+    return (yield from recorded(project, begun, training, resume=resume, now=now, masked=masked))
+
+
+def recorded(
+    project: Project,
+    begun: Round,
+    training: Job[TrainingResult],
+    *,
+    resume: bool,
+    now: Callable[[], datetime],
+    masked: int = 0,
+) -> Job[TrainedRound]:
+    """Train the network of a round, and record how that ended.
+
+    Parameters
+    ----------
+    project, begun
+        Whose round it is, which is running.
+    training
+        The job; not started yet.
+    resume
+        Whether the round goes on that was stopped.
+    now
+        Returns the date and time for the records.
+    masked
+        Number of masks that each epoch is measured on.
+    """
     try:
-        result = yield from _train_network(project, prepared, begun, resume=resume, preview=preview)
+        result = yield from training
     except ProtosegError:
         # One that was only taken up again has what it had: a best state, or a training to resume.
         if not resume:
@@ -260,7 +288,7 @@ def _train_round(
     )
     scores = [epoch.score for epoch in result.history if epoch.score is not None]
     best = max(scores, default=None)
-    return TrainedRound(begun, result.checkpoint, result.finished, best, len(prepared.masked))
+    return TrainedRound(begun, result.checkpoint, result.finished, best, masked)
 
 
 def _train_network(

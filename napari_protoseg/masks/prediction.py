@@ -26,6 +26,7 @@ from napari_protoseg.masks.windows import (
 from napari_protoseg.network.baselines import PlainCam
 from napari_protoseg.network.evidence import EvidenceModel
 from napari_protoseg.network.maps import MapModel
+from napari_protoseg.network.segmentation import SegmentationNetwork
 from napari_protoseg.schema import UNLABELLED
 
 _BAND_PIXELS = 2**22
@@ -187,7 +188,7 @@ class Predictor:
     ) -> Prediction:
         """Turn what `look` saw into class maps and masks; parameters as `predict`."""
         height, width = images.shape[1:3]
-        padded = padded_size(height, width, max(self.model.strides))
+        padded = padded_size(height, width, self.model.coarsest)
         logits = self.model.image_logits(views[0].maps)
         gate = self._gate(logits, labels)
         counting = [view for view in views if view.counts]
@@ -230,13 +231,13 @@ class Predictor:
         # A class without a prototype has no map to win with.
         positions = torch.arange(logits.shape[1], device=logits.device)
         has_map = torch.isin(positions, self.model.class_positions[self._sounding])
-        if self.recipe.labels is LabelCondition.PREDICTED:
+        if self.recipe.labels is LabelCondition.PREDICTED and not self.model.decides_by_pixel:
             of_these = logits.masked_fill(~has_map, -torch.inf)
             if self.recipe.normalisation is Normalisation.SOFTMAX:
                 return soft_gate(of_these)
             most_probable = of_these == of_these.amax(1, keepdim=True)
             return ((of_these > 0) | most_probable).float()
-        if self.recipe.labels is LabelCondition.NONE or labels is None:
+        if self.recipe.labels is not LabelCondition.GIVEN or labels is None:
             return has_map.expand_as(logits).float()
         return (torch.from_numpy(labels != 0).to(logits.device) & has_map).float()
 
@@ -252,7 +253,7 @@ class Predictor:
         pixels = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
         seen = pixels.permute(0, 3, 1, 2).to(torch.float32)
         seen = seen.div_(255).mul_(intensity).clamp_(max=1)
-        seen = pad_to_stride(seen, max(self.model.strides))
+        seen = pad_to_stride(seen, self.model.coarsest)
         if flip:
             seen = seen.flip(3)
         return View(prototype_maps(self.model, seen, self.windows), flip, counts)
@@ -296,12 +297,13 @@ def sounding_prototypes(model: MapModel, muted: Sequence[int]) -> Tensor:
     """
     count = len(model.class_positions)
     strange = [number for number in muted if not 0 <= number < count]
-    if strange or (muted and isinstance(model, PlainCam)):
+    whole_classes = isinstance(model, PlainCam | SegmentationNetwork)
+    if strange or (muted and whole_classes):
         raise ProjectError(
             f"the recipe mutes the prototypes {sorted(muted)}",
             where="muted",
             remedy="This model has no prototypes."
-            if isinstance(model, PlainCam)
+            if whole_classes
             else f"The prototypes of this model are 0 to {count - 1}.",
         )
     return torch.tensor([k for k in range(count) if k not in set(muted)], dtype=torch.int64)

@@ -21,7 +21,7 @@ class LabelCondition(StrEnum):
     PREDICTED = "predicted"
     """Those that the model itself finds in the image, at least the most probable one. Where the
     classes share each pixel (`Normalisation.SOFTMAX`), none is left out, but each is weighed by
-    how probable it is that it is there."""
+    how probable it is that it is there; where a model decides on each pixel by itself, all."""
     NONE = "none"
     """All."""
 
@@ -111,3 +111,6 @@ REFERENCE = Recipe(
     merge=Merge.SOFTMAX, normalisation=Normalisation.MIN_MAX, intensities=(0.9, 1.0, 1.1)
 )
 """The recipe of the released code."""
+
+SEGMENTATION = Recipe(labels=LabelCondition.PREDICTED)
+"""Of the second stage, which asks for no labels."""

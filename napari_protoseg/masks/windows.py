@@ -130,7 +130,7 @@ _FRUGAL_SIDE = 8192
 
 def windows_of(model: MapModel) -> Windows | WideWindows:
     """Return how large images are cut for `model`, by how far it is measured to see."""
-    found = reach(model, max(model.strides), model.class_positions.device)
+    found = reach(model, model.coarsest, model.class_positions.device)
     if found is None:
         frugal = any(isinstance(module, FrugalBlock) for module in model.modules())
         return WideWindows(_FRUGAL_SIDE) if frugal else WideWindows()
@@ -178,7 +178,7 @@ def prototype_maps(
     if windows is None or height * width <= windows.pixels:
         maps: tuple[Tensor, ...] = model(images)
         return maps
-    rows, columns = windows.cut(height, width, max(model.strides))
+    rows, columns = windows.cut(height, width, model.coarsest)
     whole: list[Tensor] = []
     for y, x in product(rows, columns):
         window = slice(y.first, y.last), slice(x.first, x.last)

@@ -16,6 +16,7 @@ from napari_protoseg.network.classification import PrototypeNetwork
 from napari_protoseg.network.evidence import EvidenceModel
 from napari_protoseg.network.maps import MapModel
 from napari_protoseg.network.record import ModelKind, ModelRecord
+from napari_protoseg.network.segmentation import SegmentationNetwork
 
 
 def create_model(
@@ -32,7 +33,7 @@ def create_model(
     record
         What the model is.
     prototypes
-        ``(P, d)``; not for a plain class activation map.
+        ``(P, d)``; for a model that has some.
     backbone_weights
         None for random ones.
     encoder
@@ -50,6 +51,10 @@ def create_model(
     if record.kind is ModelKind.PLAIN_CAM:
         backbone = _backbone(record, backbone_weights)
         return PlainCam(backbone, classes, competing=record.competing)
+    if record.kind is ModelKind.SEGMENTATION:
+        if record.decoder is None:
+            raise _incomplete(record)
+        return SegmentationNetwork(_backbone(record, backbone_weights), record.decoder, classes)
     if prototypes is None or (record.kind is ModelKind.EVIDENCE and encoder is None):
         raise _incomplete(record)
     if record.kind is ModelKind.EVIDENCE:

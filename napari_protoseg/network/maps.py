@@ -34,6 +34,10 @@ class MapModel(nn.Module, ABC):
         Whether the model is trained to have the classes compete for each pixel.
     """
 
+    decides_by_pixel = False
+    """Whether it says of each pixel by itself what it is of, so that nothing has to tell first
+    which classes the image holds."""
+
     class_positions: Tensor
 
     def __init__(
@@ -51,6 +55,11 @@ class MapModel(nn.Module, ABC):
         self.strides = tuple(strides)
         self.competing = competing
 
+    @property
+    def coarsest(self) -> int:
+        """Stride in pixels that all others divide, also those that give no maps of their own."""
+        return max(self.strides)
+
     @abstractmethod
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the prototype maps of each stage.
@@ -58,7 +67,7 @@ class MapModel(nn.Module, ABC):
         Parameters
         ----------
         images
-            ``(B, 3, H, W)``, RGB in 0..1; H and W multiples of the largest stride.
+            ``(B, 3, H, W)``, RGB in 0..1; H and W multiples of `coarsest`.
 
         Returns
         -------

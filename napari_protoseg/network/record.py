@@ -7,6 +7,7 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict
 
 from napari_protoseg.encoders.identity import EncoderIdentity
+from napari_protoseg.network.segmentation import Decoder
 from napari_protoseg.schema import ClassSchema
 
 
@@ -16,6 +17,12 @@ class ModelKind(StrEnum):
     PROTOTYPES = "prototypes"
     EVIDENCE = "evidence"
     PLAIN_CAM = "plain-cam"
+    SEGMENTATION = "segmentation"
+
+    @property
+    def has_prototypes(self) -> bool:
+        """Whether its maps are of prototypes, not of whole classes."""
+        return self in (ModelKind.PROTOTYPES, ModelKind.EVIDENCE)
 
 
 class ModelRecord(BaseModel):
@@ -34,11 +41,13 @@ class ModelRecord(BaseModel):
     cosine, competing
         As in `PrototypeNetwork`.
     encoder
-        Encoder of the prototypes; None for a plain class activation map.
+        Encoder of the prototypes; None for a model without.
     bank
-        Fingerprint of the bank; None for a plain class activation map.
+        Fingerprint of the bank; None for a model without prototypes.
     micrometres_per_pixel
         Median pixel size of the images that it was trained on, None where not known.
+    decoder
+        Of a segmentation network; None for any other.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,6 +61,7 @@ class ModelRecord(BaseModel):
     encoder: EncoderIdentity | None = None
     bank: str | None = None
     micrometres_per_pixel: float | None = None
+    decoder: Decoder | None = None
 
     def goes_on(self, earlier: ModelRecord) -> bool:
         """Tell whether `earlier` is the same model, however its classes were called and drawn."""

@@ -59,6 +59,7 @@ from napari_protoseg.project.records import (
     Round,
     RoundStatus,
     Split,
+    Stage,
     StoredMask,
 )
 from napari_protoseg.project.review_rows import (
@@ -438,7 +439,14 @@ class Project:
         with self._database.writing() as connection:
             replace_recipe(connection, recipe_json)
 
-    def new_round(self, bank_version: int, config_json: str, *, created: datetime) -> Round:
+    def new_round(
+        self,
+        bank_version: int,
+        config_json: str,
+        *,
+        created: datetime,
+        stage: Stage = Stage.PROTOTYPES,
+    ) -> Round:
         """Begin a round of training: make its folder, then record it as running.
 
         Raises
@@ -453,6 +461,7 @@ class Project:
                 bank_version=bank_version,
                 config_json=config_json,
                 created=created,
+                stage=stage,
             )
 
     def update_round(
@@ -498,10 +507,14 @@ class Project:
         with self._database.reading() as connection:
             return select_rounds(connection, self._folder)
 
-    def latest_round(self, statuses: Collection[RoundStatus] = tuple(RoundStatus)) -> Round | None:
-        """Return the newest round with one of `statuses`, or None where there is none."""
+    def latest_round(
+        self,
+        statuses: Collection[RoundStatus] = tuple(RoundStatus),
+        stage: Stage = Stage.PROTOTYPES,
+    ) -> Round | None:
+        """Return the newest round of a stage with one of `statuses`, or None without one."""
         with self._database.reading() as connection:
-            return select_latest_round(connection, self._folder, statuses)
+            return select_latest_round(connection, self._folder, statuses, stage)
 
     def write_mask(self, mask: PredictedMask, source: MaskSource) -> None:
         """Make `mask` the current mask of its image; see `write_masks`."""

@@ -81,4 +81,8 @@ MIGRATIONS: tuple[Migration, ...] = (
         "ALTER TABLE masks ADD COLUMN corrected TEXT",
     ),
     ("ALTER TABLE masks ADD COLUMN bank_version INTEGER REFERENCES banks (version)",),
+    (
+        """ALTER TABLE rounds ADD COLUMN stage TEXT NOT NULL DEFAULT 'prototypes'
+            CHECK (stage IN ('prototypes', 'segmentation'))""",
+    ),
 )

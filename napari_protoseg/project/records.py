@@ -29,6 +29,15 @@ class RoundStatus(Enum):
     FAILED = "failed"
 
 
+class Stage(Enum):
+    """Which of the two models of a project: each has its own rounds of training."""
+
+    PROTOTYPES = "prototypes"
+    """Learned from image-level labels and a bank of prototypes."""
+    SEGMENTATION = "segmentation"
+    """Learned from the masks of the other."""
+
+
 class Origin(IntEnum):
     """Who has set a pixel of a mask."""
 
@@ -114,7 +123,10 @@ class BankRow:
 
 @dataclass(frozen=True)
 class Round:
-    """One training, with the folder of its checkpoints."""
+    """One training, with the folder of its checkpoints.
+
+    `bank_version` is of the bank that it learned from, or that the model had whose masks it did.
+    """
 
     id: int
     folder: Path
@@ -124,6 +136,7 @@ class Round:
     metrics_json: str | None
     created: datetime
     finished: datetime | None
+    stage: Stage = Stage.PROTOTYPES
 
 
 @dataclass(frozen=True)

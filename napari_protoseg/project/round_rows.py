@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from napari_protoseg.project.paths import found_path, recorded_path
-from napari_protoseg.project.records import Round, RoundStatus
+from napari_protoseg.project.records import Round, RoundStatus, Stage
 from napari_protoseg.project.times import found_time, recorded_time
 from napari_protoseg.storage import storage_errors
 
-_SELECT = "SELECT id, folder, bank_version, config, status, metrics, created, finished FROM rounds"
+_SELECT = (
+    "SELECT id, folder, bank_version, config, status, metrics, created, finished, stage FROM rounds"
+)
 
 
 def begin_round(
@@ -23,6 +25,7 @@ def begin_round(
     bank_version: int,
     config_json: str,
     created: datetime,
+    stage: Stage,
 ) -> Round:
     """Make the folder of a new round, then record it, within the caller's transaction."""
     number = connection.execute("SELECT coalesce(max(id), 0) + 1 FROM rounds").fetchone()[0]
@@ -35,12 +38,13 @@ def begin_round(
         metrics_json=None,
         created=created,
         finished=None,
+        stage=Stage(stage),
     )
     with storage_errors(begun.folder):
         begun.folder.mkdir(parents=True, exist_ok=True)
     connection.execute(
-        "INSERT INTO rounds (id, folder, bank_version, config, status, created)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO rounds (id, folder, bank_version, config, status, created, stage)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
         (
             begun.id,
             recorded_path(begun.folder, folder),
@@ -48,6 +52,7 @@ def begin_round(
             begun.config_json,
             begun.status.value,
             recorded_time(begun.created),
+            begun.stage.value,
         ),
     )
     return begun
@@ -75,13 +80,13 @@ def change_round(
 
 
 def select_latest_round(
-    connection: sqlite3.Connection, folder: Path, statuses: Collection[RoundStatus]
+    connection: sqlite3.Connection, folder: Path, statuses: Collection[RoundStatus], stage: Stage
 ) -> Round | None:
-    """Return the newest round with one of `statuses`, or None where there is none."""
+    """Return the newest round of a stage with one of `statuses`, or None where there is none."""
     marks = ", ".join("?" for _ in statuses)
     row = connection.execute(
-        f"{_SELECT} WHERE status IN ({marks}) ORDER BY id DESC LIMIT 1",
-        [status.value for status in statuses],
+        f"{_SELECT} WHERE stage = ? AND status IN ({marks}) ORDER BY id DESC LIMIT 1",
+        [stage.value, *(status.value for status in statuses)],
     ).fetchone()
     return None if row is None else _round_of(row, folder)
 
@@ -93,7 +98,7 @@ def select_rounds(connection: sqlite3.Connection, folder: Path) -> list[Round]:
 
 
 def _round_of(row: Sequence[Any], folder: Path) -> Round:
-    number, place, bank_version, config_json, status, metrics_json, created, finished = row
+    number, place, bank_version, config_json, status, metrics_json, created, finished, stage = row
     return Round(
         id=number,
         folder=found_path(place, folder),
@@ -103,4 +108,5 @@ def _round_of(row: Sequence[Any], folder: Path) -> Round:
         metrics_json=metrics_json,
         created=found_time(created),
         finished=None if finished is None else found_time(finished),
+        stage=Stage(stage),
     )

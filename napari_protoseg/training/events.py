@@ -18,7 +18,7 @@ class StepFinished(Event):
     epoch
         Number of the epoch, from 0.
     loss, classification, matching
-        Of the step's batch.
+        Of the step's batch; where pixels are trained on, `classification` is of all of them.
     pairs, skipped
         Pairs that took part in matching, and that could not.
     """
@@ -49,9 +49,11 @@ class EpochFinished(Event):
     loss
         Mean over its steps.
     held_out_loss
-        Image-level loss on the held-out cases; None where there are none.
+        On the held-out cases: of image-level labels, or of pixels where these are trained on;
+        None where there are none.
     held_out_accuracy
-        Share of known labels predicted right there, 0..1; None where there are none.
+        Share of known image-level labels predicted right there, 0..1; None where there are none,
+        or pixels are trained on.
     score
         mIoU on the validation masks; None where there are none.
     best

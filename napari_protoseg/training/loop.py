@@ -27,9 +27,9 @@ from napari_protoseg.training.images import (
     epoch_batches,
     plain_batches,
 )
-from napari_protoseg.training.objective import balancing_weights, label_loss
+from napari_protoseg.training.objective import balancing_weights
 from napari_protoseg.training.schedule import poly_factor
-from napari_protoseg.training.step import Matcher, Step, StepLosses
+from napari_protoseg.training.step import Matcher, Measured, Objective, Step, StepLosses
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 
@@ -62,6 +62,9 @@ class TrainingInputs:
         Where it computes.
     folder
         Where the checkpoints go.
+    objective
+        Makes of the model, once it is on `device`, what it is trained for; None for image-level
+        labels, with `matcher`.
     clock
         Seconds from any start; decides when a checkpoint is due.
     checkpoint_seconds
@@ -78,6 +81,7 @@ class TrainingInputs:
     folder: Path
     score: Callable[[MapModel], float] | None = None
     after_epoch: Callable[[MapModel, int], Sequence[Event]] | None = None
+    objective: Callable[[MapModel], Objective] | None = None
     clock: Callable[[], float] = field(default=time.monotonic)
     checkpoint_seconds: float = 60.0
 
@@ -155,7 +159,11 @@ class _Loop:
             weight_decay=config.weight_decay,
         )
         self.scaler = gradient_scaler(inputs.device)
-        self.step = Step(self.model, inputs.matcher, config, inputs.device)
+        self.objective: Objective = (
+            Step(self.model, inputs.matcher, config, inputs.device)
+            if inputs.objective is None
+            else inputs.objective(self.model)
+        )
         self.steps_per_epoch = -(-len(inputs.images) // config.batch_size)
         self.epoch, self.batch = 0, 0
         self.micro_batch = config.batch_size
@@ -286,7 +294,7 @@ class _Loop:
         while losses is None:
             self.optimiser.zero_grad(set_to_none=True)
             try:
-                losses = self.step.accumulate(batch, self.micro_batch, self._backward)
+                losses = self.objective.accumulate(batch, self.micro_batch, self._backward)
             except torch.OutOfMemoryError as error:
                 self._require_smaller(error)
             if losses is None:
@@ -315,7 +323,7 @@ class _Loop:
 
     def _require_smaller(self, error: torch.OutOfMemoryError) -> None:
         """Raise where the batch cannot be made smaller."""
-        if not self.step.divisible:
+        if not self.objective.divisible:
             raise TrainingError(
                 "out of memory, and the loss of compat=reference does not split",
                 where=str(self.inputs.device),
@@ -325,17 +333,17 @@ class _Loop:
             raise out_of_memory(self.inputs.device) from error
 
     def _finish_epoch(self) -> EpochFinished:
-        loss, accuracy = self._held_out()
+        held_out = self._held_out()
         score = None if self.inputs.score is None else self.inputs.score(self.model)
         self.model.train()
-        criterion = loss if score is None else -score
+        criterion = held_out.loss if score is None else -score
         is_best = criterion is None or self.best is None or criterion < self.best
         event = EpochFinished(
             epoch=self.epoch,
             epochs=self.config.epochs,
             loss=self.loss_sum / self.steps_per_epoch,
-            held_out_loss=loss,
-            held_out_accuracy=accuracy,
+            held_out_loss=held_out.loss,
+            held_out_accuracy=held_out.accuracy,
             score=score,
             best=is_best,
         )
@@ -348,27 +356,22 @@ class _Loop:
         self._save()
         return event
 
-    @torch.inference_mode()
-    def _held_out(self) -> tuple[float | None, float | None]:
-        """Return image-level loss and accuracy on the held-out images."""
+    def _held_out(self) -> Measured:
+        """Measure the model on the held-out images."""
         self.model.eval()
-        loss, right = 0.0, 0
-        every = torch.tensor([image.label for image in self.inputs.held_out])
-        known = int((every >= 0).sum())
-        for batch in plain_batches(
-            self.inputs.held_out,
-            self.inputs.read,
-            batch_size=self.micro_batch,
-            max_side=self.config.max_side,
-        ):
-            for part in batch.to(self.inputs.device).split(self.micro_batch):
-                maps, labels = self.model(part.images), part.labels
-                loss += float(
-                    label_loss(self.model, maps, labels, part.weights, self.config, of=every)
-                )
-                predicted = self.model.image_logits(maps) > 0
-                right += int(((predicted == (labels > 0)) & (labels >= 0)).sum())
-        return (loss, right / known) if known else (None, None)
+        labels = torch.tensor([image.label for image in self.inputs.held_out])
+        size = self.micro_batch
+        batches = (
+            part
+            for batch in plain_batches(
+                self.inputs.held_out,
+                self.inputs.read,
+                batch_size=size,
+                max_side=self.config.max_side,
+            )
+            for part in batch.to(self.inputs.device).split(size)
+        )
+        return self.objective.measure(batches, labels)
 
     def _save(self) -> None:
         state = TrainingState(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -65,8 +66,59 @@ class StepLosses:
     skipped: int
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What was measured on images that were not trained on.
+
+    Parameters
+    ----------
+    loss
+        None where there was nothing to measure.
+    accuracy
+        Share of known image-level labels predicted right, 0..1; None where these are not asked
+        for, or none is known.
+    """
+
+    loss: float | None = None
+    accuracy: float | None = None
+
+
+class Objective(Protocol):
+    """What a training is for: the losses of batches."""
+
+    @property
+    def divisible(self) -> bool:
+        """Whether a batch may be split."""
+
+    def accumulate(
+        self, batch: Batch, micro_batch: int, backward: Callable[[Tensor], None]
+    ) -> StepLosses:
+        """Call `backward` on losses whose sum is that of the whole `batch`.
+
+        Parameters
+        ----------
+        batch
+            On the device of the model.
+        micro_batch
+            Most images that go through the model at once.
+        backward
+            Adds to the gradient.
+        """
+
+    def measure(self, batches: Iterable[Batch], labels: Tensor) -> Measured:
+        """Measure the model, in evaluation mode, on images that it is not trained on.
+
+        Parameters
+        ----------
+        batches
+            The images, on the device of the model, as many at once as fit.
+        labels
+            Of all these images, ``(images, N)``.
+        """
+
+
 class Step:
-    """Accumulates the gradient of a batch.
+    """Accumulates the gradient of a batch: the `Objective` of image-level labels.
 
     Parameters
     ----------
@@ -125,6 +177,20 @@ class Step:
             sum, zip(*measured, strict=True)
         )
         return StepLosses(total_, classification_, matching_, int(counted_), int(skipped_))
+
+    @torch.inference_mode()
+    def measure(self, batches: Iterable[Batch], labels: Tensor) -> Measured:
+        """Return image-level loss and accuracy on some images; nothing where no label is known."""
+        loss, right = 0.0, 0
+        known = int((labels >= 0).sum())
+        for part in batches:
+            maps = self.model(part.images)
+            loss += float(
+                label_loss(self.model, maps, part.labels, part.weights, self.config, of=labels)
+            )
+            predicted = self.model.image_logits(maps) > 0
+            right += int(((predicted == (part.labels > 0)) & (part.labels >= 0)).sum())
+        return Measured(loss, right / known) if known else Measured()
 
     def _maps(self, batch: Batch) -> tuple[Tensor, ...]:
         with mixed_precision(self.device):

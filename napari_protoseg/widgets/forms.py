@@ -28,7 +28,7 @@ _DECIMALS = 3
 class ConfigForm(QWidget):
     """Shows some fields of a frozen configuration, and returns changed configurations.
 
-    Each widget is called ``option-`` and its field, with dashes.
+    Each widget is called by its field, with dashes, after `prefix`.
 
     Parameters
     ----------
@@ -39,6 +39,8 @@ class ConfigForm(QWidget):
         it. The others keep their values.
     choices
         Values to offer for fields that would take any text, by name of field.
+    prefix
+        Of the names of the widgets.
     """
 
     changed = Signal()
@@ -49,6 +51,7 @@ class ConfigForm(QWidget):
         config: BaseModel,
         names: Sequence[str],
         choices: Mapping[str, Sequence[str]] | None = None,
+        prefix: str = "option",
     ) -> None:
         super().__init__()
         self._value = self._given = config
@@ -59,7 +62,8 @@ class ConfigForm(QWidget):
         form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
         for option in self._options:
             widget = _widget(option, option.of(config))
-            widget.native.setObjectName("option-" + option.name.split(".")[-1].replace("_", "-"))
+            field = option.name.split(".")[-1].replace("_", "-")
+            widget.native.setObjectName(f"{prefix}-{field}")
             label = QLabel(option.label)
             label.setToolTip(option.tip)
             form.addRow(label, widget.native)

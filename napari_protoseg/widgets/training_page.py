@@ -23,6 +23,7 @@ from napari_protoseg.training.events import EpochFinished
 from napari_protoseg.widgets.curve_plot import CurvePlot
 from napari_protoseg.widgets.forms import ConfigForm
 from napari_protoseg.widgets.page import Page
+from napari_protoseg.widgets.second_stage_form import SecondStageForm
 from napari_protoseg.workbench.training_page import BACKBONES, TrainingState
 
 _PRESETS = {
@@ -52,6 +53,8 @@ class TrainingPage(Page):
         self._column.setContentsMargins(0, 0, 0, 0)
         self._add_choices()
         self._add_buttons()
+        self._second = SecondStageForm(state.second)
+        self._column.addWidget(self._second)
         self._add_problem()
         self._add_curves()
         self._column.addStretch(1)
@@ -84,6 +87,7 @@ class TrainingPage(Page):
         if training.unfinished is not None:
             self._stopped.setText(f"Round {training.unfinished.id} has not ended; it can go on.")
             self._resume.setText(f"Resume training of round {training.unfinished.id}")
+        self._second.refresh()
         self._outcome.setText(training.outcome)
         self._outcome.setVisible(bool(training.outcome))
         problem = training.problem

@@ -11,10 +11,11 @@ from napari_protoseg.errors import TrainingError
 from napari_protoseg.events import Event, Job
 from napari_protoseg.jobs.bank import BankSummary
 from napari_protoseg.jobs.estimate import Estimate, estimate_presets, spoken
+from napari_protoseg.jobs.models import can_go_on
 from napari_protoseg.jobs.preparation import TrainRequest, require_preset
 from napari_protoseg.jobs.train import TrainedRound, resume_training, train_project
 from napari_protoseg.network.backbones import DEFAULT_BACKBONE
-from napari_protoseg.project.records import Round, RoundStatus
+from napari_protoseg.project.records import Round, Stage
 from napari_protoseg.training.checkpoint import read_state
 from napari_protoseg.training.config import PRESETS, Preset
 from napari_protoseg.training.devices import describe_device
@@ -22,6 +23,7 @@ from napari_protoseg.training.events import EpochFinished, StepFinished
 from napari_protoseg.training.loop import LAST
 from napari_protoseg.workbench.bank_page import classes_without_image
 from napari_protoseg.workbench.page import PageState
+from napari_protoseg.workbench.second_stage import SecondStage, require_no_reason
 from napari_protoseg.workbench.session import Session
 from napari_protoseg.workbench.tasks import Problem, Task, TaskState
 from napari_protoseg.workbench.training_curves import TrainingCurves
@@ -29,7 +31,10 @@ from napari_protoseg.workbench.training_curves import TrainingCurves
 BACKBONES = (DEFAULT_BACKBONE, "resnet50", "mit_b1")
 """Backbones to choose from; a network of timm that is like them can be had on the terminal."""
 
-_NEXT = "Next: look at its masks on Review."
+_NEXT = {
+    Stage.PROTOTYPES: "Next: look at its masks on Review.",
+    Stage.SEGMENTATION: "It segments without labels: make masks with it on a terminal.",
+}
 
 _OF_NETWORKS = (
     "config.epochs",
@@ -74,6 +79,8 @@ class TrainingState(PageState):
         """Why the last training or estimate failed."""
         self.unfinished: Round | None = None
         """The newest round, where it has not ended and can go on."""
+        self.second = SecondStage(session, self._go_on)
+        """The network that is taught by the masks of what is trained here."""
         self.curves = TrainingCurves(clock)
         self._clock = clock
         self._estimates: dict[TrainRequest, Estimate] = {}
@@ -86,6 +93,7 @@ class TrainingState(PageState):
         self._timed: TrainRequest | None = None
         self._training: Task | None = None
         self._estimating: Task | None = None
+        self.second.changed.connect(self.changed.emit)
         session.opened.connect(self._start)
         session.bank_changed.connect(self._reload_bank)
         session.model_changed.connect(self._reload_round)
@@ -183,7 +191,7 @@ class TrainingState(PageState):
         TrainingError
             None can begin now.
         """
-        _require(self.needs(), "Then train.")
+        require_no_reason(self.needs(), "Then train.")
         session = self.session
         job = train_project(
             session.require_project(),
@@ -205,11 +213,9 @@ class TrainingState(PageState):
         CheckpointError
             What it has saved is damaged.
         """
-        _require(self.resume_needs(), "Then resume.")
+        require_no_reason(self.resume_needs(), "Then resume.")
         assert self.unfinished is not None
         session = self.session
-        last = self.unfinished.folder / LAST
-        saved = read_state(last) if last.exists() else None
         job = resume_training(
             session.require_project(),
             device=session.device,
@@ -217,6 +223,12 @@ class TrainingState(PageState):
             preview=lambda: session.current,
             cache_bytes=session.settings().cache_bytes,
         )
+        self._go_on(job, self.unfinished)
+
+    def _go_on(self, job: Job[TrainedRound | None], begun: Round | None) -> None:
+        """Begin a job that trains a round, or goes on with one that was begun."""
+        last = None if begun is None else begun.folder / LAST
+        saved = read_state(last) if last is not None and last.exists() else None
         curves = TrainingCurves(self._clock, () if saved is None else saved.history)
         self._train(job, curves, timed=None)  # of a part, no whole can be told
 
@@ -228,7 +240,7 @@ class TrainingState(PageState):
         TrainingError
             No training can begin now.
         """
-        _require(self.needs(), "Then estimate.")
+        require_no_reason(self.needs(), "Then estimate.")
         others = [
             request
             for preset in PRESETS
@@ -309,7 +321,9 @@ class TrainingState(PageState):
         elif ended.finished:
             if self._timed is not None:
                 self._took[self._timed] = self.curves.seconds()
-            self.outcome = f"Round {ended.round.id} is trained{_figure(ended)}. {_NEXT}"
+            self.outcome = (
+                f"Round {ended.round.id} is trained{_figure(ended)}. {_NEXT[ended.round.stage]}"
+            )
         else:
             self.outcome = (
                 f"Round {ended.round.id} was stopped; its best state is kept{_figure(ended)}."
@@ -348,6 +362,7 @@ class TrainingState(PageState):
     def _reload(self) -> None:
         """Read what decides whether a training can begin, or go on."""
         self._bank_encoder, self.unfinished, self._without_image = None, None, ()
+        self.second.forget()
         if self.session.project is not None:
             self.session.attempt(self._read)
         self.changed.emit()
@@ -360,8 +375,9 @@ class TrainingState(PageState):
         else:
             self._without_image = classes_without_image(project)
         newest = project.latest_round()
-        if newest is not None and _can_go_on(newest):
+        if newest is not None and can_go_on(newest):
             self.unfinished = newest
+        self.second.read(project)
 
     def _follow_images(self) -> None:
         if self._estimates or self._took:
@@ -381,15 +397,3 @@ def _figure(ended: TrainedRound) -> str:
 
 def _request_of(preset: Preset) -> TrainRequest:
     return TrainRequest(preset=preset, config=PRESETS[preset])
-
-
-def _can_go_on(newest: Round) -> bool:
-    """Tell whether a round can be resumed; one that failed only where it has saved something."""
-    if newest.status is RoundStatus.FAILED:
-        return (newest.folder / LAST).is_file()
-    return newest.status in (RoundStatus.STOPPED, RoundStatus.RUNNING)
-
-
-def _require(reason: str | None, remedy: str) -> None:
-    if reason is not None:
-        raise TrainingError(reason.rstrip("."), where="training", remedy=remedy)

@@ -78,7 +78,7 @@ def as_format_1(database: Path) -> None:
     connection = sqlite3.connect(database)
     connection.executescript(
         "DROP TABLE muted_prototypes; DROP TABLE reviews; ALTER TABLE masks DROP COLUMN corrected;"
-        "ALTER TABLE masks DROP COLUMN bank_version;"
+        "ALTER TABLE masks DROP COLUMN bank_version; ALTER TABLE rounds DROP COLUMN stage;"
         "ALTER TABLE masks DROP COLUMN corrected_by; PRAGMA user_version = 1"
     )
     fresh = sqlite3.connect(":memory:")

@@ -284,3 +284,29 @@ def test_a_closed_page_leaves_nothing_behind(session: Session, qtbot: Any):
         del page
     qtbot.waitUntil(lambda: not alive(left), timeout=20_000)
     assert len(state.advanced) == len(state.changed) == 0
+
+
+def test_the_second_stage_is_offered_once_the_first_is_trained(
+    page: TrainingPage, session: Session, qtbot: Any
+):
+    begin = child(page, QPushButton, "segment")
+    assert not begin.isEnabled()
+    assert text(page, "second-stage-about").startswith("Train on the labels first")
+    click(page, qtbot, "train")
+    wait(session, qtbot)
+    assert begin.isEnabled()
+    click(page, qtbot, "show-segment-options")
+    child(page, QAbstractSpinBox, "segment-option-epochs").setValue(1)
+    child(page, QAbstractSpinBox, "segment-option-batch-size").setValue(4)
+    child(page, QComboBox, "segment-option-decoder").setCurrentText("segformer")
+    click(page, qtbot, "segment")
+    qtbot.waitUntil(lambda: bool(page.state.steps), timeout=120_000)
+    assert session.task is not None
+    session.task.stop()
+    wait(session, qtbot)
+    assert text(page, "outcome").startswith("Round 2 was stopped")
+    assert child(page, QPushButton, "resume-segmentation").text() == "Resume round 2"
+    assert not child(page, QPushButton, "resume").isVisible(), "the first stage has ended"
+    click(page, qtbot, "resume-segmentation")
+    wait(session, qtbot)
+    assert "segments without labels" in text(page, "outcome")

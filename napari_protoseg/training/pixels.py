@@ -1,0 +1,175 @@
+"""What the segmentation network is trained for: pseudo-masks that are wrong in places."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from napari_protoseg.network.maps import MapModel
+from napari_protoseg.network.segmentation import Decoder
+from napari_protoseg.training.devices import mixed_precision
+from napari_protoseg.training.images import Batch
+from napari_protoseg.training.pseudo_masks import CERTAIN, NO_CLASS
+from napari_protoseg.training.step import Measured, StepLosses
+
+_EXPONENT = 0.7
+"""Of the generalised cross-entropy, as its authors choose it."""
+
+_CROSS, _REVERSE, _LOG_ZERO = 0.1, 1.0, -4.0
+"""Weights of both parts of the symmetric cross-entropy, and what stands for the logarithm of 0."""
+
+
+class PixelLoss(StrEnum):
+    """Loss of a pixel whose class a model has said."""
+
+    CROSS_ENTROPY = "cross-entropy"
+    """Follows every pixel, the wrong ones too."""
+    GENERALISED = "generalised"
+    """``(1 - p^q) / q`` (Zhang and Sabuncu 2018, arXiv 1805.07836): a pixel that the network
+    disagrees with pulls less."""
+    SYMMETRIC = "symmetric"
+    """Cross-entropy, and its reverse (Wang et al. 2019, arXiv 1908.06112)."""
+
+
+class PixelConfig(BaseModel):
+    """How the second stage learns from pseudo-masks.
+
+    Parameters
+    ----------
+    decoder
+        What is made of the features of the backbone.
+    loss
+        Of the pixels that no person has set.
+    ignored
+        Share of the pixels of each class that are ignored: those that the first stage is least
+        sure of, where the image's label leaves it a choice.
+    absence_weight
+        Of the loss that says which classes a label excludes; it counts for ignored pixels too.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    decoder: Decoder = Decoder.SEGFORMER
+    loss: PixelLoss = Field(default=PixelLoss.GENERALISED, title="Loss of a pixel")
+    ignored: float = Field(default=0.2, ge=0, lt=1, title="Share of pixels ignored")
+    absence_weight: float = Field(default=0.5, ge=0)
+
+
+def pixel_loss(log_probabilities: Tensor, loss: PixelLoss) -> Tensor:
+    """Return the loss of each pixel from the log-probability of the class it is said to be of."""
+    return _LOSSES[loss](log_probabilities)
+
+
+def _generalised(log_probabilities: Tensor) -> Tensor:
+    return (1 - (_EXPONENT * log_probabilities).exp()) / _EXPONENT
+
+
+def _symmetric(log_probabilities: Tensor) -> Tensor:
+    reverse = -_LOG_ZERO * (1 - log_probabilities.exp())
+    return _CROSS * -log_probabilities + _REVERSE * reverse
+
+
+_LOSSES: Mapping[PixelLoss, Callable[[Tensor], Tensor]] = {
+    PixelLoss.CROSS_ENTROPY: torch.neg,
+    PixelLoss.GENERALISED: _generalised,
+    PixelLoss.SYMMETRIC: _symmetric,
+}
+
+
+@dataclass(frozen=True)
+class _Targets:
+    """Images with what is believed of their pixels, taken apart again."""
+
+    images: Tensor
+    positions: Tensor
+    trusted: Tensor
+    certain: Tensor
+    known: Tensor
+
+    @classmethod
+    def of(cls, batch: Batch) -> _Targets:
+        images, layers = batch.images[:, :3], batch.images[:, 3:]
+        positions, weights = (layers * 255).round().long().unbind(1)
+        known, certain = positions != NO_CLASS, weights == CERTAIN
+        of_image = batch.weights[:, None, None]
+        trusted = of_image * torch.where(certain, 1.0, weights / (CERTAIN - 1))
+        return cls(images, torch.where(known, positions, 0), trusted * known, certain, known)
+
+
+class PixelObjective:
+    """The `Objective` of pseudo-masks, which are channels 4 and 5 of the images.
+
+    Parameters
+    ----------
+    model
+        On `device`.
+    config
+        Losses.
+    device
+        Of model and batches.
+    """
+
+    divisible = True
+
+    def __init__(self, model: MapModel, config: PixelConfig, device: torch.device) -> None:
+        self._model = model
+        self._config = config
+        self._device = device
+
+    def accumulate(
+        self, batch: Batch, micro_batch: int, backward: Callable[[Tensor], None]
+    ) -> StepLosses:
+        """Call `backward` on the loss of each micro-batch; means are those of the whole batch."""
+        trust, pixels = self._sizes(batch)
+        total = 0.0
+        for part in batch.split(micro_batch):
+            believed, excluded = self._sums(part)
+            loss = believed / trust + self._config.absence_weight * excluded / pixels
+            backward(loss)
+            total += float(loss.detach())
+        return StepLosses(total, total, 0.0, 0, 0)
+
+    @torch.inference_mode()
+    def measure(self, batches: Iterable[Batch], labels: Tensor) -> Measured:
+        """Return the loss of some images; nothing where there is none."""
+        believed = excluded = trust = pixels = 0.0
+        for part in batches:
+            sums, sizes = self._sums(part), self._sizes(part)
+            believed, excluded = believed + float(sums[0]), excluded + float(sums[1])
+            trust, pixels = trust + float(sizes[0]), pixels + float(sizes[1])
+        if not len(labels):
+            return Measured()
+        return Measured(believed / trust + self._config.absence_weight * excluded / pixels)
+
+    def _sizes(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the trust in all pixels, and the number of all that are of some class."""
+        targets = _Targets.of(batch)
+        return targets.trusted.sum().clamp(min=1), targets.known.sum().clamp(min=1)
+
+    def _sums(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the summed losses of what is believed, and of what labels exclude."""
+        targets = _Targets.of(batch)
+        with mixed_precision(self._device):
+            (logits,) = self._model(targets.images)
+        size = (targets.images.shape[2], targets.images.shape[3])
+        logits = F.interpolate(logits.float(), size, mode="bilinear", align_corners=False)
+        every = logits.log_softmax(1)
+        of_class = every.gather(1, targets.positions[:, None])[:, 0]
+        losses = torch.where(targets.certain, -of_class, pixel_loss(of_class, self._config.loss))
+        left_open = targets.known & ~targets.certain
+        excluded = _excluded_loss(every, batch.labels) * batch.weights[:, None, None]
+        return (targets.trusted * losses).sum(), (left_open * excluded).sum()
+
+
+def _excluded_loss(log_probabilities: Tensor, labels: Tensor) -> Tensor:
+    """Return ``-log`` of the probability of the classes that a label allows, ``(B, H, W)``."""
+    allowed = labels != 0
+    allowed = allowed | ~allowed.any(1, keepdim=True)
+    kept = log_probabilities.masked_fill(~allowed[:, :, None, None], -torch.inf)
+    return -kept.logsumexp(1)
