@@ -53,6 +53,7 @@ class Database:
         self._path = path
         self._connection = connection
         self._lock = threading.Lock()
+        self._identity = _file_identity(path)
 
     @classmethod
     def open(cls, path: Path, migrations: Sequence[Migration] = MIGRATIONS) -> Self:
@@ -126,7 +127,21 @@ class Database:
             A record contradicts what the project holds, or the database is damaged.
         """
         with self._lock, _sqlite_errors(self._path), _transaction(self._connection, "IMMEDIATE"):
+            self._require_in_place()
             yield self._connection
+            self._require_in_place()
+
+    def _require_in_place(self) -> None:
+        """Make sure that the path still leads to the file that was opened.
+
+        On POSIX, SQLite goes on writing to one that was moved or deleted, and nobody would know.
+        """
+        if _file_identity(self._path) != self._identity:
+            raise StorageError(
+                "the project is no longer here",
+                where=self._path.parent,
+                remedy="Bring its folder, or the disk that it is on, back to this place.",
+            )
 
     def close(self) -> None:
         """Close the connection; closing twice is allowed."""
@@ -219,6 +234,15 @@ def _format_version(path: Path) -> int:
             remedy="Choose the folder of a project.",
         )
     return int.from_bytes(header[60:64])
+
+
+def _file_identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from every other; None where there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 @contextmanager

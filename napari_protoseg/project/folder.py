@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -11,11 +12,18 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_protoseg.errors import ProjectError
+from napari_protoseg.errors import ProjectError, StorageError
 from napari_protoseg.project.arrays import ArrayFolder
 from napari_protoseg.project.bank_rows import bank_path, insert_bank, next_bank, select_bank
 from napari_protoseg.project.creation import DATABASE, created_folder
 from napari_protoseg.project.database import Database
+from napari_protoseg.project.edit_rows import (
+    begin_journal,
+    let_go,
+    select_journaled,
+    select_unfolded,
+)
+from napari_protoseg.project.edits import Step
 from napari_protoseg.project.image_rows import (
     insert_images,
     require_image,
@@ -25,13 +33,17 @@ from napari_protoseg.project.image_rows import (
     update_split,
     update_truth,
 )
-from napari_protoseg.project.mask_rows import (
-    load_mask,
-    select_summaries,
-    store_corrections,
-    store_masks,
+from napari_protoseg.project.journal_changes import (
+    OpenedJournal,
+    Outcome,
+    fold,
+    open_journal,
+    record_steps,
 )
+from napari_protoseg.project.mask_changes import store_corrections, store_masks
+from napari_protoseg.project.mask_rows import load_mask, select_summaries
 from napari_protoseg.project.paths import real_path
+from napari_protoseg.project.people_rows import person_setter
 from napari_protoseg.project.records import (
     BankRow,
     Correction,
@@ -502,6 +514,79 @@ class Project:
                 person=person,
                 now=now,
             )
+
+    def open_journal(self, image_id: int) -> OpenedJournal:
+        """Return the mask of an image to edit, with its journal, which it has from now on.
+
+        Raises
+        ------
+        ProjectError
+            There is no such image, or its mask or its journal is damaged.
+        """
+        # A full disk keeps nobody from looking at an image: its first step begins the journal then.
+        with suppress(StorageError), self._database.writing() as connection:
+            begin_journal(connection, image_id)
+        with self._database.writing() as connection:
+            return open_journal(connection, self._arrays, image_id)
+
+    def record_steps(self, image_id: int, steps: Sequence[Step]) -> list[Outcome]:
+        """Append steps to the journal of an image, synced to the disk: all of them, or none.
+
+        A step that is there already is not recorded again. Where a step brings the confidence of
+        a model, the mask is stored as well.
+
+        Returns
+        -------
+        list of Outcome
+            What has become of each.
+
+        Raises
+        ------
+        ProjectError
+            There is no such image, or a step names a round that the project does not have.
+        """
+        with self._database.writing() as connection:
+            return record_steps(connection, self._arrays, image_id, steps)
+
+    def fold_journal(self, image_id: int) -> int:
+        """Store the mask of an image with every step of its journal, in one transaction.
+
+        Returns
+        -------
+        int
+            How many steps the stored mask did not hold before.
+
+        Raises
+        ------
+        ProjectError
+            There is no such image, or its mask or its journal is damaged.
+        """
+        with self._database.writing() as connection:
+            return fold(connection, self._arrays, image_id)
+
+    def unfolded_images(self) -> list[int]:
+        """Return the images with steps in the journal that their stored masks do not hold yet."""
+        with self._database.reading() as connection:
+            return select_unfolded(connection)
+
+    def shorten_journals(self, *, most_edits: int, most_bytes: int) -> int:
+        """Let go of the oldest edits of images with more, except those that are not folded yet.
+
+        Returns
+        -------
+        int
+            How many edits cannot be undone any more.
+        """
+        with self._database.writing() as connection:
+            return sum(
+                let_go(connection, image_id, most_edits=most_edits, most_bytes=most_bytes)
+                for image_id in select_journaled(connection)
+            )
+
+    def introduce(self, person: str) -> int:
+        """Return the setter that stands for a person in masks, entered where they are new."""
+        with self._database.writing() as connection:
+            return person_setter(connection, person)
 
     def review_states(self) -> dict[int, ReviewStatus]:
         """Return what was said of masks in review, by image."""
