@@ -102,12 +102,18 @@ def number_of(connection: sqlite3.Connection, image_id: int, key: EditKey) -> in
 
 
 def has_moved(connection: sqlite3.Connection, image_id: int, step: Step) -> bool:
-    """Tell whether others have made steps that whoever made this one does not know of."""
-    row = connection.execute(
-        "SELECT 1 FROM edits WHERE image_id = ? AND number > ? AND writer != ? LIMIT 1",
-        (image_id, step.since, step.key.writer),
-    )
-    return row.fetchone() is not None
+    """Tell whether the mask is another than the one that a step was made on.
+
+    So it is where others have made steps that whoever made this one does not know of, or where
+    not all that they did before is in the journal.
+    """
+    known, others = connection.execute(
+        "SELECT coalesce(max(CASE WHEN writer = :writer THEN serial END), 0),"
+        " coalesce(max(writer != :writer), 0)"
+        " FROM edits WHERE image_id = :id AND number > :since",
+        {"id": image_id, "since": step.since, "writer": step.key.writer},
+    ).fetchone()
+    return bool(others) or known != step.key.serial - 1
 
 
 def next_to_go(connection: sqlite3.Connection, image_id: int, action: Action) -> int | None:

@@ -198,6 +198,17 @@ def test_a_stroke_over_what_others_have_stored_goes_back_to_that(project: Projec
     ]
 
 
+def test_a_stroke_whose_forerunner_was_not_recorded_goes_back_to_what_stands_there(
+    project: Project,
+) -> None:
+    journal = Journal(project, 1)
+    edited, _ = journal.open()
+    stroke(edited, 0, 1)
+    assert journal.append([stroke(edited, 0, 2)]) == [Outcome.OVER_OTHERS]
+    edited, _ = journal.open()
+    assert [mask[0][0] for mask in undone(edited)] == [2, 0]
+
+
 def test_names_outlive_the_history(project: Project) -> None:
     journal = Journal(project, 1)
     edited, _ = journal.open()
@@ -240,6 +251,7 @@ def test_a_history_that_was_shortened_leads_through_the_same_masks(
     assert len(kept) - 1 + len(forth) <= max(4, len(forth))
     edited, _ = journal.open()
     assert [edited.mask.tolist() for _ in range(12) if edited.redo(now=NOW) is not None] == forth
+    edited, _ = journal.open()
     step = edited.stroke(np.full(SHAPE, 1, np.uint8), author="Ada", now=NOW)
     if step is not None:
         assert journal.append([step]) == [Outcome.AS_MADE]
@@ -258,10 +270,10 @@ def test_a_history_is_shortened_by_its_bytes_and_keeps_the_last_edit(project: Pr
 @pytest.mark.parametrize(
     "damage",
     [
-        "UPDATE edits SET pixels = x'00'",
-        "UPDATE edits SET pixels = substr(pixels, 1, 30) || x'ff' || substr(pixels, 32)",
+        "UPDATE edits SET pixels = x'00' WHERE number = 1",
+        "UPDATE edits SET pixels = CAST(substr(pixels, 1, 30) || x'ff' AS BLOB) WHERE number = 1",
         "DELETE FROM edits WHERE number = 1",
-        "UPDATE edits SET edit = 2 WHERE number = 3",
+        "UPDATE edits SET edit = 1 WHERE number = 3",
         "PRAGMA ignore_check_constraints = ON; UPDATE edits SET kind = 'x' WHERE number = 1",
         "UPDATE edits SET time = 'yesterday'",
         "UPDATE edits SET source_after = '{}' WHERE number = 1",
