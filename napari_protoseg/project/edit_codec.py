@@ -58,9 +58,8 @@ class PixelChange:
 
     def apply(self, mask: NDArray[np.uint8], setters: NDArray[np.uint8]) -> None:
         """Write what is after into mask and setters, ``(height, width)``, in place."""
-        width = mask.shape[1]
-        place = np.divmod(self.positions, width)
-        mask[place], setters[place] = self.after
+        mask.put(self.positions, self.after[0])
+        setters.put(self.positions, self.after[1])
 
 
 def packed(change: PixelChange, shape: tuple[int, int]) -> bytes:
@@ -90,6 +89,38 @@ def unpacked(content: bytes, shape: tuple[int, int]) -> PixelChange:
     ProjectError
         They are damaged, or belong to an image of another size.
     """
+    count, runs, stream = _opened(content, shape)
+    raw = _inflated(stream, 8 * runs + 4 * count)
+    gaps, lengths = _runs(raw, runs)
+    # A gap of nothing would make one run of two; the first run may begin with the image.
+    _require(bool(lengths.min() > 0 and (runs == 1 or gaps[1:].min() > 0)), "its runs touch")
+    _require(int(lengths.sum()) == count, "its runs have another length than its pixels")
+    _require(int(gaps.sum()) + count <= shape[0] * shape[1], "it leaves the image")
+    positions = np.arange(count) + np.repeat(np.cumsum(gaps), lengths)
+    parts = np.frombuffer(raw, np.uint8, 4 * count, offset=8 * runs).reshape(4, count)
+    _require(int(parts.max()) < _NEVER_WRITTEN, "it holds values that stand in no mask")
+    differs = (parts[0] != parts[2]) | (parts[1] != parts[3])
+    _require(bool(differs.all()), "it holds pixels that do not change")
+    return PixelChange(positions, (parts[0], parts[1]), (parts[2], parts[3]))
+
+
+def covers(content: bytes, shape: tuple[int, int], position: int) -> bool:
+    """Tell whether a change holds a position of the flat image; only its runs are looked at.
+
+    Raises
+    ------
+    ProjectError
+        The bytes are damaged, as far as was read.
+    """
+    _, runs, stream = _opened(content, shape)
+    gaps, lengths = _runs(_inflated(stream, 8 * runs, whole=False), runs)
+    ends = np.cumsum(gaps + lengths)
+    run = int(np.searchsorted(ends, position, side="right"))
+    return run < runs and position >= int(ends[run] - lengths[run])
+
+
+def _opened(content: bytes, shape: tuple[int, int]) -> tuple[int, int, memoryview]:
+    """Return number of pixels, number of runs, and the stream, once the header is found right."""
     _require(len(content) > _HEADER.size, "it is cut off")
     magic, height, width, count, runs, checksum = _HEADER.unpack_from(content)
     stream = memoryview(content)[_HEADER.size :]
@@ -97,26 +128,23 @@ def unpacked(content: bytes, shape: tuple[int, int]) -> PixelChange:
     _require((height, width) == shape, "it belongs to an image of another size")
     _require(0 < runs <= count <= height * width, "its counts are impossible")
     _require(zlib.crc32(stream) == checksum, "its checksum is wrong")
-    raw = _inflated(stream, 8 * runs + 4 * count)
+    return count, runs, stream
+
+
+def _runs(raw: bytes, runs: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the gap before each run, and its length."""
     gaps, lengths = np.frombuffer(raw, "<u4", 2 * runs).astype(np.int64).reshape(2, runs)
-    # A gap of nothing would make one run of two; the first run may begin with the image.
-    _require(bool(lengths.min() > 0 and (runs == 1 or gaps[1:].min() > 0)), "its runs touch")
-    _require(int(lengths.sum()) == count, "its runs have another length than its pixels")
-    _require(int(gaps.sum()) + count <= height * width, "it leaves the image")
-    positions = np.arange(count) + np.repeat(np.cumsum(gaps), lengths)
-    parts = np.frombuffer(raw, np.uint8, 4 * count, offset=8 * runs).reshape(4, count)
-    _require(not (parts == _NEVER_WRITTEN).any(), "it holds values that stand in no mask")
-    change = PixelChange(positions, (parts[0], parts[1]), (parts[2], parts[3]))
-    differs = (parts[0] != parts[2]) | (parts[1] != parts[3])
-    _require(bool(differs.all()), "it holds pixels that do not change")
-    return change
+    return gaps, lengths
 
 
-def _inflated(stream: memoryview, size: int) -> bytes:
-    """Return what was deflated, of exactly this size: not one byte more is ever made."""
+def _inflated(stream: memoryview, size: int, *, whole: bool = True) -> bytes:
+    """Return what was deflated, of exactly this size, or its beginning: not one byte more."""
     inflate = zlib.decompressobj()
     try:
         raw = inflate.decompress(stream, size)
+        if not whole:
+            _require(len(raw) == size, "it is shorter than it says")
+            return raw
         rest = b"" if inflate.eof else inflate.decompress(inflate.unconsumed_tail, 1)
     except zlib.error as error:
         raise _damaged(str(error)) from error

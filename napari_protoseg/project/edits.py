@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_protoseg.errors import ProjectError
-from napari_protoseg.project.edit_codec import PixelChange, packed, unpacked
+from napari_protoseg.project.edit_codec import PixelChange, covers, packed, unpacked
 from napari_protoseg.project.records import (
     MaskSource,
     Origin,
@@ -22,9 +22,6 @@ from napari_protoseg.project.records import (
 )
 
 Name = TypeVar("Name")
-
-Block = tuple[slice, slice]
-"""Rows and columns of a rectangle, each with a start and a stop."""
 
 
 class EditKind(StrEnum):
@@ -132,6 +129,16 @@ class Edit:
         """
         return unpacked(self.pixels, self.shape)
 
+    def covers(self, row: int, column: int) -> bool:
+        """Tell whether it changes a pixel.
+
+        Raises
+        ------
+        ProjectError
+            Its pixels are damaged.
+        """
+        return covers(self.pixels, self.shape, row * self.shape[1] + column)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
@@ -151,7 +158,8 @@ class Step:
         Number of the last step in the journal that whoever made this one knew of when they
         opened the image.
     confidence
-        Of a model's mask, ``(height, width)``, 0..1, where it is to be stored with this step.
+        Of a model's mask, ``(height, width)``, 0..1; no part of the journal, but stored with the
+        mask when it is folded next.
     """
 
     key: EditKey
@@ -193,27 +201,13 @@ class Recorded:
 def difference(
     before: tuple[NDArray[np.uint8], NDArray[np.uint8]],
     after: tuple[NDArray[np.uint8], NDArray[np.uint8]],
-    block: Block | None = None,
 ) -> PixelChange:
-    """Return the pixels in which mask or setters differ.
-
-    Parameters
-    ----------
-    before, after
-        Mask and setters, each ``(height, width)``; those of `after` only of the block where one
-        is given.
-    block
-        The only pixels that are looked at; None: all.
-    """
-    height, width = before[0].shape
-    rows, columns = block if block is not None else (slice(0, height), slice(0, width))
-    old = tuple(part[rows, columns] for part in before)
-    changed = np.nonzero((old[0] != after[0]) | (old[1] != after[1]))
-    positions = (changed[0] + rows.start) * width + (changed[1] + columns.start)
+    """Return the pixels in which mask or setters differ, each ``(height, width)``."""
+    positions = np.flatnonzero((before[0] != after[0]) | (before[1] != after[1]))
     return PixelChange(
         positions,
-        (old[0][changed], old[1][changed]),
-        (after[0][changed], after[1][changed]),
+        (before[0].take(positions), before[1].take(positions)),
+        (after[0].take(positions), after[1].take(positions)),
     )
 
 
@@ -277,8 +271,7 @@ def rebased(edit: Edit, mask: NDArray[np.uint8], setters: NDArray[np.uint8]) -> 
     What it sets it sets, where it may; what it takes back when undone is what stands there now.
     """
     change = edit.change
-    rows, columns = np.divmod(change.positions, edit.shape[1])
-    before = (mask[rows, columns], setters[rows, columns])
+    before = (mask.take(change.positions), setters.take(change.positions))
     after = change.after
     if edit.kind is EditKind.RELEASE:
         after = (before[0], setters_of_model(before[0]))

@@ -532,8 +532,7 @@ class Project:
     def record_steps(self, image_id: int, steps: Sequence[Step]) -> list[Outcome]:
         """Append steps to the journal of an image, synced to the disk: all of them, or none.
 
-        A step that is there already is not recorded again. Where a step brings the confidence of
-        a model, the mask is stored as well.
+        A step that is there already is not recorded again.
 
         Returns
         -------
@@ -548,8 +547,15 @@ class Project:
         with self._database.writing() as connection:
             return record_steps(connection, self._arrays, image_id, steps)
 
-    def fold_journal(self, image_id: int) -> int:
+    def fold_journal(self, image_id: int, confidence: NDArray[np.float16] | None = None) -> int:
         """Store the mask of an image with every step of its journal, in one transaction.
+
+        Parameters
+        ----------
+        image_id
+            The image.
+        confidence
+            A model's, for the pixels that nobody else has set; None keeps what is known.
 
         Returns
         -------
@@ -562,7 +568,7 @@ class Project:
             There is no such image, or its mask or its journal is damaged.
         """
         with self._database.writing() as connection:
-            return fold(connection, self._arrays, image_id)
+            return fold(connection, self._arrays, image_id, confidence)
 
     def unfolded_images(self) -> list[int]:
         """Return the images with steps in the journal that their stored masks do not hold yet."""

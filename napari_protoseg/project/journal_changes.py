@@ -112,7 +112,6 @@ def record_steps(
     require_image(connection, image_id)
     begin_journal(connection, image_id)
     outcomes = []
-    confidence = None
     for step in steps:
         if number_of(connection, image_id, step.key) is not None:
             outcomes.append(Outcome.AS_MADE)
@@ -120,14 +119,6 @@ def record_steps(
             outcomes.append(_record_edit(connection, arrays, image_id, step))
         else:
             outcomes.append(_record_return(connection, image_id, step))
-        # It is that of the last prediction, as long as that holds.
-        if step.action is not Action.DO:
-            confidence = None
-        elif step.confidence is not None:
-            confidence = step.confidence
-    if any(step.confidence is not None for step in steps):
-        # Once in a transaction: the row of the former mask is not free before its end.
-        fold(connection, arrays, image_id, confidence)
     return outcomes
 
 
@@ -142,7 +133,8 @@ def fold(
     Parameters
     ----------
     confidence
-        A model's, for the pixels that nobody else has set.
+        A model's, ``(height, width)``, for the pixels that nobody else has set; None keeps what is
+        known.
 
     Returns
     -------

@@ -197,8 +197,7 @@ def _replayed(
     for step in steps:
         change = step.change
         change.apply(mask, setters)
-        rows, columns = np.divmod(change.positions, shape[1])
-        confidence[rows, columns] = are_protected(change.after[1])
+        confidence.put(change.positions, are_protected(change.after[1]))
         if step.edit.sources is not None:
             source = step.source_after or no_source(step.time)
     if stored is None and not mask.any() and not setters.any():

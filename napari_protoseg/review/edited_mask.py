@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
@@ -13,12 +13,10 @@ from napari_protoseg.project.edit_codec import PixelChange
 from napari_protoseg.project.edit_rows import new_writer
 from napari_protoseg.project.edits import (
     Action,
-    Block,
     Edit,
     EditKey,
     EditKind,
     Step,
-    difference,
     histories,
     may_set,
 )
@@ -32,6 +30,11 @@ from napari_protoseg.project.records import (
     setters_of_model,
 )
 from napari_protoseg.schema import UNLABELLED, ClassSchema
+
+Block = tuple[slice, slice]
+"""Rows and columns of a rectangle."""
+
+_WHOLE: Block = (slice(None), slice(None))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,12 +173,10 @@ class EditedMask:
         ProjectError
             A value is no class id; nothing has changed.
         """
-        rows, columns = self._block(drawn, block)
-        seen = drawn[rows, columns]
-        setter = np.uint8(self._people.get(author, Origin.PERSON))
-        before = (self._mask[rows, columns], self._setters[rows, columns])
-        setters = np.where(seen != before[0], setter, before[1])
-        return self._enter(EditKind.STROKE, (seen, setters), now, author, block=(rows, columns))
+        looked = self._block(drawn, block)
+        setter = self._people.get(author, Origin.PERSON)
+        where = drawn[looked] != self._mask[looked]
+        return self._enter(EditKind.STROKE, where, drawn, setter, now, author, block=looked)
 
     def propagate(
         self,
@@ -202,9 +203,7 @@ class EditedMask:
         """
         self._block(mask, None)
         said = mask != UNLABELLED
-        setters = np.where(said, np.uint8(Origin.PROPAGATED), self._setters)
-        after = (np.where(said, mask, self._mask), setters)
-        return self._enter(EditKind.PROPAGATION, after, now, author)
+        return self._enter(EditKind.PROPAGATION, said, mask, Origin.PROPAGATED, now, author)
 
     def import_mask(self, mask: NDArray[np.uint8], *, author: str, now: datetime) -> Step | None:
         """Take the labelled pixels of a mask that was made elsewhere, except over a person's.
@@ -216,9 +215,7 @@ class EditedMask:
         """
         self._block(mask, None)
         said = mask != UNLABELLED
-        setters = np.where(said, np.uint8(Origin.IMPORTED), self._setters)
-        after = (np.where(said, mask, self._mask), setters)
-        return self._enter(EditKind.IMPORT, after, now, author)
+        return self._enter(EditKind.IMPORT, said, mask, Origin.IMPORTED, now, author)
 
     def enter_prediction(
         self, predicted: PredictedMask, source: MaskSource, *, now: datetime
@@ -228,7 +225,7 @@ class EditedMask:
         Parameters
         ----------
         predicted
-            Mask and confidence; the step carries the confidence, to be stored with it.
+            Mask and confidence; the step carries the confidence to where the mask is stored.
         source
             What it came from.
         now
@@ -240,10 +237,17 @@ class EditedMask:
             A value is no class id; nothing has changed.
         """
         self._block(predicted.mask, None)
-        after = (predicted.mask, setters_of_model(predicted.mask))
-        return self._enter(
-            EditKind.MODEL, after, now, None, source=source, confidence=predicted.confidence
+        mask = predicted.mask
+        step = self._enter(
+            EditKind.MODEL,
+            (mask != self._mask) | (setters_of_model(mask) != self._setters),
+            mask,
+            None,
+            now,
+            None,
+            source=source,
         )
+        return None if step is None else replace(step, confidence=predicted.confidence)
 
     def release(self, where: NDArray[np.bool_], *, author: str, now: datetime) -> Step | None:
         """Give protected pixels back to the model: their classes stay until it says otherwise.
@@ -260,8 +264,7 @@ class EditedMask:
         """
         own = self._people.get(author, Origin.PERSON)
         given = where & np.isin(self._setters, [own, Origin.PERSON, Origin.IMPORTED])
-        setters = np.where(given, setters_of_model(self._mask), self._setters)
-        return self._enter(EditKind.RELEASE, (self._mask, setters), now, author)
+        return self._enter(EditKind.RELEASE, given, self._mask, None, now, author)
 
     def undo(self, *, now: datetime) -> Step | None:
         """Undo the last edit; return the step, with the pixels as they are now."""
@@ -279,11 +282,8 @@ class EditedMask:
         setter = int(self._setters[row, column])
         origin = Origin(int(origins_of(self._setters[row, column])))
         name = self._names.get(setter)
-        position = row * self.shape[1] + column
         for edit in reversed(self._done):
-            positions = edit.change.positions
-            place = int(np.searchsorted(positions, position))
-            if place < positions.size and positions[place] == position:
+            if edit.covers(row, column):
                 by_machine = origin in (Origin.NONE, Origin.MODEL)
                 return PixelOrigin(
                     origin=origin,
@@ -302,19 +302,27 @@ class EditedMask:
     def _enter(
         self,
         kind: EditKind,
-        after: tuple[NDArray[np.uint8], NDArray[np.uint8]],
+        where: NDArray[np.bool_],
+        mask: NDArray[np.uint8],
+        setter: int | None,
         now: datetime,
         author: str | None,
         *,
-        block: Block | None = None,
+        block: Block = _WHOLE,
         source: MaskSource | None = None,
-        confidence: NDArray[np.float16] | None = None,
     ) -> Step | None:
-        """Make an edit of what differs where this kind may set pixels."""
-        change = difference((self._mask, self._setters), after, block)
-        allowed = may_set(kind, change.before[1])
-        if not allowed.all():
-            change = change.only(allowed)
+        """Make an edit of what changes in a block and may, with a setter; None: the model's."""
+        positions = self._positions(where, block)
+        before = (self._mask.take(positions), self._setters.take(positions))
+        classes = mask.take(positions)
+        if setter is None:
+            setters = setters_of_model(classes)
+        else:
+            setters = np.full(positions.size, setter, dtype=np.uint8)
+        change = PixelChange(positions, before, (classes, setters))
+        kept = may_set(kind, before[1]) & ((before[0] != classes) | (before[1] != setters))
+        if not kept.all():
+            change = change.only(kept)
         if change.positions.size == 0:
             return None
         self._require_classes(change)
@@ -332,14 +340,7 @@ class EditedMask:
         self._source = source or self._source
         self._done.append(edit)
         self._undone.clear()
-        return Step(
-            key=key,
-            action=Action.DO,
-            edit=edit,
-            time=now,
-            since=self._since,
-            confidence=confidence,
-        )
+        return Step(key=key, action=Action.DO, edit=edit, time=now, since=self._since)
 
     def _return(
         self, action: Action, done: list[Edit], target: list[Edit], now: datetime
@@ -365,11 +366,18 @@ class EditedMask:
                 where=f"image {self.image_id}",
                 remedy=f"It must be uint8 {self.shape}, as the image is.",
             )
+        rows, columns = block or _WHOLE
         height, width = self.shape
-        if block is None:
-            return slice(0, height), slice(0, width)
-        rows, columns = block
         return slice(*rows.indices(height)[:2]), slice(*columns.indices(width)[:2])
+
+    def _positions(self, where: NDArray[np.bool_], block: Block) -> NDArray[np.int64]:
+        """Return the positions in the flat image that are marked in a block of it."""
+        rows, columns = block
+        found = np.flatnonzero(where)
+        width = self.shape[1]
+        if where.shape[1] != width:
+            found = found // where.shape[1] * width + found % where.shape[1]
+        return found + (rows.start or 0) * width + (columns.start or 0)
 
     def _require_classes(self, change: PixelChange) -> None:
         strange = ~self._is_class[change.after[0]]

@@ -7,8 +7,11 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from napari_protoseg.errors import ProjectError, ProtosegError
-from napari_protoseg.project.edits import Step
+from napari_protoseg.project.edits import EditKind, Step
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.journal_changes import Outcome
 
@@ -79,6 +82,9 @@ class _Fold:
 class Recorder:
     """Records the steps of a project's images, in order, off the thread that makes them.
 
+    While a mask is folded, steps wait: a large one is best folded when its image is left. The
+    confidence of a prediction is stored then, and unknown (0) where the program is killed before.
+
     A step is safe on disk once it is no longer `unsynced`. Where it cannot be recorded, nothing
     is dropped: the listener is told, and it is tried again every few seconds, and whenever `retry`
     is called.
@@ -106,6 +112,7 @@ class Recorder:
         self._retry_seconds = retry_seconds
         self._changed = threading.Condition()
         self._waiting: deque[tuple[int, Step | _Fold]] = deque()
+        self._confidence: dict[int, NDArray[np.float16]] = {}
         self._failure: ProtosegError | None = None
         self._tries = 0
         self._is_urged = False
@@ -236,12 +243,22 @@ class Recorder:
         if steps:
             outcomes = self._project.record_steps(image_id, steps)
             moved = any(outcome is not Outcome.AS_MADE for outcome in outcomes)
+            self._keep_confidence(image_id, steps, moved=moved)
             return [MaskMoved(image_id)] if moved else []
         try:
-            self._project.fold_journal(image_id)
+            self._project.fold_journal(image_id, self._confidence.get(image_id))
+            self._confidence.pop(image_id, None)
         except ProjectError as error:
             return [FoldFailed(image_id, error)]  # to try again would keep others waiting
         return []
+
+    def _keep_confidence(self, image_id: int, steps: list[Step], *, moved: bool) -> None:
+        """Keep that of the last prediction until the mask is stored, as long as it holds."""
+        for step in steps:
+            if step.edit.kind is EditKind.MODEL:
+                self._confidence.pop(image_id, None)
+                if step.confidence is not None and not moved:
+                    self._confidence[image_id] = step.confidence
 
     def _note(self, *, failure: ProtosegError | None, done: int = 0) -> None:
         with self._changed:
@@ -259,9 +276,7 @@ class Recorder:
             items: list[Step | _Fold] = [first]
             if isinstance(first, Step):
                 for other_id, item in list(self._waiting)[1:]:
-                    before = items[-1]
-                    has_confidence = isinstance(before, Step) and before.confidence is not None
-                    if other_id != image_id or not isinstance(item, Step) or has_confidence:
+                    if other_id != image_id or not isinstance(item, Step):
                         break
                     items.append(item)
             return image_id, items
