@@ -362,5 +362,5 @@ def begun(examples: int) -> type:
     return case
 
 
-TestAnySequence = begun(8)
+TestAnySequence = begun(15)
 TestManySequences = pytest.mark.slow(pytest.mark.timeout(1800)(begun(200)))

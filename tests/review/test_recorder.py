@@ -186,6 +186,7 @@ def test_a_damaged_mask_is_told_and_keeps_no_stroke_from_being_recorded(project:
     step = edited.enter_prediction(predicted, SOURCE, now=NOW)
     assert step is not None
     recorder.record(1, step)
+    recorder.fold(1)
     recorder.flush()
     (shard,) = (project.folder / "arrays.zarr" / "masks").rglob("c/0/0/0")
     content = shard.read_bytes()
@@ -199,3 +200,36 @@ def test_a_damaged_mask_is_told_and_keeps_no_stroke_from_being_recorded(project:
     recorder.close()
     shard.write_bytes(content)
     assert np.array_equal(opened(project).mask, noise(2))
+
+
+def test_the_confidence_of_a_prediction_is_stored_with_the_mask_as_long_as_it_holds(
+    project: Project,
+) -> None:
+    recorder, edited = Recorder(project, Heard()), opened(project)
+
+    def stored() -> list[float]:
+        recorder.fold(1)
+        recorder.flush()
+        mask = project.read_mask(1)
+        assert mask is not None
+        return mask.confidence[0, :2].tolist()
+
+    for value, confidence in ((1, 0.25), (2, 0.5)):
+        predicted = PredictedMask(
+            1, np.full((300, 300), value, np.uint8), np.full((300, 300), confidence, np.float16)
+        )
+        step = edited.enter_prediction(predicted, SOURCE, now=NOW)
+        assert step is not None
+        recorder.record(1, step)
+    drawn = edited.mask.copy()
+    drawn[0, 0] = 1
+    step = edited.stroke(drawn, author="Ada", now=NOW)
+    assert step is not None
+    recorder.record(1, step)
+    assert stored() == [1, 0.5]
+    for _ in range(2):
+        back = edited.undo(now=NOW)
+        assert back is not None
+        recorder.record(1, back)
+    assert stored() == [0, 0]
+    recorder.close()
