@@ -238,10 +238,11 @@ def _format_version(path: Path) -> int:
 
 def _file_identity(path: Path) -> tuple[int, int] | None:
     """Return what tells a file from every other; None where there is none."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
+    with storage_errors(path):
+        try:
+            found = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
     return found.st_dev, found.st_ino
 
 

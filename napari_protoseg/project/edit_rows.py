@@ -183,7 +183,10 @@ def let_go(
         " ORDER BY number",
         (image_id,),
     ).fetchall():
-        move(done, undone, Action(action), int(edit))
+        try:
+            move(done, undone, Action(action), int(edit))
+        except ProjectError:
+            return 0  # whoever opens the image is told that its journal is damaged
         undoing[int(edit)] = int(number)
         sizes[int(number)] = int(size)
     kept = len(done)

@@ -176,6 +176,12 @@ class Step:
         return change.reversed if self.action is Action.UNDO else change
 
     @property
+    def places(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows and columns of the pixels that change, in the order of `change`."""
+        rows, columns = np.divmod(self.edit.change.positions, self.edit.shape[1])
+        return rows, columns
+
+    @property
     def source_after(self) -> MaskSource | None:
         """What the mask comes from after a step with a model's edit; None where from no model."""
         assert self.edit.sources is not None

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from napari_protoseg.errors import ProjectError
 from napari_protoseg.project.edits import Step
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.journal_changes import OpenedJournal, Outcome
@@ -49,6 +50,22 @@ class Recovered:
     steps: int
     people: tuple[str, ...]
     latest: datetime
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What a person is to be told when a project is opened.
+
+    Parameters
+    ----------
+    recovered
+        What was recorded and is now stored as masks, by image.
+    damaged
+        Why masks could not be stored, of the other images with recorded steps.
+    """
+
+    recovered: tuple[Recovered, ...]
+    damaged: tuple[ProjectError, ...]
 
 
 class Journal:
@@ -115,28 +132,26 @@ def recovered_steps(opened: OpenedJournal) -> Recovered | None:
 
 def recover(
     project: Project, *, most_edits: int = MOST_EDITS, most_bytes: int = MOST_BYTES
-) -> list[Recovered]:
+) -> Recovery:
     """Store the masks that a killed program could not, and let go of long histories.
 
     To be called when a project is opened, before any image is.
 
-    Returns
-    -------
-    list of Recovered
-        What a person is to be told of, by image.
-
     Raises
     ------
-    ProjectError
-        A mask or a journal is damaged.
     StorageError
         The disk is full, or the project cannot be written; what was recorded is still there.
     """
     found = []
+    damaged = []
     for image_id in project.unfolded_images():
-        recovered = recovered_steps(project.open_journal(image_id))
-        project.fold_journal(image_id)
+        try:
+            recovered = recovered_steps(project.open_journal(image_id))
+            project.fold_journal(image_id)
+        except ProjectError as error:  # the other images are not to wait for it
+            damaged.append(error)
+            continue
         if recovered is not None:
             found.append(recovered)
     project.shorten_journals(most_edits=most_edits, most_bytes=most_bytes)
-    return found
+    return Recovery(tuple(found), tuple(damaged))

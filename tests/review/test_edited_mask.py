@@ -129,7 +129,7 @@ def test_undo_reaches_back_through_everything_and_redo_forth(edited: EditedMask)
     for state in reversed(states[:-1]):
         step = edited.undo(now=NOW)
         assert step is not None
-        seen.flat[step.change.positions] = step.change.after[0]
+        seen[step.places] = step.change.after[0]
         assert np.array_equal(seen, edited.mask), "a canvas that writes these pixels shows it"
         assert shown(state)
     assert not edited.can_undo

@@ -23,7 +23,7 @@ from napari_protoseg.project import (
 from napari_protoseg.project.edits import EditKind, Step
 from napari_protoseg.project.journal_changes import Outcome
 from napari_protoseg.review.edited_mask import EditedMask
-from napari_protoseg.review.journal import Journal, Recovered, recover
+from napari_protoseg.review.journal import Journal, Recovered, Recovery, recover
 from napari_protoseg.schema import ClassSchema
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
@@ -77,8 +77,8 @@ def test_what_was_not_stored_is_told_and_then_stored(project: Project) -> None:
     assert project.mask_summaries() == {}
     _, recovered = journal.open()
     assert recovered == Recovered(1, 2, ("Ada",), later)
-    assert recover(project) == [recovered]
-    assert recover(project) == []
+    assert recover(project) == Recovery((recovered,), ())
+    assert recover(project) == Recovery((), ())
     summary = project.mask_summaries()[1]
     assert (summary.corrected_by, summary.corrected) == ("Ada", later)
     assert not summary.is_of_model
@@ -265,6 +265,19 @@ def test_a_history_is_shortened_by_its_bytes_and_keeps_the_last_edit(project: Pr
     recover(project, most_bytes=1)
     edited, _ = journal.open()
     assert len(undone(edited)) == 2
+
+
+def test_one_damaged_journal_keeps_no_other_image_from_being_stored(project: Project) -> None:
+    for image_id in (1, 2):
+        journal = Journal(project, image_id)
+        edited, _ = journal.open()
+        journal.append([stroke(edited, 0, 1)])
+    with closing(sqlite3.connect(project.folder / "project.db")) as connection, connection:
+        connection.execute("UPDATE edits SET pixels = x'00' WHERE image_id = 1")
+    recovery = recover(project)
+    assert [found.image_id for found in recovery.recovered] == [2]
+    assert ["damaged" in str(error) for error in recovery.damaged] == [True]
+    assert list(project.mask_summaries()) == [2]
 
 
 @pytest.mark.parametrize(

@@ -254,7 +254,7 @@ class Journaled(RuleBasedStateMachine):
     def enter(self, folder: Path) -> None:
         self.project = Project.open(folder)
         unfolded = self.project.unfolded_images()
-        recovered = recover(self.project)
+        recovered = recover(self.project).recovered
         assert [found.image_id for found in recovered] == unfolded
         assert self.project.unfolded_images() == []
         self.recorder = Recorder(self.project, self.told.append)

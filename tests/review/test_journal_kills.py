@@ -121,7 +121,7 @@ def assert_nothing_is_lost(folder: Path, seed: int, kills: int) -> None:
             act(plain, done)  # type: ignore[operator]
         with Project.open(folder) as project:
             unfolded = project.unfolded_images()
-            recovered = recover(project)
+            recovered = recover(project).recovered
             assert [found.image_id for found in recovered] == unfolded
             for found in recovered:
                 assert found.steps > 0

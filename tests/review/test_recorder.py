@@ -15,7 +15,7 @@ import pytest
 from napari_protoseg.errors import StorageError
 from napari_protoseg.project import ImageRecord, MaskSource, PredictedMask, Project
 from napari_protoseg.review.edited_mask import EditedMask
-from napari_protoseg.review.journal import Journal, recover
+from napari_protoseg.review.journal import Journal, Recovery, recover
 from napari_protoseg.review.recorder import (
     FoldFailed,
     Recorder,
@@ -134,7 +134,7 @@ def test_a_full_disk_is_told_keeps_the_edits_and_recording_goes_on(tiny_tmpfs: P
     assert recorder.unsynced == ()
     project.close()
     with Project.open(tiny_tmpfs / "project") as again:
-        assert recover(again) == [], "the mask was stored, too"
+        assert recover(again) == Recovery((), ()), "the mask was stored, too"
         edited = opened(again)
         for seed in reversed(range(7)):
             edited.undo(now=NOW)
