@@ -63,6 +63,7 @@ class Database:
         self._lock = threading.Lock()
         self._project_lock = lock
         self._is_closed = False
+        self._identity = _file_identity(path)
 
     @classmethod
     def open(
@@ -184,10 +185,25 @@ class Database:
         ProjectLockedError
             Another process has the lock of the project.
         """
+        self._require_in_place()
         self.require_writable()  # at once, not after waiting for the other
         with self._lock, _sqlite_errors(self._path), _transaction(self._connection, "IMMEDIATE"):
+            self._require_in_place()
             self._project_lock.require()
             yield self._connection
+            self._require_in_place()
+
+    def _require_in_place(self) -> None:
+        """Make sure that the path still leads to the file that was opened.
+
+        On POSIX, SQLite goes on writing to one that was moved or deleted, and nobody would know.
+        """
+        if _file_identity(self._path) != self._identity:
+            raise StorageError(
+                "the project is no longer here",
+                where=self._path.parent,
+                remedy="Bring its folder, or the disk that it is on, back to this place.",
+            )
 
     @contextmanager
     def excluding(self) -> Iterator[sqlite3.Connection]:
@@ -200,6 +216,7 @@ class Database:
             self._connection.execute("PRAGMA query_only = OFF")  # else no such transaction begins
             try:
                 with _transaction(self._connection, "IMMEDIATE"):
+                    self._require_in_place()
                     yield self._connection
             finally:
                 if not self.lock.is_held:
@@ -336,6 +353,16 @@ def _format_version(path: Path) -> int:
             remedy="Choose the folder of a project.",
         )
     return int.from_bytes(header[60:64])
+
+
+def _file_identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from every other; None where there is none."""
+    with storage_errors(path):
+        try:
+            found = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+    return found.st_dev, found.st_ino
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_protoseg.errors import ProjectError
+from napari_protoseg.errors import ProjectError, StorageError
 from napari_protoseg.events import Notice
 from napari_protoseg.project.arrays import ArrayFolder
 from napari_protoseg.project.bank_rows import (
@@ -25,6 +25,13 @@ from napari_protoseg.project.bank_rows import (
 )
 from napari_protoseg.project.creation import DATABASE, created_folder
 from napari_protoseg.project.database import Database
+from napari_protoseg.project.edit_rows import (
+    begin_journal,
+    let_go,
+    select_journaled,
+    select_unfolded,
+)
+from napari_protoseg.project.edits import Step
 from napari_protoseg.project.image_rows import (
     insert_images,
     require_image,
@@ -41,13 +48,17 @@ from napari_protoseg.project.inspection import (
     row_faults,
     unnamed_files,
 )
-from napari_protoseg.project.mask_rows import (
-    load_mask,
-    select_summaries,
-    store_corrections,
-    store_masks,
+from napari_protoseg.project.journal_changes import (
+    OpenedJournal,
+    Outcome,
+    fold,
+    open_journal,
+    record_steps,
 )
+from napari_protoseg.project.mask_changes import store_corrections, store_masks
+from napari_protoseg.project.mask_rows import load_mask, select_summaries
 from napari_protoseg.project.paths import real_path
+from napari_protoseg.project.people_rows import person_setter
 from napari_protoseg.project.records import (
     BankRow,
     Correction,
@@ -616,6 +627,86 @@ class Project:
                 person=person,
                 now=now,
             )
+
+    def open_journal(self, image_id: int) -> OpenedJournal:
+        """Return the mask of an image, with its journal, which it has from now on to be edited.
+
+        Raises
+        ------
+        ProjectError
+            There is no such image, or its mask or its journal is damaged.
+        """
+        # A full disk keeps nobody from looking at an image: its first step begins the journal then.
+        if not self.is_read_only:
+            with suppress(StorageError), self._database.writing() as connection:
+                begin_journal(connection, image_id)
+        with self._database.excluding() as connection:
+            return open_journal(connection, self._arrays, image_id)
+
+    def record_steps(self, image_id: int, steps: Sequence[Step]) -> list[Outcome]:
+        """Append steps to the journal of an image, synced to the disk: all of them, or none.
+
+        A step that is there already is not recorded again.
+
+        Returns
+        -------
+        list of Outcome
+            What has become of each.
+
+        Raises
+        ------
+        ProjectError
+            There is no such image, or a step names a round that the project does not have.
+        """
+        with self._database.writing() as connection:
+            return record_steps(connection, self._arrays, image_id, steps)
+
+    def fold_journal(self, image_id: int, confidence: NDArray[np.float16] | None = None) -> int:
+        """Store the mask of an image with every step of its journal, in one transaction.
+
+        Parameters
+        ----------
+        image_id
+            The image.
+        confidence
+            A model's, for the pixels that nobody else has set; None keeps what is known.
+
+        Returns
+        -------
+        int
+            How many steps the stored mask did not hold before.
+
+        Raises
+        ------
+        ProjectError
+            There is no such image, or its mask or its journal is damaged.
+        """
+        with self._database.writing() as connection:
+            return fold(connection, self._arrays, image_id, confidence)
+
+    def unfolded_images(self) -> list[int]:
+        """Return the images with steps in the journal that their stored masks do not hold yet."""
+        with self._database.reading() as connection:
+            return select_unfolded(connection)
+
+    def shorten_journals(self, *, most_edits: int, most_bytes: int) -> int:
+        """Let go of the oldest edits of images with more, except those that are not folded yet.
+
+        Returns
+        -------
+        int
+            How many edits cannot be undone any more.
+        """
+        with self._database.writing() as connection:
+            return sum(
+                let_go(connection, image_id, most_edits=most_edits, most_bytes=most_bytes)
+                for image_id in select_journaled(connection)
+            )
+
+    def introduce(self, person: str) -> int:
+        """Return the setter that stands for a person in masks, entered where they are new."""
+        with self._database.writing() as connection:
+            return person_setter(connection, person)
 
     def review_states(self) -> dict[int, ReviewStatus]:
         """Return what was said of masks in review, by image."""

@@ -11,99 +11,19 @@ import numpy as np
 
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.project.arrays import ArrayFolder, MaskArrays, array_name
+from napari_protoseg.project.edit_rows import journal_ends, select_steps, set_folded
+from napari_protoseg.project.edits import Step
 from napari_protoseg.project.image_rows import require_image
 from napari_protoseg.project.records import (
-    Correction,
     MaskSource,
     MaskSummary,
-    Origin,
     PredictedMask,
     StoredMask,
+    are_protected,
+    no_source,
 )
 from napari_protoseg.project.times import found_time, recorded_time
 from napari_protoseg.schema import UNLABELLED, ClassSchema
-
-
-def store_masks(
-    connection: sqlite3.Connection,
-    arrays: ArrayFolder,
-    masks: Sequence[PredictedMask],
-    *,
-    schema: ClassSchema,
-    source: MaskSource,
-) -> None:
-    """Write `masks` to rows that none uses, then record them, in the caller's transaction.
-
-    Pixels that a person has set, or that were imported, stay as they are.
-
-    Raises
-    ------
-    ProjectError
-        A mask does not fit its image or the schema.
-    StorageError
-        The disk is full or cannot be written.
-    """
-    entries: dict[int, MaskArrays] = {}
-    for mask in masks:
-        _require_fitting(connection, mask, schema)
-        origins = np.where(mask.mask == UNLABELLED, Origin.NONE, Origin.MODEL).astype(np.uint8)
-        entry = MaskArrays(mask.mask, mask.confidence, origins)
-        # Only a corrected mask has pixels to keep; another may even be damaged.
-        if _is_corrected(connection, mask.image_id):
-            entry = _protecting(load_mask(connection, arrays, mask.image_id), entry)
-        entries[mask.image_id] = entry
-    _write_entries(connection, arrays, entries, source.created)
-    connection.executemany(
-        "UPDATE masks SET round_id = ?, bank_version = ?, label_condition = ?, recipe = ?,"
-        " created = ? WHERE image_id = ?",
-        [
-            (
-                source.round_id,
-                source.bank_version,
-                source.label_condition,
-                source.recipe_json,
-                recorded_time(source.created),
-                image_id,
-            )
-            for image_id in entries
-        ],
-    )
-
-
-def store_corrections(
-    connection: sqlite3.Connection,
-    arrays: ArrayFolder,
-    corrections: Sequence[Correction],
-    *,
-    schema: ClassSchema,
-    person: str,
-    now: datetime,
-) -> None:
-    """Store masks that a person has set pixels of, in the caller's transaction.
-
-    Raises
-    ------
-    ProjectError
-        A mask does not fit its image or the schema.
-    StorageError
-        The disk is full or cannot be written.
-    """
-    entries: dict[int, MaskArrays] = {}
-    for correction in corrections:
-        mask = correction.mask
-        confidence = np.where(correction.is_set, np.float16(1), np.float16(0))
-        origins = np.where(correction.is_set, correction.origin, Origin.NONE)
-        if correction.base is not None:
-            confidence = np.where(correction.is_set, confidence, correction.base.confidence)
-            origins = np.where(correction.is_set, origins, correction.base.origins)
-        fitting = PredictedMask(correction.image_id, mask, confidence)
-        _require_fitting(connection, fitting, schema)
-        entries[correction.image_id] = MaskArrays(mask, confidence, origins.astype(np.uint8))
-    _write_entries(connection, arrays, entries, now)
-    connection.executemany(
-        "UPDATE masks SET corrected_by = ?, corrected = ? WHERE image_id = ?",
-        [(person, recorded_time(now), image_id) for image_id in entries],
-    )
 
 
 def select_summaries(connection: sqlite3.Connection) -> dict[int, MaskSummary]:
@@ -135,32 +55,16 @@ def select_summaries(connection: sqlite3.Connection) -> dict[int, MaskSummary]:
     }
 
 
-def _is_corrected(connection: sqlite3.Connection, image_id: int) -> bool:
-    found = connection.execute(
-        "SELECT 1 FROM masks WHERE image_id = ? AND corrected IS NOT NULL", (image_id,)
-    )
-    return found.fetchone() is not None
-
-
-def _protecting(stored: StoredMask | None, entry: MaskArrays) -> MaskArrays:
-    """Put the protected pixels of the current mask over those of a new one."""
-    if stored is None or not stored.is_protected.any():
-        return entry
-    kept = stored.is_protected
-    return MaskArrays(
-        np.where(kept, stored.mask, entry.mask),
-        np.where(kept, stored.confidence, entry.confidence),
-        np.where(kept, stored.origins, entry.origins),
-    )
-
-
-def _write_entries(
+def write_entries(
     connection: sqlite3.Connection,
     arrays: ArrayFolder,
     entries: Mapping[int, MaskArrays],
     created: datetime,
 ) -> None:
-    """Write each to a row that no mask uses; record row and digest, and no other source yet."""
+    """Write each to a row that no mask uses; record row and digest, and no other source yet.
+
+    An entry holds all steps of the journal of its image, which is recorded as well.
+    """
     sizes: dict[tuple[int, int], list[int]] = {}
     for image_id, entry in entries.items():
         height, width = entry.mask.shape
@@ -179,60 +83,51 @@ def _write_entries(
                 for row, image_id in zip(rows, image_ids, strict=True)
             ],
         )
+    for image_id in entries:
+        _record_folded(connection, image_id)
+
+
+def record_sources(connection: sqlite3.Connection, sources: Mapping[int, MaskSource]) -> None:
+    """Record what the masks of images came from, in the caller's transaction."""
+    connection.executemany(
+        "UPDATE masks SET round_id = ?, bank_version = ?, label_condition = ?, recipe = ?,"
+        " created = ? WHERE image_id = ?",
+        [
+            (
+                source.round_id,
+                source.bank_version,
+                source.label_condition,
+                source.recipe_json,
+                recorded_time(source.created),
+                image_id,
+            )
+            for image_id, source in sources.items()
+        ],
+    )
 
 
 def load_mask(
     connection: sqlite3.Connection, arrays: ArrayFolder, image_id: int
 ) -> StoredMask | None:
-    """Return the mask of an image, or None where it has none.
+    """Return the mask of an image with all steps of its journal, or None where it has none.
 
     Raises
     ------
     ProjectError
-        There is no such image, or its mask is damaged.
+        There is no such image, or its mask or its journal is damaged.
     StorageError
         The arrays cannot be read.
     """
-    height, width = require_image(connection, image_id)
-    found = connection.execute(
-        "SELECT row, digest, round_id, bank_version, label_condition, recipe, created"
-        " FROM masks WHERE image_id = ?",
-        (image_id,),
-    ).fetchone()
-    if found is None:
-        return None
-    row, digest, round_id, bank_version, label_condition, recipe_json, created = found
-    entry = arrays.read(height, width, row)
-    if entry.digest != digest:
-        raise ProjectError(
-            "the mask is damaged",
-            where=f"image {image_id}",
-            remedy="Restore the project folder from a copy."
-            if _is_corrected(connection, image_id)
-            else "Restore the project folder from a copy, or predict again.",
-        )
-    return StoredMask(
-        image_id=image_id,
-        mask=entry.mask,
-        confidence=entry.confidence,
-        origins=entry.origins,
-        source=MaskSource(
-            round_id=round_id,
-            bank_version=bank_version,
-            label_condition=label_condition,
-            recipe_json=recipe_json,
-            created=found_time(created),
-        ),
-    )
+    shape = require_image(connection, image_id)
+    stored = _stored_mask(connection, arrays, image_id, shape)
+    ends = journal_ends(connection, image_id)
+    if ends is None or ends[0] == ends[1]:
+        return stored
+    later = select_steps(connection, image_id, shape, after=ends[0])
+    return _replayed(stored, image_id, shape, [recorded.step for recorded in later])
 
 
-def _free_rows(connection: sqlite3.Connection, array: str, count: int) -> list[int]:
-    """Return the first rows that no recorded mask uses, ascending."""
-    used = {row for (row,) in connection.execute("SELECT row FROM masks WHERE array = ?", (array,))}
-    return list(itertools.islice((row for row in itertools.count() if row not in used), count))
-
-
-def _require_fitting(
+def require_fitting(
     connection: sqlite3.Connection, mask: PredictedMask, schema: ClassSchema
 ) -> None:
     """Make sure that a mask has the size of its image, and values that are class ids."""
@@ -259,3 +154,93 @@ def _require_fitting(
         raise ProjectError(
             "its confidence leaves the range 0..1", where=where, remedy="Normalise it."
         )
+
+
+def is_corrected(connection: sqlite3.Connection, image_id: int) -> bool:
+    """Tell whether anybody has set pixels of the stored mask of an image."""
+    found = connection.execute(
+        "SELECT 1 FROM masks WHERE image_id = ? AND corrected IS NOT NULL", (image_id,)
+    )
+    return found.fetchone() is not None
+
+
+def _record_folded(connection: sqlite3.Connection, image_id: int) -> None:
+    """Record that the stored mask holds every step, and who has corrected it by them."""
+    ends = journal_ends(connection, image_id)
+    if ends is None or ends[0] == ends[1]:
+        return
+    latest = connection.execute(
+        "SELECT made.author, step.time FROM edits AS step JOIN edits AS made USING (image_id)"
+        " WHERE image_id = ? AND made.number = step.edit AND step.number > ?"
+        " AND made.author IS NOT NULL ORDER BY step.number DESC LIMIT 1",
+        (image_id, ends[0]),
+    ).fetchone()
+    if latest is not None:
+        connection.execute(
+            "UPDATE masks SET corrected_by = ?, corrected = ? WHERE image_id = ?",
+            (*latest, image_id),
+        )
+    set_folded(connection, image_id, ends[1])
+
+
+def _replayed(
+    stored: StoredMask | None, image_id: int, shape: tuple[int, int], steps: Sequence[Step]
+) -> StoredMask | None:
+    """Return a mask after steps; what no model and no person is sure of has confidence 0."""
+    if stored is None:
+        nothing = np.zeros(shape, dtype=np.uint8)
+        mask, setters, confidence = nothing, nothing.copy(), np.zeros(shape, dtype=np.float16)
+        source = no_source(steps[0].time)
+    else:
+        mask, setters = stored.mask, stored.setters
+        confidence, source = stored.confidence, stored.source
+    for step in steps:
+        change = step.change
+        change.apply(mask, setters)
+        confidence.put(change.positions, are_protected(change.after[1]))
+        if step.edit.sources is not None:
+            source = step.source_after or no_source(step.time)
+    if stored is None and not mask.any() and not setters.any():
+        return None
+    return StoredMask(image_id, mask, confidence, setters, source)
+
+
+def _stored_mask(
+    connection: sqlite3.Connection, arrays: ArrayFolder, image_id: int, shape: tuple[int, int]
+) -> StoredMask | None:
+    found = connection.execute(
+        "SELECT row, digest, round_id, bank_version, label_condition, recipe, created"
+        " FROM masks WHERE image_id = ?",
+        (image_id,),
+    ).fetchone()
+    if found is None:
+        return None
+    row, digest, round_id, bank_version, label_condition, recipe_json, created = found
+    entry = arrays.read(*shape, row)
+    if entry.digest != digest:
+        raise ProjectError(
+            "the mask is damaged",
+            where=f"image {image_id}",
+            remedy="Restore the project folder from a copy."
+            if is_corrected(connection, image_id)
+            else "Restore the project folder from a copy, or predict again.",
+        )
+    return StoredMask(
+        image_id=image_id,
+        mask=entry.mask,
+        confidence=entry.confidence,
+        setters=entry.origins,
+        source=MaskSource(
+            round_id=round_id,
+            bank_version=bank_version,
+            label_condition=label_condition,
+            recipe_json=recipe_json,
+            created=found_time(created),
+        ),
+    )
+
+
+def _free_rows(connection: sqlite3.Connection, array: str, count: int) -> list[int]:
+    """Return the first rows that no recorded mask uses, ascending."""
+    used = {row for (row,) in connection.execute("SELECT row FROM masks WHERE array = ?", (array,))}
+    return list(itertools.islice((row for row in itertools.count() if row not in used), count))

@@ -84,5 +84,33 @@ MIGRATIONS: tuple[Migration, ...] = (
     (
         """ALTER TABLE rounds ADD COLUMN stage TEXT NOT NULL DEFAULT 'prototypes'
             CHECK (stage IN ('prototypes', 'segmentation'))""",
+        """CREATE TABLE people (
+            number INTEGER PRIMARY KEY CHECK (number BETWEEN 1 AND 238),
+            name TEXT NOT NULL UNIQUE
+        ) STRICT""",
+        """CREATE TABLE journals (
+            image_id INTEGER PRIMARY KEY REFERENCES images (id) ON DELETE CASCADE,
+            folded INTEGER NOT NULL CHECK (folded >= 0)
+        ) STRICT""",
+        """CREATE TABLE edits (
+            image_id INTEGER NOT NULL REFERENCES journals (image_id) ON DELETE CASCADE,
+            number INTEGER NOT NULL CHECK (number > 0),
+            writer TEXT NOT NULL,
+            serial INTEGER NOT NULL,
+            action TEXT NOT NULL CHECK (action IN ('do', 'undo', 'redo')),
+            edit INTEGER NOT NULL CHECK (edit BETWEEN 1 AND number),
+            kind TEXT,
+            author TEXT,
+            round_id INTEGER REFERENCES rounds (id),
+            time TEXT NOT NULL,
+            source_before TEXT,
+            source_after TEXT,
+            pixels BLOB,
+            UNIQUE (image_id, number),
+            UNIQUE (image_id, writer, serial),
+            CHECK ((action = 'do') = (edit = number)),
+            CHECK ((action = 'do') = (pixels IS NOT NULL)),
+            CHECK ((action = 'do') = (kind IS NOT NULL))
+        ) STRICT""",
     ),
 )

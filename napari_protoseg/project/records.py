@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_protoseg.errors import ProjectError
+from napari_protoseg.schema import UNLABELLED
 
 
 class Split(Enum):
@@ -45,10 +46,38 @@ class Origin(IntEnum):
     MODEL = 1
     PERSON = 2
     IMPORTED = 3
+    PROPAGATED = 4
+    """A machine, which has spread what a person has set; a later prediction may change it."""
 
 
 PROTECTED = (Origin.PERSON, Origin.IMPORTED)
 """Whose pixels no prediction changes."""
+
+FIRST_PERSON = 16
+"""Setters from here on are persons by name: this plus the number of the person."""
+
+MOST_PEOPLE = 254 - FIRST_PERSON
+"""The highest number of a person; 255 stands in no mask."""
+
+_ORIGINS = np.array(
+    [Origin.PERSON if code >= FIRST_PERSON else code for code in range(256)], dtype=np.uint8
+)
+_PROTECTED = np.isin(_ORIGINS, PROTECTED)
+
+
+def origins_of(setters: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the `Origin` of each setter: persons by name are all `PERSON`."""
+    return np.asarray(_ORIGINS[setters])
+
+
+def are_protected(setters: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Tell which pixels no prediction may change, by their setters."""
+    return np.asarray(_PROTECTED[setters])
+
+
+def setters_of_model(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the setters of pixels that are a model's alone: nobody where it says nothing."""
+    return np.asarray(mask != UNLABELLED, dtype=np.uint8)  # `NONE` is 0, `MODEL` is 1
 
 
 class ReviewStatus(Enum):
@@ -188,6 +217,11 @@ class MaskSource:
         return self.recipe_json != "null"
 
 
+def no_source(created: datetime) -> MaskSource:
+    """Return the source of a mask that no model has made."""
+    return MaskSource(round_id=None, label_condition="none", recipe_json="null", created=created)
+
+
 @dataclass(frozen=True, kw_only=True)
 class MaskSummary(MaskSource):
     """What is known of the current mask of an image without reading its pixels.
@@ -208,19 +242,25 @@ class StoredMask(PredictedMask):
 
     Parameters
     ----------
-    origins
-        ``(height, width)`` of `Origin` values.
+    setters
+        ``(height, width)``: who has set each pixel; an `Origin`, or from `FIRST_PERSON` on a
+        person by number.
     source
         Where it came from.
     """
 
-    origins: NDArray[np.uint8]
+    setters: NDArray[np.uint8]
     source: MaskSource
+
+    @property
+    def origins(self) -> NDArray[np.uint8]:
+        """Who has set each pixel, ``(height, width)`` of `Origin` values."""
+        return origins_of(self.setters)
 
     @property
     def is_protected(self) -> NDArray[np.bool_]:
         """Where no prediction may change the mask, ``(height, width)``."""
-        return np.isin(self.origins, PROTECTED)
+        return are_protected(self.setters)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,9 +11,11 @@ from napari_protoseg.errors import ProjectError
 from napari_protoseg.project import (
     ImageRecord,
     MaskSource,
+    Origin,
     PredictedMask,
     Project,
     ReviewStatus,
+    mask_changes,
 )
 from napari_protoseg.project.database import Database, prefer_write_ahead_log
 from napari_protoseg.project.migrations import MIGRATIONS
@@ -61,7 +63,7 @@ def test_a_project_of_format_1_opens_with_its_records_and_can_be_corrected(folde
     with Project.open(folder) as project:
         project.write_mask(mask, source)
         images = project.images()
-    as_format_1(folder / "project.db")
+    as_format(1, folder / "project.db")
     with Project.open(folder) as project:
         assert project.images() == images
         assert (project.review_states(), project.muted_prototypes(1)) == ({}, frozenset())
@@ -73,16 +75,48 @@ def test_a_project_of_format_1_opens_with_its_records_and_can_be_corrected(folde
         assert project.mask_summaries()[1].corrected_by == "Ada"
 
 
-def as_format_1(database: Path) -> None:
-    """Take away what later formats have added; every table of it is empty."""
+def test_a_project_of_format_3_opens_with_its_corrections_and_can_be_edited(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mask = np.ones((9, 9), np.uint8)
+    drawn = mask.copy()
+    drawn[0, 0] = 2
+    source = MaskSource(round_id=None, label_condition="given", recipe_json="{}", created=NOW)
+    with Project.open(folder) as project, monkeypatch.context() as patched:
+        patched.setattr(mask_changes, "person_setter", lambda *_: Origin.PERSON)  # without a name
+        project.write_mask(PredictedMask(1, mask, np.ones((9, 9), np.float16)), source)
+        project.correct_mask(1, drawn, base=project.read_mask(1), person="Ada", now=NOW)
+    as_format(3, folder / "project.db")
+    with Project.open(folder) as project:
+        opened = project.open_journal(1)
+        assert (opened.steps, opened.folded, opened.last, opened.people) == ((), 0, 0, {})
+        stored = opened.stored
+        assert stored is not None
+        assert np.array_equal(stored.mask, drawn)
+        assert np.array_equal(stored.origins == Origin.PERSON, drawn == 2)
+        assert np.array_equal(stored.is_protected, drawn == 2)
+        drawn[8, 8] = 2
+        again = project.correct_mask(1, drawn, base=stored, person="Bob", now=NOW)
+        assert np.array_equal(again.is_protected, drawn == 2)
+        assert again.setters[8, 8] == project.open_journal(1).people["Bob"]
+
+
+ADDED = {
+    4: "DROP TABLE edits; DROP TABLE journals; DROP TABLE people;"
+    "ALTER TABLE rounds DROP COLUMN stage;",
+    3: "ALTER TABLE masks DROP COLUMN bank_version;",
+    2: "DROP TABLE muted_prototypes; DROP TABLE reviews; ALTER TABLE masks DROP COLUMN corrected;"
+    "ALTER TABLE masks DROP COLUMN corrected_by;",
+}
+
+
+def as_format(version: int, database: Path) -> None:
+    """Take away what later formats have added."""
     connection = sqlite3.connect(database)
-    connection.executescript(
-        "DROP TABLE muted_prototypes; DROP TABLE reviews; ALTER TABLE masks DROP COLUMN corrected;"
-        "ALTER TABLE masks DROP COLUMN bank_version; ALTER TABLE rounds DROP COLUMN stage;"
-        "ALTER TABLE masks DROP COLUMN corrected_by; PRAGMA user_version = 1"
-    )
+    later = "".join(ADDED[number] for number in ADDED if number > version)
+    connection.executescript(f"{later} PRAGMA user_version = {version}")
     fresh = sqlite3.connect(":memory:")
-    for statement in MIGRATIONS[0]:
+    for statement in (text for step in MIGRATIONS[:version] for text in step):
         fresh.execute(statement)
     tables = "SELECT name FROM pragma_table_list WHERE schema = 'main' ORDER BY name"
     columns = "SELECT m.name, c.name FROM sqlite_schema m, pragma_table_info(m.name) c ORDER BY 1,2"

@@ -1,0 +1,271 @@
+"""The rows of the journals: steps in order, and how many of them a stored mask holds."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import uuid
+from typing import Any
+
+from napari_protoseg.errors import ProjectError
+from napari_protoseg.project.edits import Action, Edit, EditKey, EditKind, Recorded, Step, move
+from napari_protoseg.project.records import MaskSource
+from napari_protoseg.project.times import found_time, recorded_time
+
+_COLUMNS = (
+    "number, writer, serial, action, edit, kind, author, round_id, time, source_before,"
+    " source_after, pixels"
+)
+
+
+def new_writer() -> str:
+    """Return a name for somebody who makes steps, unlike that of any other."""
+    return uuid.uuid4().hex
+
+
+def begin_journal(connection: sqlite3.Connection, image_id: int) -> None:
+    """Let an image have a journal from now on, if it has none."""
+    connection.execute(
+        "INSERT INTO journals (image_id, folded) VALUES (?, 0) ON CONFLICT DO NOTHING", (image_id,)
+    )
+
+
+def journal_ends(connection: sqlite3.Connection, image_id: int) -> tuple[int, int] | None:
+    """Return the numbers of the last step in the stored mask and in the journal; None without."""
+    row = connection.execute(
+        "SELECT folded, max(folded, coalesce((SELECT max(number) FROM edits"
+        " WHERE edits.image_id = journals.image_id), 0)) FROM journals WHERE image_id = ?",
+        (image_id,),
+    ).fetchone()
+    return None if row is None else (int(row[0]), int(row[1]))
+
+
+def select_unfolded(connection: sqlite3.Connection) -> list[int]:
+    """Return the images with steps that their stored masks do not hold yet."""
+    rows = connection.execute(
+        "SELECT image_id FROM journals WHERE EXISTS (SELECT 1 FROM edits"
+        " WHERE edits.image_id = journals.image_id AND number > folded) ORDER BY image_id"
+    )
+    return [int(image_id) for (image_id,) in rows]
+
+
+def select_journaled(connection: sqlite3.Connection) -> list[int]:
+    """Return the images that have a journal."""
+    rows = connection.execute("SELECT image_id FROM journals ORDER BY image_id")
+    return [int(image_id) for (image_id,) in rows]
+
+
+def set_folded(connection: sqlite3.Connection, image_id: int, number: int) -> None:
+    """Record that the stored mask holds all steps up to this one."""
+    connection.execute("UPDATE journals SET folded = ? WHERE image_id = ?", (number, image_id))
+
+
+def insert_step(connection: sqlite3.Connection, image_id: int, step: Step) -> int:
+    """Append a step to the journal of an image, in the caller's transaction; return its number."""
+    ends = journal_ends(connection, image_id)
+    assert ends is not None
+    number = ends[1] + 1
+    edit = step.edit
+    about: tuple[Any, ...] = (None,) * 6
+    found: int | None = number
+    if step.action is Action.DO:
+        before, after = (None, None) if edit.sources is None else edit.sources
+        sources = (_source_json(before), _source_json(after))
+        about = (edit.kind.value, edit.author, edit.round_id, *sources, edit.pixels)
+    else:
+        found = number_of(connection, image_id, edit.key)
+    connection.execute(
+        "INSERT INTO edits (image_id, number, writer, serial, action, edit, time, kind, author,"
+        " round_id, source_before, source_after, pixels)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            image_id,
+            number,
+            step.key.writer,
+            step.key.serial,
+            step.action.value,
+            found,
+            recorded_time(step.time),
+            *about,
+        ),
+    )
+    return number
+
+
+def number_of(connection: sqlite3.Connection, image_id: int, key: EditKey) -> int | None:
+    """Return the number of a step in the journal of an image, or None where it is not there."""
+    row = connection.execute(
+        "SELECT number FROM edits WHERE image_id = ? AND writer = ? AND serial = ?",
+        (image_id, key.writer, key.serial),
+    ).fetchone()
+    return None if row is None else int(row[0])
+
+
+def has_moved(connection: sqlite3.Connection, image_id: int, step: Step) -> bool:
+    """Tell whether the mask is another than the one that a step was made on.
+
+    So it is where others have made steps that whoever made this one does not know of, or where
+    not all that they did before is in the journal.
+    """
+    known, others = connection.execute(
+        "SELECT coalesce(max(CASE WHEN writer = :writer THEN serial END), 0),"
+        " coalesce(max(writer != :writer), 0)"
+        " FROM edits WHERE image_id = :id AND number > :since",
+        {"id": image_id, "since": step.since, "writer": step.key.writer},
+    ).fetchone()
+    return bool(others) or known != step.key.serial - 1
+
+
+def next_to_go(connection: sqlite3.Connection, image_id: int, action: Action) -> int | None:
+    """Return the number of the edit that is next to be undone, or redone; None without one."""
+    done: list[int] = []
+    undone: list[int] = []
+    for found, edit in connection.execute(
+        "SELECT action, edit FROM edits WHERE image_id = ? ORDER BY number", (image_id,)
+    ):
+        move(done, undone, Action(found), int(edit))
+    stack = done if action is Action.UNDO else undone
+    return stack[-1] if stack else None
+
+
+def select_steps(
+    connection: sqlite3.Connection, image_id: int, shape: tuple[int, int], *, after: int = 0
+) -> list[Recorded]:
+    """Return the steps of an image of this height and width that come after a number, in order.
+
+    Raises
+    ------
+    ProjectError
+        The journal is damaged.
+    """
+    rows = connection.execute(
+        f"SELECT {_COLUMNS} FROM edits WHERE image_id = :id AND (number > :after OR number IN"
+        " (SELECT edit FROM edits WHERE image_id = :id AND number > :after)) ORDER BY number",
+        {"id": image_id, "after": after},
+    )
+    edits: dict[int, Edit] = {}
+    steps = []
+    for number, writer, serial, action, edit, *about, pixels in rows:
+        key = EditKey(writer, serial)
+        time = found_time(about[3])
+        if action == Action.DO:
+            edits[number] = _found_edit(key, about, pixels, shape)
+        elif edit not in edits:
+            raise _damaged(f"edit {edit} of image {image_id} is missing")
+        if number > after:
+            step = Step(key=key, action=Action(action), edit=edits[edit], time=time, since=0)
+            steps.append(Recorded(number, step))
+    return steps
+
+
+def let_go(
+    connection: sqlite3.Connection, image_id: int, *, most_edits: int, most_bytes: int
+) -> int:
+    """Delete what can no longer be reached, and the oldest edits that a stored mask holds.
+
+    The newest edit stays, and what remains is a journal in order. So do all steps while there is
+    one that the stored mask does not hold.
+
+    Returns
+    -------
+    int
+        How many edits were let go that could still have been undone.
+    """
+    ends = journal_ends(connection, image_id)
+    if ends is None or ends[0] != ends[1]:
+        return 0
+    done: list[int] = []
+    undone: list[int] = []
+    undoing: dict[int, int] = {}
+    sizes: dict[int, int] = {}
+    for number, action, edit, size in connection.execute(
+        "SELECT number, action, edit, coalesce(length(pixels), 0) FROM edits WHERE image_id = ?"
+        " ORDER BY number",
+        (image_id,),
+    ).fetchall():
+        try:
+            move(done, undone, Action(action), int(edit))
+        except ProjectError:
+            return 0  # whoever opens the image is told that its journal is damaged
+        undoing[int(edit)] = int(number)
+        sizes[int(number)] = int(size)
+    kept = len(done)
+    total = sum(sizes[edit] for edit in (*done, *undone))
+    for edit in done:
+        if kept + len(undone) <= 1 or (kept + len(undone) <= most_edits and total <= most_bytes):
+            break
+        kept -= 1
+        total -= sizes[edit]
+    gone = len(done) - kept
+    stays = {*done[gone:], *undone, *(undoing[edit] for edit in undone)}
+    connection.executemany(
+        "DELETE FROM edits WHERE image_id = ? AND number = ?",
+        [(image_id, number) for number in sizes if number not in stays],
+    )
+    return gone
+
+
+def forget_journal(connection: sqlite3.Connection, image_id: int) -> None:
+    """Delete the steps of an image; its journal goes on behind them."""
+    ends = journal_ends(connection, image_id)
+    if ends is not None:
+        connection.execute("DELETE FROM edits WHERE image_id = ?", (image_id,))
+        set_folded(connection, image_id, ends[1])
+
+
+def _found_edit(key: EditKey, about: list[Any], pixels: bytes, shape: tuple[int, int]) -> Edit:
+    kind, author, round_id, time, before, after = about
+    try:
+        known = EditKind(kind)
+    except ValueError as error:
+        raise _damaged(str(error)) from error
+    return Edit(
+        key=key,
+        kind=known,
+        author=author,
+        round_id=round_id,
+        time=found_time(time),
+        shape=shape,
+        pixels=pixels,
+        sources=None if after is None else (_found_source(before), _require_source(after)),
+    )
+
+
+def _source_json(source: MaskSource | None) -> str | None:
+    if source is None:
+        return None
+    return json.dumps(
+        {
+            "round_id": source.round_id,
+            "bank_version": source.bank_version,
+            "label_condition": source.label_condition,
+            "recipe": source.recipe_json,
+            "created": recorded_time(source.created),
+        }
+    )
+
+
+def _found_source(text: str | None) -> MaskSource | None:
+    return None if text is None else _require_source(text)
+
+
+def _require_source(text: str) -> MaskSource:
+    try:
+        found = json.loads(text)
+        return MaskSource(
+            round_id=None if found["round_id"] is None else int(found["round_id"]),
+            bank_version=None if found["bank_version"] is None else int(found["bank_version"]),
+            label_condition=str(found["label_condition"]),
+            recipe_json=str(found["recipe"]),
+            created=found_time(str(found["created"])),
+        )
+    except (ValueError, TypeError, LookupError) as error:
+        raise _damaged(f"where a mask came from: {error}") from error
+
+
+def _damaged(reason: str) -> ProjectError:
+    return ProjectError(
+        f"the journal of edits is damaged ({reason})",
+        where="the database",
+        remedy="Restore the project folder from a copy.",
+    )

@@ -1,0 +1,191 @@
+"""Steps that enter the journal of an image, and the stored mask that catches up with them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_protoseg.project.arrays import ArrayFolder, MaskArrays
+from napari_protoseg.project.edit_rows import (
+    begin_journal,
+    has_moved,
+    insert_step,
+    journal_ends,
+    next_to_go,
+    number_of,
+    select_steps,
+    set_folded,
+)
+from napari_protoseg.project.edits import Action, Recorded, Step, rebased
+from napari_protoseg.project.image_rows import require_image
+from napari_protoseg.project.mask_rows import load_mask, record_sources, write_entries
+from napari_protoseg.project.people_rows import select_people
+from napari_protoseg.project.records import StoredMask
+
+
+class Outcome(Enum):
+    """What has become of a step that was to be recorded."""
+
+    AS_MADE = "as made"
+    OVER_OTHERS = "over others"
+    """Others have changed the mask meanwhile: the edit was made over what they have left."""
+    REFUSED = "refused"
+    """Others have made an edit meanwhile, so this one is not the next to undo or redo."""
+
+
+@dataclass(frozen=True)
+class OpenedJournal:
+    """The mask of an image that is opened to be edited, and all that can be undone.
+
+    Parameters
+    ----------
+    image_id
+        The image.
+    shape
+        Its height and width.
+    stored
+        Its mask with every step of the journal; None where it has none.
+    steps
+        The whole journal, in order.
+    folded
+        Number of the last step that the mask on disk holds.
+    last
+        Number of the last step.
+    people
+        Setter of each person, by name.
+    """
+
+    image_id: int
+    shape: tuple[int, int]
+    stored: StoredMask | None
+    steps: tuple[Recorded, ...]
+    folded: int
+    last: int
+    people: dict[str, int]
+
+
+def open_journal(
+    connection: sqlite3.Connection, arrays: ArrayFolder, image_id: int
+) -> OpenedJournal:
+    """Return the mask and the journal of an image.
+
+    Raises
+    ------
+    ProjectError
+        There is no such image, or its mask or its journal is damaged.
+    StorageError
+        The arrays cannot be read.
+    """
+    shape = require_image(connection, image_id)
+    ends = journal_ends(connection, image_id)
+    folded, last = (0, 0) if ends is None else ends
+    return OpenedJournal(
+        image_id=image_id,
+        shape=shape,
+        stored=load_mask(connection, arrays, image_id),
+        steps=tuple(select_steps(connection, image_id, shape)),
+        folded=folded,
+        last=last,
+        people=select_people(connection),
+    )
+
+
+def record_steps(
+    connection: sqlite3.Connection, arrays: ArrayFolder, image_id: int, steps: Sequence[Step]
+) -> list[Outcome]:
+    """Append steps to the journal of an image, in the caller's transaction.
+
+    A step that is there already is not recorded again.
+
+    Raises
+    ------
+    ProjectError
+        There is no such image, or a step names a round that the project does not have.
+    StorageError
+        The disk is full or cannot be written.
+    """
+    require_image(connection, image_id)
+    begin_journal(connection, image_id)
+    outcomes = []
+    for step in steps:
+        if number_of(connection, image_id, step.key) is not None:
+            outcomes.append(Outcome.AS_MADE)
+        elif step.action is Action.DO:
+            outcomes.append(_record_edit(connection, arrays, image_id, step))
+        else:
+            outcomes.append(_record_return(connection, image_id, step))
+    return outcomes
+
+
+def fold(
+    connection: sqlite3.Connection,
+    arrays: ArrayFolder,
+    image_id: int,
+    confidence: NDArray[np.float16] | None = None,
+) -> int:
+    """Store the mask of an image with every step of its journal, in the caller's transaction.
+
+    Parameters
+    ----------
+    confidence
+        A model's, ``(height, width)``, for the pixels that nobody else has set; None keeps what is
+        known.
+
+    Returns
+    -------
+    int
+        How many steps were not in the stored mask before.
+
+    Raises
+    ------
+    ProjectError
+        There is no such image, or its mask or its journal is damaged.
+    StorageError
+        The disk is full or cannot be written.
+    """
+    ends = journal_ends(connection, image_id)
+    if ends is None or ends[0] == ends[1]:
+        return 0
+    stored = load_mask(connection, arrays, image_id)
+    if stored is None:  # what was drawn first was undone again
+        set_folded(connection, image_id, ends[1])
+        return ends[1] - ends[0]
+    known = stored.confidence
+    if confidence is not None:
+        known = np.where(stored.is_protected, known, confidence)
+    entry = MaskArrays(stored.mask, known, stored.setters)
+    write_entries(connection, arrays, {image_id: entry}, stored.source.created)
+    record_sources(connection, {image_id: stored.source})
+    return ends[1] - ends[0]
+
+
+def _record_edit(
+    connection: sqlite3.Connection, arrays: ArrayFolder, image_id: int, step: Step
+) -> Outcome:
+    if not has_moved(connection, image_id, step):
+        insert_step(connection, image_id, step)
+        return Outcome.AS_MADE
+    stored = load_mask(connection, arrays, image_id)
+    nothing = np.zeros(step.edit.shape, dtype=np.uint8)
+    mask, setters = (nothing, nothing) if stored is None else (stored.mask, stored.setters)
+    edit = rebased(step.edit, mask, setters)
+    if edit is not None and edit.sources is not None:
+        before = None if stored is None else stored.source
+        edit = replace(edit, sources=(before, edit.sources[1]))
+    if edit is not None:
+        insert_step(connection, image_id, replace(step, edit=edit))
+    return Outcome.OVER_OTHERS
+
+
+def _record_return(connection: sqlite3.Connection, image_id: int, step: Step) -> Outcome:
+    """Append an undo or a redo, if its edit is the next one."""
+    number = number_of(connection, image_id, step.edit.key)
+    if number is None or number != next_to_go(connection, image_id, step.action):
+        return Outcome.REFUSED
+    insert_step(connection, image_id, step)
+    return Outcome.AS_MADE

@@ -1,0 +1,282 @@
+"""Steps are recorded in order by a thread of its own, which holds out on a full disk."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_protoseg.errors import ProjectError, ProtosegError
+from napari_protoseg.project.edits import EditKind, Step
+from napari_protoseg.project.folder import Project
+from napari_protoseg.project.journal_changes import Outcome
+
+_RETRY_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class RecordingFailed:
+    """Steps cannot be recorded; they are kept in memory, and tried again.
+
+    Parameters
+    ----------
+    error
+        Why.
+    waiting
+        How many steps.
+    """
+
+    error: ProtosegError
+    waiting: int
+
+
+@dataclass(frozen=True)
+class RecordingResumed:
+    """What could not be recorded before has been."""
+
+
+@dataclass(frozen=True)
+class MaskMoved:
+    """Others have changed the mask of an image while it was edited.
+
+    What was drawn is recorded over what they have left, but the mask in memory does not hold
+    their pixels: the image is to be opened again.
+
+    Parameters
+    ----------
+    image_id
+        The image.
+    """
+
+    image_id: int
+
+
+@dataclass(frozen=True)
+class FoldFailed:
+    """The mask of an image is damaged on disk; its steps are recorded nonetheless.
+
+    Parameters
+    ----------
+    image_id
+        The image.
+    error
+        What is damaged.
+    """
+
+    image_id: int
+    error: ProjectError
+
+
+RecorderEvent = RecordingFailed | RecordingResumed | MaskMoved | FoldFailed
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """A mask is to be stored with the steps before this one."""
+
+
+class Recorder:
+    """Records the steps of a project's images, in order, off the thread that makes them.
+
+    While a mask is folded, steps wait: a large one is best folded when its image is left. The
+    confidence of a prediction is stored then, and unknown (0) where the program is killed before.
+
+    A step is safe on disk once it is no longer `unsynced`. Where it cannot be recorded, nothing
+    is dropped: the listener is told, and it is tried again every few seconds, and whenever `retry`
+    is called.
+
+    Parameters
+    ----------
+    project
+        Where steps are recorded; it must stay open until the recorder is closed.
+    tell
+        Is called with each event, in the recorder's thread; it must return soon, and not call
+        the recorder's `flush` or `close`.
+    retry_seconds
+        How long to wait before it is tried again.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        tell: Callable[[RecorderEvent], None],
+        *,
+        retry_seconds: float = _RETRY_SECONDS,
+    ) -> None:
+        self._project = project
+        self._tell = tell
+        self._retry_seconds = retry_seconds
+        self._changed = threading.Condition()
+        self._waiting: deque[tuple[int, Step | _Fold]] = deque()
+        self._confidence: dict[int, NDArray[np.float16]] = {}
+        self._failure: ProtosegError | None = None
+        self._tries = 0
+        self._is_urged = False
+        self._is_closing = False
+        self._has_ended = False
+        self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
+        self._thread.start()
+
+    @property
+    def unsynced(self) -> tuple[Step, ...]:
+        """The steps that are not on disk yet, in order."""
+        with self._changed:
+            return tuple(item for _, item in self._waiting if isinstance(item, Step))
+
+    @property
+    def failure(self) -> ProtosegError | None:
+        """Why steps cannot be recorded; None while they can."""
+        with self._changed:
+            return self._failure
+
+    def record(self, image_id: int, step: Step) -> None:
+        """Let a step be recorded; return at once."""
+        self._add(image_id, step)
+
+    def fold(self, image_id: int) -> None:
+        """Let the mask of an image be stored with all steps so far; return at once."""
+        self._add(image_id, _Fold())
+
+    def retry(self) -> None:
+        """Try now what could not be recorded."""
+        with self._changed:
+            self._is_urged = True
+            self._changed.notify_all()
+
+    def flush(self, timeout_seconds: float | None = None) -> None:
+        """Wait until all is on disk.
+
+        Raises
+        ------
+        ProtosegError
+            It was tried once more, and failed; everything is still kept and tried again.
+        TimeoutError
+            It has taken longer.
+        """
+        with self._changed:
+            first = self._tries
+            if self._failure is not None:
+                self._is_urged = True
+                self._changed.notify_all()
+
+            def is_settled() -> bool:
+                failed = self._failure is not None and self._tries > first
+                return not self._waiting or failed or self._has_ended
+
+            if not self._changed.wait_for(is_settled, timeout_seconds):
+                raise TimeoutError(f"{len(self._waiting)} steps are not recorded yet")
+            if self._waiting and self._failure is not None:
+                raise self._failure
+            if self._waiting:
+                raise RuntimeError("the recorder has ended before all was recorded")
+
+    def close(self, timeout_seconds: float | None = None) -> None:
+        """Wait until all is on disk, then end; closing twice is allowed.
+
+        Raises
+        ------
+        ProtosegError, TimeoutError
+            As by `flush`; the recorder then goes on.
+        """
+        self.flush(timeout_seconds)
+        self._end()
+
+    def abandon(self) -> tuple[Step, ...]:
+        """End without waiting; return the steps that are lost by it."""
+        self._end()
+        return self.unsynced
+
+    def _end(self) -> None:
+        with self._changed:
+            self._is_closing = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _add(self, image_id: int, item: Step | _Fold) -> None:
+        with self._changed:
+            if self._is_closing or self._has_ended:
+                raise RuntimeError("the recorder has ended")
+            self._waiting.append((image_id, item))
+            self._changed.notify_all()
+
+    def _work(self) -> None:
+        try:
+            while self._has_work():
+                self._try()
+        finally:
+            with self._changed:
+                self._has_ended = True
+                self._changed.notify_all()
+
+    def _has_work(self) -> bool:
+        """Wait until there is something to try; False where the recorder is to end."""
+        with self._changed:
+            if self._failure is not None:
+                self._changed.wait_for(
+                    lambda: self._is_urged or self._is_closing, self._retry_seconds
+                )
+            self._changed.wait_for(lambda: bool(self._waiting) or self._is_closing)
+            self._is_urged = False
+            return not self._is_closing
+
+    def _try(self) -> None:
+        """Record what waits first: a fold, or a run of steps of one image in one transaction."""
+        image_id, items = self._first()
+        try:
+            events = self._done(image_id, items)
+        except ProtosegError as error:
+            self._note(failure=error)
+            self._tell(RecordingFailed(error, len(self.unsynced)))
+            return
+        if self.failure is not None:
+            events.append(RecordingResumed())
+        self._note(failure=None, done=len(items))
+        for event in events:
+            self._tell(event)
+
+    def _done(self, image_id: int, items: list[Step | _Fold]) -> list[RecorderEvent]:
+        steps = [item for item in items if isinstance(item, Step)]
+        if steps:
+            outcomes = self._project.record_steps(image_id, steps)
+            moved = any(outcome is not Outcome.AS_MADE for outcome in outcomes)
+            self._keep_confidence(image_id, steps, moved=moved)
+            return [MaskMoved(image_id)] if moved else []
+        try:
+            self._project.fold_journal(image_id, self._confidence.get(image_id))
+            self._confidence.pop(image_id, None)
+        except ProjectError as error:
+            return [FoldFailed(image_id, error)]  # to try again would keep others waiting
+        return []
+
+    def _keep_confidence(self, image_id: int, steps: list[Step], *, moved: bool) -> None:
+        """Keep that of the last prediction until the mask is stored, as long as it holds."""
+        for step in steps:
+            if step.edit.kind is EditKind.MODEL:
+                self._confidence.pop(image_id, None)
+                if step.confidence is not None and not moved:
+                    self._confidence[image_id] = step.confidence
+
+    def _note(self, *, failure: ProtosegError | None, done: int = 0) -> None:
+        with self._changed:
+            for _ in range(done):
+                self._waiting.popleft()
+            if failure is not None and isinstance(self._waiting[0][1], _Fold):
+                self._waiting.rotate(-1)  # a stroke needs less room than a mask
+            self._failure = failure
+            self._tries += 1
+            self._changed.notify_all()
+
+    def _first(self) -> tuple[int, list[Step | _Fold]]:
+        with self._changed:
+            image_id, first = self._waiting[0]
+            items: list[Step | _Fold] = [first]
+            if isinstance(first, Step):
+                for other_id, item in list(self._waiting)[1:]:
+                    if other_id != image_id or not isinstance(item, Step):
+                        break
+                    items.append(item)
+            return image_id, items
