@@ -5,12 +5,14 @@ from __future__ import annotations
 from enum import StrEnum
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.network.maps import STAGE_WEIGHTS
 from napari_protoseg.network.reduction import Merge
-from napari_protoseg.storage import storage_errors
+from napari_protoseg.storage import read_whole
+
+_MOST_BYTES = 2**20
 
 
 class LabelCondition(StrEnum):
@@ -72,7 +74,7 @@ class Recipe(BaseModel):
         Prototypes of the model, by number from 0, that take no part in class maps.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     stage_weights: tuple[float, ...] = STAGE_WEIGHTS
     merge: Merge = Merge.MEAN
@@ -82,7 +84,7 @@ class Recipe(BaseModel):
     margin: float | None = Field(default=None, ge=0, le=1)
     flip: bool = True
     intensities: tuple[float, ...] = Field(default=(1.0,), min_length=1)
-    muted: tuple[int, ...] = ()
+    muted: tuple[NonNegativeInt, ...] = ()
 
     @classmethod
     def read(cls, path: Path) -> Recipe:
@@ -92,8 +94,7 @@ class Recipe(BaseModel):
         ------
         StorageError, ProjectError
         """
-        with storage_errors(path):
-            content = path.read_bytes()
+        content = read_whole(path, most=_MOST_BYTES)
         try:
             return cls.model_validate_json(content)
         except ValidationError as error:
