@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import pickle
+import struct
+import zipfile
+import zlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from napari_protoseg.errors import WeightsError
-from napari_protoseg.storage import storage_errors
+from napari_protoseg.storage import require_file, storage_errors
 
 _WRAPPERS = ("state_dict", "model")
 _COUNTER = "num_batches_tracked"
@@ -26,7 +29,8 @@ _FORMATS = "Give a .safetensors file, or a state dict saved with torch.save."
 # What torch.load may raise over bytes that are not a state dict.
 _UNREADABLE = (
     pickle.UnpicklingError, EOFError, RuntimeError, ValueError, KeyError, IndexError, TypeError,
-    AttributeError, AssertionError, OverflowError, SafetensorError,
+    AttributeError, AssertionError, OverflowError, MemoryError, SafetensorError, struct.error,
+    zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 
@@ -63,6 +67,7 @@ def read_weights(path: Path) -> Weights:
         The file is damaged, holds something else than tensors (a pickle with code is
         refused, not run), or holds none.
     """
+    size = require_file(path)
     with storage_errors(path):
         with path.open("rb") as stream:
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -71,6 +76,8 @@ def read_weights(path: Path) -> Weights:
         if not start:
             raise WeightsError("the file is empty", where=path, remedy="Get the file again.")
         try:
+            if start == b"PK":
+                _refuse_packed(path, size)
             content: object = (
                 load_file(path)
                 if path.suffix == ".safetensors"
@@ -154,6 +161,13 @@ def load_weights_into(
                 remedy="Give the weights file of exactly this model.",
             )
     module.load_state_dict(given, strict=False)
+
+
+def _refuse_packed(path: Path, size: int) -> None:
+    """Raise `ValueError` for an archive that unpacks to more than it is; torch.save packs none."""
+    with zipfile.ZipFile(path) as archive:
+        if sum(part.file_size for part in archive.infolist()) > size:
+            raise ValueError("packed")
 
 
 def _state_dict(content: object, path: Path) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from napari_protoseg.project.paths import found_path, recorded_path
+from napari_protoseg.project.paths import owned_path, recorded_path
 from napari_protoseg.project.records import BankRow
 from napari_protoseg.project.times import found_time, recorded_time
 
@@ -49,4 +49,4 @@ def select_bank(
     if row is None:
         return None
     number, file, summary_json, fingerprint, created = row
-    return BankRow(number, found_path(file, folder), summary_json, fingerprint, found_time(created))
+    return BankRow(number, owned_path(file, folder), summary_json, fingerprint, found_time(created))

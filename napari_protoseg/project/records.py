@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 from napari_protoseg.errors import ProjectError
 
 
+class RecordError(Exception):
+    """A record is damaged; whoever reads the database says which database that is."""
+
+
 class Split(Enum):
     """What an image is for."""
 

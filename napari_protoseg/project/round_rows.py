@@ -7,7 +7,7 @@ from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 
-from napari_protoseg.project.paths import found_path, recorded_path
+from napari_protoseg.project.paths import owned_path, recorded_path
 from napari_protoseg.project.records import Round, RoundStatus
 from napari_protoseg.project.times import found_time, recorded_time
 from napari_protoseg.storage import storage_errors
@@ -87,7 +87,7 @@ def select_latest_round(
     number, place, bank_version, config_json, status, metrics_json, created, finished = row
     return Round(
         id=number,
-        folder=found_path(place, folder),
+        folder=owned_path(place, folder),
         bank_version=bank_version,
         config_json=config_json,
         status=RoundStatus(status),
