@@ -156,7 +156,7 @@ def _delimiter(text: str, path: Path) -> str:
     """Return the delimiter that parts the titles so that one of them names the file."""
     first = next((line for line in text.splitlines() if line.strip()), "")
     candidates = []
-    for delimiter in _DELIMITERS:
+    for delimiter in (delimiter for delimiter in _DELIMITERS if delimiter in first):
         titles = next(csv.reader([first], delimiter=delimiter), [])
         if len(titles) > 1 and any(title.strip().casefold() in FILE_COLUMNS for title in titles):
             candidates.append(delimiter)

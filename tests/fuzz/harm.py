@@ -9,4 +9,4 @@ class Harm:
     """Its pickle calls a function when it is loaded."""
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (os.mkdir, (os.path.join(os.environ["PROTOSEG_FUZZ_SANDBOX"], "harm"),))
+        return (os.mkdir, (os.environ["PROTOSEG_FUZZ_SANDBOX"] + "/harm",))

@@ -204,7 +204,7 @@ def _changed_jpeg(random: Random, content: bytes) -> bytes:
     segments = list(_jpeg_segments(content))
     if not segments:
         return damaged(random, content)
-    marker, start, end = random.choice(segments)
+    _, start, end = random.choice(segments)
     match random.randrange(7):
         case 0 | 1:
             frame = next((s for s in segments if 0xC0 <= s[0] <= 0xC2), segments[0])

@@ -22,7 +22,8 @@ TEXTS = (
     "\U0001f52c", "e\u0301", "\ufeff", "\u2028", "<b>bold</b>", "<img src=file:///etc/passwd>",
     "<script>alert(1)</script>", "=cmd|' /C calc'!A0", "=1+1", "+1", "-1", "@SUM(A1)", "%s%n{0}",
     "${HOME}", "__import__('os').system('id')", "NaN", "inf", "-inf", "1e999", "null", "None",
-    "tumour", "TUMOUR", "Tumour ", "stroma", "\u017ftroma", "1", "0", "256", "a" * 300, "b" * 200_000,
+    "tumour", "TUMOUR", "Tumour ", "stroma", "\u017ftroma", "1", "0", "256", "a" * 300,
+    "b" * 200_000,
 )  # fmt: skip
 
 FILE_NAMES = (
@@ -220,8 +221,8 @@ def _change_tensor(random: Random, header: dict[str, Any], name: str, data: byte
     match random.randrange(4):
         case 0:
             dtype = random.choice(
-                ("F64", "F16", "BF16", "I64", "I32", "I8", "U8", "U16", "BOOL", "F8_E4M3", "F8_E5M2",
-                 "C64", "F4", "X", "", None)
+                ("F64", "F16", "BF16", "I64", "I32", "I8", "U8", "U16", "BOOL", "F8_E4M3",
+                 "F8_E5M2", "C64", "F4", "X", "", None)
             )  # fmt: skip
             header[name] = {**tensor, "dtype": dtype}
             if isinstance(dtype, str) and random.random() < 0.7:

@@ -17,8 +17,9 @@ from napari_protoseg.schema import ClassSchema
 _SCHEMA = ClassSchema.from_names(["tumour", "stroma"])
 _EARLIER = (ClassSchema.from_names(["tumour"]),)
 _BRACKETS = (
-    "[1 0]", "[0 1]", "[1, 1]", "[10]", "[1]", "[1 0 1]", "[]", "[ ]", "[2 0]", "[1;0]", "[1 0", "1 0]",
-    "[[1 0]]", "[1 0][0 1]", "[\u0661 \u0660]", "[1\n0]", "[-1 0]", "[1.0 0]", "[nan]", "[1 0] copy",
+    "[1 0]", "[0 1]", "[1, 1]", "[10]", "[1]", "[1 0 1]", "[]", "[ ]", "[2 0]", "[1;0]", "[1 0",
+    "1 0]", "[[1 0]]", "[1 0][0 1]", "[\u0661 \u0660]", "[1\n0]", "[-1 0]", "[1.0 0]", "[nan]",
+    "[1 0] copy",
 )  # fmt: skip
 _FOLDERS = ("tumour", "stroma", "TUMOUR", "train", "images", "necrosis", "..a", "tumour ")
 

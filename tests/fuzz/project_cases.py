@@ -320,7 +320,9 @@ READER = FuzzedReader(
         "napari_protoseg/project/mask_rows.py": ("load_mask", "select_summaries"),
         "napari_protoseg/project/bank_rows.py": ("select_bank",),
         "napari_protoseg/project/round_rows.py": ("select_latest_round",),
-        "napari_protoseg/project/review_rows.py": ("select_muted", "select_recipe", "select_reviews"),
+        "napari_protoseg/project/review_rows.py": (
+            "select_muted", "select_recipe", "select_reviews",
+        ),
         "napari_protoseg/project/schema_rows.py": ("_schema_of", "select_earlier_schemas"),
     },
 )  # fmt: skip

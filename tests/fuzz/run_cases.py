@@ -47,6 +47,7 @@ _DEAD_SECONDS = 120
 
 _LONGEST_MESSAGE = 10_000
 _CANARY = "canary"
+_OUTWARD = ("subprocess.", "os.system", "os.exec", "os.spawn", "socket.")
 
 
 class Hang(BaseException):
@@ -132,7 +133,7 @@ def _ended(name: str, reader: FuzzedReader, number: int, watch: _Watch) -> tuple
         return _judged(error, path)
     except (Hang, Outside) as error:
         return type(error).__name__.lower(), traceback.format_exc(limit=-6)[-1500:] + str(error)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 (what it is, is what is asked)
         return type(error).__name__, traceback.format_exc(limit=-8)[-2500:]
     return "read", ""
 
@@ -194,9 +195,8 @@ class _Watch:
                 real = os.path.realpath(os.fsdecode(path))
                 if not real.startswith((str(self.folder), os.devnull)):
                     raise Outside(f"opened {real} to write ({mode})")
-        elif event.startswith(("subprocess.", "os.system", "os.exec", "os.spawn", "socket.")):
-            if event not in ("socket.__new__", "socket.bind"):
-                raise Outside(f"{event} {arguments}")
+        elif event.startswith(_OUTWARD) and event not in ("socket.__new__", "socket.bind"):
+            raise Outside(f"{event} {arguments}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import os
 import subprocess
@@ -37,9 +38,7 @@ def test_the_reader_stands_all_of_it(reader: str, say) -> None:
     cases = cases_of(reader)
     bounds = [cases * part // 8 for part in range(9)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        parts = list(
-            pool.map(lambda part: ran(reader, *part), zip(bounds, bounds[1:], strict=False))
-        )
+        parts = list(pool.map(lambda part: ran(reader, *part), itertools.pairwise(bounds)))
     failures = [failure for _, found in parts for failure in found]
     counted = sum(count for count, _ in parts)
     say(f"all fuzz cases of {reader}", counted)
