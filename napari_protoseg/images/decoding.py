@@ -52,6 +52,7 @@ _DECODING_ERRORS = (
     MemoryError,
     RuntimeError,
     AttributeError,
+    AssertionError,
     struct.error,
     zlib.error,
 )
@@ -110,7 +111,9 @@ def opened(path: Path, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
                 where=path,
                 remedy="Save the one that is meant as a file of its own.",
             )
-        yield image
+        # What is asked of an image, and made of it, may find it damaged, too.
+        with _decoding(path):
+            yield image
 
 
 def _too_large(what: str, path: Path) -> ImageError:

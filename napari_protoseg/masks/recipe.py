@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.network.maps import STAGE_WEIGHTS
@@ -84,7 +84,7 @@ class Recipe(BaseModel):
     margin: float | None = Field(default=None, ge=0, le=1)
     flip: bool = True
     intensities: tuple[float, ...] = Field(default=(1.0,), min_length=1)
-    muted: tuple[NonNegativeInt, ...] = ()
+    muted: tuple[int, ...] = ()
 
     @classmethod
     def read(cls, path: Path) -> Recipe:

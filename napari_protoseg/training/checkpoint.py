@@ -194,13 +194,6 @@ class Checkpoint:
         """
         weights = self.part(_MODEL)
         try:
-            # First without memory: what the record names may be far larger than the file.
-            with torch.device("meta"):
-                named = empty_model(self.record, weights).state_dict()
-            if {name: tensor.shape for name, tensor in named.items()} != {
-                name: tensor.shape for name, tensor in weights.items()
-            }:
-                raise self._of_another_model()
             model = empty_model(self.record, weights)
         except (CheckpointError, WeightsError) as error:
             raise CheckpointError(

@@ -256,7 +256,7 @@ def _change_files(random: Random, project: Path) -> None:
                 b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7" + random.randbytes(5000)
             )
         case 6:
-            content = database.read_bytes()
+            content = database.read_bytes().ljust(4096, b"\0")
             page = random.randrange(len(content) // 4096) * 4096
             changed = damaged(random, content[page : page + 4096])[:4096].ljust(4096, b"\0")
             database.write_bytes(content[:page] + changed + content[page + 4096 :])

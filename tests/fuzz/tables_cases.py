@@ -186,11 +186,9 @@ def _change_part(random: Random, parts: dict[str, bytes]) -> None:
         case 10:
             parts["../../canary"] = parts["/canary"] = b"overwritten"
         case 11:
+            value = b'="' + random.choice(TEXTS[:44]).encode() + b'"'
             parts[name] = re.sub(
-                rb'="[^"]*"',
-                b'="' + random.choice(TEXTS[:44]).encode() + b'"',
-                text,
-                count=random.randint(1, 4),
+                rb'="[^"]*"', lambda found: value, text, count=random.randint(1, 4)
             )
         case _:
             parts[name] = random.choice((b"", text[: len(text) // 2], text * 2))

@@ -96,3 +96,11 @@ def test_a_mask_that_is_a_named_pipe_is_not_waited_for(tmp_path: Path):
     for read in (read_mask, decode):
         with pytest.raises(ImageError, match="not a file"):
             read(tmp_path / "mask.png")
+
+
+def test_palette_indices_without_a_palette_are_refused(tmp_path: Path):
+    content = tile("png")
+    path = tmp_path / "indices.png"
+    header = content[:25] + b"\x03" + content[26:29]
+    path.write_bytes(header + struct.pack(">I", zlib.crc32(header[12:])) + content[33:])
+    refused(path, "damaged")

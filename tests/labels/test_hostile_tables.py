@@ -119,5 +119,5 @@ def test_classes_that_make_no_schema_are_refused_with_the_table_named(tmp_path: 
 def test_folders_that_make_no_schema_are_refused_with_their_place_named(tmp_path: Path):
     images = tmp_path / "images"
     paths = [images / "tumour" / "a.png", images / "TUMOUR" / "b.png"]
-    with pytest.raises(SchemaError, match="images: .*'tumour' stands twice"):
+    with pytest.raises(SchemaError, match=r"images: .*'tumour' stands twice"):
         find_labels(images, paths, None, None)
