@@ -27,7 +27,8 @@ _BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _MOST_BYTES = 2**25
 _MOST_COLUMNS = 2**14
 _MOST_CELLS = 2**21
-_MOST_ELEMENTS = 2**21
+_MOST_ELEMENTS = 2**20
+_MOST_SHEET_CELLS = 2**19
 
 # What openpyxl and the readers below it raise over what is no workbook, or a damaged one.
 _WORKBOOK_ERRORS = (
@@ -209,7 +210,7 @@ def _refuse_expansion(content: bytes, path: Path) -> None:
 def _rows_of(book: Workbook, path: Path) -> _Rows:
     for sheet in book.worksheets:
         # One cell far away makes all those before it.
-        if sheet.max_row * sheet.max_column > _MOST_CELLS:
+        if sheet.max_row * sheet.max_column > _MOST_SHEET_CELLS:
             raise _too_large(
                 f"a worksheet of {sheet.max_row:,} rows and {sheet.max_column:,} columns", path
             )

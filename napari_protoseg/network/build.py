@@ -101,7 +101,7 @@ def _refuse_larger(record: ModelRecord, weights: Mapping[str, Tensor]) -> None:
     wanted = sum(tensor.numel() for tensor in network.state_dict().values())
     if wanted > sum(tensor.numel() for tensor in weights.values()):
         raise CheckpointError(
-            f"its record names a network of {wanted:,} numbers, and it holds fewer",
+            f"its weights are not those of the model that it names, which has {wanted:,}",
             where=f"model of kind {record.kind.value}",
             remedy="Train again, or name another round's checkpoint.",
         )

@@ -126,7 +126,11 @@ def _change_rows(random: Random, path: Path) -> None:
             connection.execute("PRAGMA ignore_check_constraints = ON")
             for statement, values in _statements(random):
                 connection.execute(statement, values)
-        except (sqlite3.Error, OverflowError):  # the tables or another change do not admit it
+        except (
+            sqlite3.Error,
+            OverflowError,
+            UnicodeError,
+        ):  # the tables or another change do not admit it
             return
 
 

@@ -22,6 +22,7 @@ LEAST_BRANCHES = 0.9
 _IN_MEMORY = Path("/dev/shm")
 
 
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("reader", READERS)
 def test_the_reader_stands_hostile_input(reader: str, say) -> None:
     cases = cases_of(reader)
