@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import mmap
 import pickle
 import struct
 import zipfile
@@ -78,6 +79,8 @@ def read_weights(path: Path) -> Weights:
         try:
             if start == b"PK":
                 _refuse_packed(path, size)
+            if path.suffix != ".safetensors":
+                _refuse_allocation(path)
             content: object = (
                 load_file(path)
                 if path.suffix == ".safetensors"
@@ -163,10 +166,22 @@ def load_weights_into(
     module.load_state_dict(given, strict=False)
 
 
+def _refuse_allocation(path: Path) -> None:
+    """Raise `ValueError` for the one thing of any size that torch lets a pickle make."""
+    with (
+        path.open("rb") as stream,
+        mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content,
+    ):
+        if content.find(b"bytearray\n") >= 0:
+            raise ValueError("a byte array, which no state dict holds")
+
+
 def _refuse_packed(path: Path, size: int) -> None:
     """Raise `ValueError` for an archive that unpacks to more than it is; torch.save packs none."""
     with zipfile.ZipFile(path) as archive:
-        if sum(part.file_size for part in archive.infolist()) > size:
+        parts = archive.infolist()
+        is_packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
+        if is_packed or sum(part.file_size for part in parts) > size:
             raise ValueError("packed")
 
 

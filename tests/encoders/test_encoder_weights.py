@@ -164,9 +164,10 @@ def test_an_archive_that_unpacks_to_more_than_it_is_is_refused(tmp_path: Path) -
         read_weights(packed)
 
 
-def test_a_pickle_that_asks_for_all_memory_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [10**10, 2**62])
+def test_a_pickle_that_asks_for_all_memory_is_refused(tmp_path: Path, size: int) -> None:
     path = tmp_path / "weights.pth"
-    path.write_bytes(b"\x80\x02cbuiltins\nbytearray\nL%dL\n\x85R." % 2**62)
+    path.write_bytes(b"\x80\x02cbuiltins\nbytearray\nL%dL\n\x85R." % size)
     with pytest.raises(WeightsError, match=r"weights\.pth"):
         read_weights(path)
 
