@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+_LONGEST = 3000
+
 
 class ProtosegError(Exception):
     """Base of every error that this package raises for a person to read.
@@ -23,11 +25,17 @@ class ProtosegError(Exception):
     def __init__(
         self, what: str, *, where: str | Path, remedy: str, on_terminal: str | None = None
     ) -> None:
-        super().__init__(f"{where}: {what}. {remedy}")
-        self.what = what
-        self.where = str(where)
-        self.remedy = remedy
+        # What a file says of itself is quoted, and it may say much.
+        self.what = _shortened(what)
+        self.where = _shortened(str(where))
+        self.remedy = _shortened(remedy)
+        super().__init__(f"{self.where}: {self.what}. {self.remedy}")
         self.on_terminal = on_terminal
+
+
+def _shortened(text: str) -> str:
+    half = _LONGEST // 2
+    return text if len(text) <= _LONGEST else f"{text[:half]} ... {text[-half:]}"
 
 
 class Stopped(ProtosegError):  # noqa: N818 (that a person stops it is no error)

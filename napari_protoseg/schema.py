@@ -13,13 +13,15 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from napari_protoseg.errors import SchemaError
-from napari_protoseg.storage import storage_errors
+from napari_protoseg.storage import read_whole
 
 UNLABELLED = 0
 """Value of a mask pixel that has no class."""
 
 IGNORE = 255
 """Value of a pixel that takes no part in training or evaluation; in exports only."""
+
+_MOST_BYTES = 2**22
 
 # Okabe and Ito's palette (2008), told apart with every common colour blindness,
 # then darker shades of it for longer schemas.
@@ -151,8 +153,7 @@ class ClassSchema(BaseModel):
         ------
         StorageError, SchemaError
         """
-        with storage_errors(path):
-            content = path.read_bytes()
+        content = read_whole(path, most=_MOST_BYTES)
         try:
             return cls.model_validate_json(content)
         except ValidationError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,6 +51,42 @@ def storage_errors(where: str | Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise storage_error(error, error.filename or where) from error
+
+
+def require_file(path: Path) -> int:
+    """Return the size of a file in bytes; a named pipe, say, would be waited for without end.
+
+    Raises
+    ------
+    StorageError
+        There is no such file, or something else stands there.
+    """
+    with storage_errors(path):
+        found = path.stat()
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, "a folder", str(path))
+    if not stat.S_ISREG(found.st_mode):
+        raise StorageError("not a file", where=path, remedy="Give a file.")
+    return found.st_size
+
+
+def read_whole(path: Path, *, most: int) -> bytes:
+    """Return the content of a file of at most `most` bytes.
+
+    Raises
+    ------
+    StorageError
+        There is no such file, it cannot be read, or is larger.
+    """
+    size = require_file(path)
+    if size > most:
+        raise StorageError(
+            f"{size:,} bytes, and such a file has at most {most:,}",
+            where=path,
+            remedy="Give the file that is meant.",
+        )
+    with storage_errors(path):
+        return path.read_bytes()
 
 
 @contextmanager

@@ -47,7 +47,7 @@ class Prototype(BaseModel):
         Whether it takes part.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     class_id: int
     members: tuple[str, ...]

@@ -13,7 +13,7 @@ from napari_protoseg.bank.bank import BankConfig, Prototype, PrototypeBank
 from napari_protoseg.encoders.identity import EncoderIdentity
 from napari_protoseg.errors import BankError
 from napari_protoseg.schema import ClassSchema
-from napari_protoseg.storage import storage_errors, write_atomically
+from napari_protoseg.storage import require_file, storage_errors, write_atomically
 
 BANK_FORMAT = "1"
 """Version of the file format."""
@@ -65,12 +65,13 @@ def read_bank(path: Path) -> PrototypeBank:
     BankError
         The file is damaged, not a bank, or of a newer program.
     """
+    require_file(path)
     with storage_errors(path):
         try:
             with safe_open(path, framework="numpy") as file:
                 metadata = file.metadata() or {}
                 centres = file.get_tensor("centres")
-        except SafetensorError as error:
+        except (SafetensorError, AttributeError, TypeError) as error:  # numpy lacks some types
             raise _unreadable(path, "not a prototype bank, or damaged") from error
     version = metadata.get("bank_format")
     if version != BANK_FORMAT:

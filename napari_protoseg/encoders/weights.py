@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import mmap
 import pickle
+import struct
+import zipfile
+import zlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from napari_protoseg.errors import WeightsError
-from napari_protoseg.storage import storage_errors
+from napari_protoseg.storage import require_file, storage_errors
 
 _WRAPPERS = ("state_dict", "model")
 _COUNTER = "num_batches_tracked"
@@ -26,7 +30,8 @@ _FORMATS = "Give a .safetensors file, or a state dict saved with torch.save."
 # What torch.load may raise over bytes that are not a state dict.
 _UNREADABLE = (
     pickle.UnpicklingError, EOFError, RuntimeError, ValueError, KeyError, IndexError, TypeError,
-    AttributeError, AssertionError, OverflowError, SafetensorError,
+    AttributeError, AssertionError, OverflowError, MemoryError, SafetensorError, struct.error,
+    zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 
@@ -63,6 +68,7 @@ def read_weights(path: Path) -> Weights:
         The file is damaged, holds something else than tensors (a pickle with code is
         refused, not run), or holds none.
     """
+    size = require_file(path)
     with storage_errors(path):
         with path.open("rb") as stream:
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -71,6 +77,10 @@ def read_weights(path: Path) -> Weights:
         if not start:
             raise WeightsError("the file is empty", where=path, remedy="Get the file again.")
         try:
+            if start == b"PK":
+                _refuse_packed(path, size)
+            if path.suffix != ".safetensors":
+                _refuse_allocation(path)
             content: object = (
                 load_file(path)
                 if path.suffix == ".safetensors"
@@ -164,6 +174,25 @@ def load_weights_into(
             + (f": {source}." if source else "."),
         )
     module.load_state_dict(given, strict=False)
+
+
+def _refuse_allocation(path: Path) -> None:
+    """Raise `ValueError` for the one thing of any size that torch lets a pickle make."""
+    with (
+        path.open("rb") as stream,
+        mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content,
+    ):
+        if content.find(b"bytearray\n") >= 0:
+            raise ValueError("a byte array, which no state dict holds")
+
+
+def _refuse_packed(path: Path, size: int) -> None:
+    """Raise `ValueError` for an archive that unpacks to more than it is; torch.save packs none."""
+    with zipfile.ZipFile(path) as archive:
+        parts = archive.infolist()
+        is_packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
+        if is_packed or sum(part.file_size for part in parts) > size:
+            raise ValueError("packed")
 
 
 def _state_dict(content: object, path: Path) -> dict[str, Tensor]:

@@ -11,9 +11,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from napari_protoseg.errors import ExportError
+from napari_protoseg.images.decoding import MAX_PIXELS, opened
 from napari_protoseg.images.reading import read_mask
 from napari_protoseg.schema import IGNORE, UNLABELLED, ClassSchema
-from napari_protoseg.storage import replacing, storage_errors
+from napari_protoseg.storage import replacing
 
 FINGERPRINT_KEY = "protoseg-schema-fingerprint"
 """Keyword of the PNG text chunk that holds the fingerprint of the schema."""
@@ -108,6 +109,6 @@ def decode(path: Path) -> IndexedMask:
     StorageError
     """
     values = read_mask(path)
-    with storage_errors(path), Image.open(path) as image:
+    with opened(path, MAX_PIXELS) as image:
         fingerprint = image.info.get(FINGERPRINT_KEY)
     return IndexedMask(values, fingerprint if isinstance(fingerprint, str) else None)

@@ -7,8 +7,9 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
-from PIL import ImageFile
+from PIL import Image, ImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
@@ -20,6 +21,11 @@ from napari_protoseg.storage import storage_error
 
 MAX_PIXELS = 2**28
 """Largest image that is decoded (about 0.8 GB of RGB)."""
+
+# What expands further than any tissue, or any encoder's idea of progress, is made to exhaust.
+_MANY_PIXELS = 2**24
+_MOST_PIXELS_A_BYTE = 200
+_MOST_SCANS = 25
 
 # The first bytes decide, not the suffix. The classes are used directly since `Image.open`
 # has a pixel limit of its own that only a process-wide setting could change.
@@ -43,6 +49,10 @@ _DECODING_ERRORS = (
     LookupError,
     EOFError,
     OverflowError,
+    MemoryError,
+    RuntimeError,
+    AttributeError,
+    AssertionError,
     struct.error,
     zlib.error,
 )
@@ -53,6 +63,8 @@ def _decoding(path: Path) -> Iterator[None]:
     """Raise `ImageError` naming `path` for whatever a decoder finds wrong with it."""
     try:
         yield
+    except Image.DecompressionBombError as error:
+        raise _too_large(str(error), path) from error
     except _DECODING_ERRORS as error:
         raise ImageError(
             f"damaged or truncated ({error})",
@@ -86,20 +98,59 @@ def opened(path: Path, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
         format_class = _format_of(start, path)
         with _decoding(path):
             image = format_class(file, str(path))
-            pages: int = getattr(image, "n_frames", 1)
         if image.width * image.height > max_pixels:
-            raise ImageError(
-                f"{image.width} x {image.height} pixels, more than {max_pixels:,} in all",
-                where=path,
-                remedy="Cut the image into tiles or regions first.",
+            raise _too_large(
+                f"{image.width} x {image.height} pixels, more than {max_pixels:,} in all", path
             )
-        if pages > 1:
+        if isinstance(image, JpegImageFile):
+            _refuse_scans(file, path)
+        # To count them would take long: a file may list pages without end.
+        if getattr(image, "is_animated", False):
             raise ImageError(
-                f"holds {pages} pages or frames, and which one is meant would be a guess",
+                "holds several pages or frames, and which one is meant would be a guess",
                 where=path,
                 remedy="Save the one that is meant as a file of its own.",
             )
-        yield image
+        # What is asked of an image, and made of it, may find it damaged, too.
+        with _decoding(path):
+            yield image
+
+
+def _too_large(what: str, path: Path) -> ImageError:
+    return ImageError(what, where=path, remedy="Cut the image into tiles or regions first.")
+
+
+def _refuse_scans(file: BinaryIO, path: Path) -> None:
+    """Raise `ImageError` where each of many scans of a progressive JPEG goes over all pixels."""
+    with _decoding(path):
+        place = file.tell()
+        file.seek(0)
+        scans = file.read().count(b"\xff\xda")
+        file.seek(place)
+    if scans > _MOST_SCANS:
+        raise ImageError(
+            f"{scans} scans, which no encoder writes", where=path, remedy="Save it again as PNG."
+        )
+
+
+def refuse_expansion(image: ImageFile.ImageFile, path: Path) -> None:
+    """Refuse a small file of a large image, before memory is taken: a decompression bomb.
+
+    Not for masks, of which large parts may well be one class.
+
+    Raises
+    ------
+    ImageError
+    """
+    pixels = image.width * image.height
+    with _decoding(path):
+        size = path.stat().st_size
+    if pixels > _MANY_PIXELS and pixels > _MOST_PIXELS_A_BYTE * size:
+        raise ImageError(
+            f"{image.width} x {image.height} pixels in {size:,} bytes, less than tissue needs",
+            where=path,
+            remedy="Export or copy it again; leave it out if it is empty.",
+        )
 
 
 def _format_of(start: bytes, path: Path) -> type[ImageFile.ImageFile]:

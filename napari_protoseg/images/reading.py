@@ -15,7 +15,13 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import RESOLUTION_UNIT, TiffImageFile
 
 from napari_protoseg.errors import ImageError
-from napari_protoseg.images.decoding import MAX_PIXELS, bits_per_sample, decoded, opened
+from napari_protoseg.images.decoding import (
+    MAX_PIXELS,
+    bits_per_sample,
+    decoded,
+    opened,
+    refuse_expansion,
+)
 from napari_protoseg.images.tissue import WHITE_LEVEL
 from napari_protoseg.storage import storage_error, storage_errors
 
@@ -30,6 +36,7 @@ PLAUSIBLE_MICROMETRES = (0.05, 20.0)
 
 _COLOUR_MODES = frozenset({"RGB", "RGBA", "RGBX", "P", "PA"})
 _GREY_MODES = frozenset({"1", "L", "LA"})
+_MOST_OF_32_BITS = 2**26
 _MASK_REMEDY = "Save the mask as an indexed or 8-bit grey PNG whose values are class ids."
 
 
@@ -125,6 +132,8 @@ def read_mask(path: Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
                 where=path,
                 remedy=_MASK_REMEDY,
             )
+        if image.mode == "I" and image.width * image.height > _MOST_OF_32_BITS:
+            raise ImageError("a large mask of 32 bits, not 8", where=path, remedy=_MASK_REMEDY)
         values = np.asarray(decoded(image, path))
     if values.size and (values.max() > 255 or values.min() < 0):
         raise ImageError(
@@ -132,7 +141,7 @@ def read_mask(path: Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
             where=path,
             remedy=_MASK_REMEDY,
         )
-    return values.astype(np.uint8)
+    return values.astype(np.uint8, copy=False)
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -192,11 +201,12 @@ def _colour(image: ImageFile.ImageFile, path: Path) -> NDArray[np.uint8]:
         raise ImageError(
             f"colour mode {image.mode}, not RGB", where=path, remedy="Save it as 8-bit RGB."
         )
+    refuse_expansion(image, path)
     raster: Image.Image = decoded(image, path)
     if raster.has_transparency_data:
         layer = raster.convert("RGBA")
         raster = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    pixels = np.array(raster.convert("RGB"))
+    pixels = np.array(raster if raster.mode == "RGB" else raster.convert("RGB"))
     red, green, blue = (pixels[..., channel] for channel in range(3))
     # A tile of bare glass may well be without colour; one with anything darker may not.
     if red.min() < WHITE_LEVEL and np.array_equal(red, green) and np.array_equal(green, blue):

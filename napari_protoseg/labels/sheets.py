@@ -5,16 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import zipfile
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from openpyxl import load_workbook
+from openpyxl import Workbook, load_workbook
 from openpyxl.utils.exceptions import InvalidFileException
 
 from napari_protoseg.errors import LabelError
 from napari_protoseg.labels.names import shown
-from napari_protoseg.storage import storage_errors
+from napari_protoseg.storage import read_whole
 
 FILE_COLUMNS = frozenset({"file", "image", "filename", "name", "path"})
 """Titles of the column that names the image, in lower case."""
@@ -22,6 +23,19 @@ FILE_COLUMNS = frozenset({"file", "image", "filename", "name", "path"})
 _DELIMITERS = (",", ";", "\t")
 _TEXT_SUFFIXES = frozenset({".csv", ".tsv", ".txt"})
 _BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")
+# Far above what tables of labels have; what is larger is made to exhaust, or no such table.
+_MOST_BYTES = 2**25
+_MOST_COLUMNS = 2**14
+_MOST_CELLS = 2**21
+_MOST_ELEMENTS = 2**20
+_MOST_SHEET_CELLS = 2**19
+
+# What openpyxl and the readers below it raise over what is no workbook, or a damaged one.
+_WORKBOOK_ERRORS = (
+    InvalidFileException, zipfile.BadZipFile, zlib.error, SyntaxError, LookupError, ValueError,
+    TypeError, AttributeError, AssertionError, RuntimeError, OSError, EOFError, OverflowError,
+    MemoryError,
+)  # fmt: skip
 _Rows = list[tuple[int, tuple[str, ...]]]
 
 
@@ -93,13 +107,30 @@ def read_sheet(path: Path) -> Sheet:
     )
 
 
-def _stripped(rows: Iterable[Iterable[str]]) -> _Rows:
-    return [(number, tuple(cell.strip() for cell in cells)) for number, cells in enumerate(rows, 1)]
+def _stripped(rows: Iterable[Iterable[str]], path: Path) -> _Rows:
+    stripped: _Rows = []
+    count = 0
+    for number, cells in enumerate(rows, 1):
+        stripped.append((number, tuple(cell.strip() for cell in cells)))
+        columns = len(stripped[-1][1])
+        count += columns
+        if columns > _MOST_COLUMNS:
+            raise _too_large(f"row {number} has {columns:,} columns", path)
+        if count > _MOST_CELLS:
+            raise _too_large(f"more than {_MOST_CELLS:,} cells", path)
+    return stripped
+
+
+def _too_large(what: str, path: Path) -> LabelError:
+    return LabelError(
+        what,
+        where=shown(path),
+        remedy="Keep one row for each image, and one column for each class; remove the others.",
+    )
 
 
 def _text_rows(path: Path) -> _Rows:
-    with storage_errors(path):
-        content = path.read_bytes()
+    content = read_whole(path, most=_MOST_BYTES)
     encoding = "utf-16" if content.startswith(_BYTE_ORDER_MARKS) else "utf-8-sig"
     try:
         text = content.decode(encoding)
@@ -109,14 +140,14 @@ def _text_rows(path: Path) -> _Rows:
             where=shown(path),
             remedy="Save the table as UTF-8 (in Excel: CSV UTF-8).",
         ) from error
-    delimiter = _delimiter(text, path)
     try:
+        delimiter = _delimiter(text, path)
         return _stripped(
-            csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+            csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), path
         )
     except csv.Error as error:
         raise LabelError(
-            f"not a table parted by {delimiter!r} ({error})",
+            f"not a table parted by commas, semicolons or tabs ({error})",
             where=shown(path),
             remedy="Close every quote, and save the table again.",
         ) from error
@@ -126,7 +157,7 @@ def _delimiter(text: str, path: Path) -> str:
     """Return the delimiter that parts the titles so that one of them names the file."""
     first = next((line for line in text.splitlines() if line.strip()), "")
     candidates = []
-    for delimiter in _DELIMITERS:
+    for delimiter in (delimiter for delimiter in _DELIMITERS if delimiter in first):
         titles = next(csv.reader([first], delimiter=delimiter), [])
         if len(titles) > 1 and any(title.strip().casefold() in FILE_COLUMNS for title in titles):
             candidates.append(delimiter)
@@ -147,16 +178,42 @@ def _delimiter(text: str, path: Path) -> str:
 
 
 def _excel_rows(path: Path) -> _Rows:
-    with storage_errors(path):
-        content = path.read_bytes()
+    content = read_whole(path, most=_MOST_BYTES)
     try:
-        book = load_workbook(io.BytesIO(content))
-    except (InvalidFileException, zipfile.BadZipFile, LookupError, ValueError, OSError) as error:
+        _refuse_expansion(content, path)
+        return _rows_of(load_workbook(io.BytesIO(content)), path)
+    except _WORKBOOK_ERRORS as error:
         raise LabelError(
             f"not an Excel workbook ({error})",
             where=shown(path),
             remedy="Save it as .xlsx without a password, or as CSV.",
         ) from error
+
+
+def _refuse_expansion(content: bytes, path: Path) -> None:
+    """Refuse a workbook that is small only as long as it is packed, before it is unpacked."""
+    with zipfile.ZipFile(io.BytesIO(content)) as packed:
+        parts = packed.infolist()
+        # A part is never read past the size that stands here.
+        if sum(part.file_size for part in parts) > _MOST_BYTES:
+            raise _too_large(f"more than {_MOST_BYTES:,} bytes, unpacked", path)
+        elements = 0
+        for part in parts:
+            text = packed.read(part)
+            elements += text.count(b"<")
+            if b"<!DOCTYPE" in text:
+                raise ValueError("a document type, which no spreadsheet program writes")
+    if elements > _MOST_ELEMENTS:
+        raise _too_large(f"more than {_MOST_ELEMENTS:,} elements", path)
+
+
+def _rows_of(book: Workbook, path: Path) -> _Rows:
+    for sheet in book.worksheets:
+        # One cell far away makes all those before it.
+        if sheet.max_row * sheet.max_column > _MOST_SHEET_CELLS:
+            raise _too_large(
+                f"a worksheet of {sheet.max_row:,} rows and {sheet.max_column:,} columns", path
+            )
     filled = [
         sheet
         for sheet in book.worksheets
@@ -182,7 +239,10 @@ def _excel_rows(path: Path) -> _Rows:
             remedy="Paste the values in place of the formulas.",
         )
     return _stripped(
-        ("" if cell.value is None else str(cell.value) for cell in row)
-        for sheet in filled
-        for row in sheet.iter_rows()
+        (
+            ("" if cell.value is None else str(cell.value) for cell in row)
+            for sheet in filled
+            for row in sheet.iter_rows()
+        ),
+        path,
     )

@@ -13,7 +13,7 @@ from napari_protoseg.labels.matching import match_rows
 from napari_protoseg.labels.names import shown
 from napari_protoseg.labels.records import Label, Presence
 from napari_protoseg.labels.report import LabelSource
-from napari_protoseg.labels.tables import LabelTable, TableRow, read_table
+from napari_protoseg.labels.tables import LabelTable, TableRow, read_table, schema_of
 from napari_protoseg.schema import ClassSchema
 
 
@@ -78,7 +78,7 @@ def find_labels(
         return _from_brackets(images, paths, schema, earlier)
     folders = class_folders(images, paths)
     if folders_are_classes(images, folders, schema):
-        schema = schema or ClassSchema.from_names(folders)
+        schema = schema or schema_of(folders, images)
         return FoundLabels(LabelSource.FOLDERS, schema, folder_labels(images, paths, schema))
     if schema is None:
         raise LabelError(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from napari_protoseg.errors import LabelError
+from napari_protoseg.errors import LabelError, SchemaError
 from napari_protoseg.labels.names import pixel_size, shown
 from napari_protoseg.labels.records import Label, Presence
 from napari_protoseg.labels.sheets import FILE_COLUMNS, Sheet, read_sheet
@@ -27,6 +27,7 @@ _PRESENCE = {
     **dict.fromkeys(("0", "0.0", "no", "false", "absent"), Presence.ABSENT),
     **dict.fromkeys(_UNKNOWN_WORDS, Presence.UNKNOWN),
 }
+_MOST_LISTED = 20
 _SPLITS = {
     "train": Split.TRAIN,
     "training": Split.TRAIN,
@@ -131,7 +132,7 @@ def read_table(path: Path, schema: ClassSchema | None = None) -> LabelTable:
     taken = {file, case, size, split, named}
     columns = [column for column in range(len(sheet.titles)) if column not in taken]
     if named is None:
-        schema = schema or ClassSchema.from_names(sheet.titles[column] for column in columns)
+        schema = schema or schema_of([sheet.titles[column] for column in columns], path)
         labels = _labels_of_columns(sheet, columns, schema)
     else:
         if columns:
@@ -142,7 +143,7 @@ def read_table(path: Path, schema: ClassSchema | None = None) -> LabelTable:
                 remedy="Keep one column of names, or one column per class.",
             )
         cells = [_names_in(cells[named]) for _, cells in sheet.rows]
-        schema = schema or ClassSchema.from_names(sorted({n for names in cells for n in names}))
+        schema = schema or schema_of(sorted({n for names in cells for n in names}), path)
         labels = [
             _label_of_names(sheet, number, names, schema)
             for (number, _), names in zip(sheet.rows, cells, strict=True)
@@ -170,6 +171,20 @@ def read_table(path: Path, schema: ClassSchema | None = None) -> LabelTable:
     )
 
 
+def schema_of(names: Sequence[str], path: Path) -> ClassSchema:
+    """Make a schema of names that stand at `path`.
+
+    Raises
+    ------
+    SchemaError
+        A name is empty or stands twice, or there are none.
+    """
+    try:
+        return ClassSchema.from_names(names)
+    except SchemaError as error:
+        raise SchemaError(error.what, where=shown(path), remedy=error.remedy) from error
+
+
 def only_column(sheet: Sheet, titles: frozenset[str]) -> int | None:
     """Return the one column whose title is among `titles`, or None."""
     found = [n for n, title in enumerate(sheet.titles) if title.casefold() in titles]
@@ -183,7 +198,9 @@ def only_column(sheet: Sheet, titles: frozenset[str]) -> int | None:
 
 
 def _titles(sheet: Sheet, columns: Sequence[int]) -> str:
-    return ", ".join(repr(sheet.titles[column]) for column in columns)
+    shortened = ", ".join(repr(sheet.titles[column]) for column in columns[:_MOST_LISTED])
+    others = len(columns) - _MOST_LISTED
+    return f"{shortened} and {others} others" if others > 0 else shortened
 
 
 def _labels_of_columns(sheet: Sheet, columns: Sequence[int], schema: ClassSchema) -> list[Label]:

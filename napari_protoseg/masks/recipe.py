@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.network.maps import STAGE_WEIGHTS
 from napari_protoseg.network.reduction import Merge
-from napari_protoseg.storage import storage_errors
+from napari_protoseg.storage import read_whole
+
+_MOST_BYTES = 2**20
 
 
 class LabelCondition(StrEnum):
@@ -74,7 +76,7 @@ class Recipe(BaseModel):
         Prototypes of the model, by number from 0, that take no part in class maps.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     stage_weights: tuple[float, ...] = STAGE_WEIGHTS
     merge: Merge = Merge.MEAN
@@ -94,8 +96,7 @@ class Recipe(BaseModel):
         ------
         StorageError, ProjectError
         """
-        with storage_errors(path):
-            content = path.read_bytes()
+        content = read_whole(path, most=_MOST_BYTES)
         try:
             return cls.model_validate_json(content)
         except ValidationError as error:

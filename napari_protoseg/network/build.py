@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from napari_protoseg.encoders.encoder import FrozenEncoder, empty_encoder
 from napari_protoseg.encoders.weights import Weights
@@ -42,7 +42,7 @@ def create_model(
     Raises
     ------
     CheckpointError
-        The record lacks what its kind of model needs.
+        The record lacks what its kind of model needs, or does not fit the prototypes.
     WeightsError
         There is no such backbone, or the weights belong to another one.
     """
@@ -57,6 +57,12 @@ def create_model(
         return SegmentationNetwork(_backbone(record, backbone_weights), record.decoder, classes)
     if prototypes is None or (record.kind is ModelKind.EVIDENCE and encoder is None):
         raise _incomplete(record)
+    if len(positions) != len(prototypes) or not set(positions) <= set(range(classes)):
+        raise CheckpointError(
+            "its record does not name a class for each prototype",
+            where=f"model of kind {record.kind.value}",
+            remedy="Train again.",
+        )
     if record.kind is ModelKind.EVIDENCE:
         assert encoder is not None
         return EvidenceModel(encoder, prototypes, positions, classes, competing=record.competing)
@@ -78,12 +84,32 @@ def empty_model(record: ModelRecord, weights: Mapping[str, Tensor]) -> MapModel:
     ------
     CheckpointError, WeightsError
     """
+    _refuse_larger(record, weights)
     stored = weights.get("prototypes")
     encoder = None
     if record.kind is ModelKind.EVIDENCE and record.encoder is not None:
         encoder = empty_encoder(record.encoder)
     prototypes = None if stored is None else torch.zeros_like(stored)
     return create_model(record, prototypes=prototypes, encoder=encoder)
+
+
+def _refuse_larger(record: ModelRecord, weights: Mapping[str, Tensor]) -> None:
+    """Raise `CheckpointError`, before memory is taken, for a network larger than its weights."""
+    network: nn.Module
+    with torch.device("meta"):
+        if record.kind is not ModelKind.EVIDENCE:
+            network = _backbone(record, None)
+        elif record.encoder is not None:
+            network = empty_encoder(record.encoder)
+        else:
+            return
+    wanted = sum(tensor.numel() for tensor in network.state_dict().values())
+    if wanted > sum(tensor.numel() for tensor in weights.values()):
+        raise CheckpointError(
+            f"its weights are not those of the model that it names, which has {wanted:,}",
+            where=f"model of kind {record.kind.value}",
+            remedy="Train again, or name another round's checkpoint.",
+        )
 
 
 def _backbone(record: ModelRecord, weights: Weights | None) -> Backbone:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,15 @@ from napari_protoseg.storage import storage_errors, write_atomically
 _CHUNK = 512
 _SHARD_PIXELS = 16 * 224 * 224
 _MOST_IN_A_SHARD = 64
+
+# Of what is read; what is larger was made to exhaust.
+_MOST_PIXELS = 2**28
+_MOST_IN_A_CHUNK = 2**22
+
+_DECODING_ERRORS = (
+    ValueError, TypeError, LookupError, RuntimeError, ArithmeticError, AttributeError,
+    AssertionError, MemoryError,
+)  # fmt: skip
 
 # Name of a group, type of its arrays, and the fill value, which stands in no mask.
 _GROUPS: tuple[tuple[str, str, float], ...] = (
@@ -115,7 +125,13 @@ class ArrayFolder:
             for name, dtype, _ in _GROUPS:
                 path = f"{name}/{array_name(height, width)}"
                 array = zarr.open_array(store, path=path, mode="r")
-                if array.shape[1:] != (height, width) or array.dtype != np.dtype(dtype):
+                if (
+                    array.shape[1:] != (height, width)
+                    or array.dtype != np.dtype(dtype)
+                    or height * width > _MOST_PIXELS
+                    or math.prod(array.chunks) > _MOST_IN_A_CHUNK
+                    or math.prod(array.shards or ()) > max(_MOST_IN_A_CHUNK, 4 * height * width)
+                ):
                     raise ProjectError(
                         f"the array {path} has another size or type than its name says",
                         where=self._path,
@@ -130,7 +146,7 @@ class ArrayFolder:
             try:
                 yield
             # What zarr and its codecs raise for metadata and chunks that they cannot decode.
-            except (ValueError, TypeError, LookupError, RuntimeError) as error:
+            except _DECODING_ERRORS as error:
                 raise ProjectError(
                     f"the arrays are damaged ({error})",
                     where=self._path,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from napari_protoseg.project.paths import found_path, recorded_path
+from napari_protoseg.project.paths import owned_path, recorded_path
 from napari_protoseg.project.records import BankRow
 from napari_protoseg.project.times import found_time, recorded_time
 
@@ -57,4 +57,4 @@ def select_banks(connection: sqlite3.Connection, folder: Path) -> list[BankRow]:
 
 def _bank_of(row: tuple[int, str, str, str, str], folder: Path) -> BankRow:
     number, file, summary_json, fingerprint, created = row
-    return BankRow(number, found_path(file, folder), summary_json, fingerprint, found_time(created))
+    return BankRow(number, owned_path(file, folder), summary_json, fingerprint, found_time(created))

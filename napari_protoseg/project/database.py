@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -18,6 +18,7 @@ from napari_protoseg.errors import (
 )
 from napari_protoseg.project.lock import LOCK, ProjectLock
 from napari_protoseg.project.migrations import APPLICATION_ID, MIGRATIONS, Migration
+from napari_protoseg.project.records import RecordError
 from napari_protoseg.storage import replacing, storage_errors
 
 _BUSY_SECONDS = 60.0
@@ -106,6 +107,7 @@ class Database:
             is_free = take_over or lock.other() is None
             if is_free:
                 prefer_write_ahead_log(connection)
+            _require_tables(connection, path, migrations[:version])
             fault = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             if fault != "ok":
                 raise ProjectError(
@@ -330,6 +332,37 @@ def _migrate(connection: sqlite3.Connection, migrations: Sequence[Migration]) ->
         connection.execute(f"PRAGMA user_version = {len(migrations)}")
 
 
+def _require_tables(
+    connection: sqlite3.Connection, path: Path, migrations: Sequence[Migration]
+) -> None:
+    """Refuse tables that are not those of a format: a view or trigger may compute without end."""
+    connection.execute("PRAGMA trusted_schema = OFF")
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as fresh:
+        for statement in (text for step in migrations for text in step):
+            fresh.execute(statement)
+        if _tables(connection) != _tables(fresh):
+            raise ProjectError(
+                "the tables of the database are not those of its format",
+                where=path,
+                remedy=_DAMAGED,
+            )
+
+
+def _tables(connection: sqlite3.Connection) -> set[tuple[object, ...]]:
+    kinds = connection.execute(
+        "SELECT type, name FROM sqlite_schema WHERE name NOT LIKE 'sqlite!_%' ESCAPE '!'"
+    ).fetchall()
+    # Not before it is known that there are but tables: to list the columns of a view is to ask it.
+    if any(kind != "table" for kind, _ in kinds):
+        return set(kinds)
+    columns = connection.execute(
+        "SELECT kind.name, kind.strict, kind.wr, field.name, field.type, field.hidden, field.pk"
+        " FROM pragma_table_list AS kind JOIN pragma_table_xinfo(kind.name) AS field"
+        " WHERE kind.schema = 'main' AND kind.name NOT LIKE 'sqlite!_%' ESCAPE '!'"
+    )
+    return {*kinds, *columns}
+
+
 def _format_version(path: Path) -> int:
     """Read the format version from the header, without SQLite, which would touch the file."""
     with storage_errors(path):
@@ -370,8 +403,14 @@ def _sqlite_errors(path: Path) -> Iterator[None]:
     """Raise a typed error for those of SQLite that the program is not to blame for."""
     try:
         yield
+    except RecordError as error:
+        raise ProjectError(f"{error} is damaged", where=path, remedy=_DAMAGED) from error
     except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorcode", None)  # sqlite3's own errors have none
+        if code is None and "decode" in str(error):
+            raise ProjectError(
+                f"a text is damaged ({error})", where=path, remedy=_DAMAGED
+            ) from error
         if code is None or code & _PRIMARY_CODE not in _FAILURES:
             raise
         kind, what, remedy = _FAILURES[code & _PRIMARY_CODE]

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from napari_protoseg.errors import ProjectError
+from napari_protoseg.project.records import RecordError
 
 
 def real_path(path: Path) -> Path:
@@ -47,5 +48,27 @@ def recorded_path(path: Path, folder: Path) -> str:
 
 
 def found_path(text: str, folder: Path) -> Path:
-    """Return the absolute path that `text` stands for in the project at `folder`."""
+    """Return the absolute path that `text` stands for in the project at `folder`.
+
+    Raises
+    ------
+    RecordError
+        No file can be called so.
+    """
+    if "\0" in text:
+        raise RecordError(f"the path {text!r}")
     return Path(os.path.normpath(folder / text))
+
+
+def owned_path(text: str, folder: Path) -> Path:
+    """Return the path that `text` stands for, of something that the project itself has made.
+
+    Raises
+    ------
+    RecordError
+        It does not lie in the project: what is written there would be written elsewhere.
+    """
+    path = found_path(text, folder)
+    if path == folder or not path.is_relative_to(folder):
+        raise RecordError(f"the path {text!r}, which leaves the project,")
+    return path

@@ -14,6 +14,10 @@ from napari_protoseg.errors import ProjectError
 from napari_protoseg.schema import UNLABELLED
 
 
+class RecordError(Exception):
+    """A record is damaged; whoever reads the database says which database that is."""
+
+
 class Split(Enum):
     """What an image is for."""
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from napari_protoseg.project.paths import found_path, recorded_path
+from napari_protoseg.project.paths import owned_path, recorded_path
 from napari_protoseg.project.records import Round, RoundStatus, Stage
 from napari_protoseg.project.times import found_time, recorded_time
 from napari_protoseg.storage import storage_errors
@@ -101,7 +101,7 @@ def _round_of(row: Sequence[Any], folder: Path) -> Round:
     number, place, bank_version, config_json, status, metrics_json, created, finished, stage = row
     return Round(
         id=number,
-        folder=found_path(place, folder),
+        folder=owned_path(place, folder),
         bank_version=bank_version,
         config_json=config_json,
         status=RoundStatus(status),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from napari_protoseg.errors import ProjectError
+from napari_protoseg.project.records import RecordError
 
 
 def recorded_time(moment: datetime) -> str:
@@ -17,14 +17,10 @@ def found_time(text: str) -> datetime:
 
     Raises
     ------
-    ProjectError
+    RecordError
         It is no ISO 8601 time.
     """
     try:
         return datetime.fromisoformat(text)
     except ValueError as error:
-        raise ProjectError(
-            "a time in the database is damaged",
-            where=text,
-            remedy="Restore the project folder from a copy.",
-        ) from error
+        raise RecordError(f"the time {text!r}") from error

@@ -15,11 +15,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from napari_protoseg.errors import CheckpointError
+from napari_protoseg.errors import CheckpointError, WeightsError
 from napari_protoseg.network.build import empty_model
 from napari_protoseg.network.maps import MapModel
 from napari_protoseg.network.record import ModelRecord
-from napari_protoseg.storage import replacing, storage_errors
+from napari_protoseg.storage import replacing, require_file, storage_errors
 from napari_protoseg.training.config import TrainingConfig
 from napari_protoseg.training.events import EpochFinished
 
@@ -111,8 +111,8 @@ def read_state(path: Path) -> TrainingState | None:
     StorageError, CheckpointError
         As for a `Checkpoint`.
     """
+    require_file(path)
     with storage_errors(path):
-        path.stat()
         try:
             with safe_open(path, framework="pt") as file:
                 return _header(file.metadata(), path).state
@@ -161,8 +161,8 @@ class Checkpoint:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        require_file(path)
         with storage_errors(path):
-            path.stat()
             try:
                 with safe_open(path, framework="pt") as file:
                     header = _header(file.metadata(), path)
@@ -189,9 +189,18 @@ class Checkpoint:
 
         Raises
         ------
-        CheckpointError, WeightsError
+        CheckpointError
+            Its record names no model that can be built, or its weights are those of another.
         """
-        model = empty_model(self.record, self.part(_MODEL))
+        weights = self.part(_MODEL)
+        try:
+            model = empty_model(self.record, weights)
+        except (CheckpointError, WeightsError) as error:
+            raise CheckpointError(
+                f"{error.where}: {error.what}", where=self.path, remedy=error.remedy
+            ) from error
+        except (RuntimeError, ValueError, TypeError, LookupError, AssertionError) as error:
+            raise self._of_another_model() from error
         self.load_model(model)
         return model.eval()
 
@@ -206,11 +215,14 @@ class Checkpoint:
         try:
             model.load_state_dict(self.part(_MODEL))
         except RuntimeError as error:
-            raise CheckpointError(
-                "its weights are not those of the model that it names",
-                where=self.path,
-                remedy="Train again, or name another round's checkpoint.",
-            ) from error
+            raise self._of_another_model() from error
+
+    def _of_another_model(self) -> CheckpointError:
+        return CheckpointError(
+            "its weights are not those of the model that it names",
+            where=self.path,
+            remedy="Train again, or name another round's checkpoint.",
+        )
 
     def load_optimiser(self, optimiser: torch.optim.Optimizer) -> None:
         """Load the state of the optimiser and of the random generators.
@@ -224,6 +236,8 @@ class Checkpoint:
         state: dict[int, dict[str, Any]] = {}
         for name, tensor in self.part(_OPTIMISER).items():
             number, _, key = name.partition("/")
+            if not number.isdecimal():
+                raise _damaged(self.path)
             state.setdefault(int(number), {})[key] = tensor
         random = self.part(_RANDOM)
         if "cpu" not in random:

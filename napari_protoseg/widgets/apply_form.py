@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qtpy.QtWidgets import QFormLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFormLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_protoseg.widgets.path_field import PathField, ask_folder, ask_table
+from napari_protoseg.widgets.plain_text import PlainLabel
 from napari_protoseg.workbench.review_page import ReviewState
 
 
@@ -30,7 +31,7 @@ class ApplyForm(QWidget):
         self._apply = QPushButton("Apply model")
         self._apply.setObjectName("apply-model")
         self._apply.clicked.connect(self._ask)
-        self._reason = QLabel()
+        self._reason = PlainLabel()
         self._reason.setWordWrap(True)
         form = QFormLayout()
         form.addRow("New images", self._images)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from functools import partial
 
 from qtpy.QtCore import QSize, Qt
@@ -20,6 +21,7 @@ from qtpy.QtWidgets import (
 from napari_protoseg.project.records import ImageRecord
 from napari_protoseg.widgets.forms import ConfigForm
 from napari_protoseg.widgets.page import Page
+from napari_protoseg.widgets.plain_text import PlainLabel, plain
 from napari_protoseg.widgets.thumbnail_loader import ThumbnailLoader
 from napari_protoseg.workbench.bank_page import BankState, Card
 
@@ -69,13 +71,13 @@ class BankPage(Page):
         options.setObjectName("bank-options")
         options.setCheckable(True)
         options.toggled.connect(self._more.setVisible)
-        self._licence = QLabel()
+        self._licence = PlainLabel()
         self._licence.setObjectName("encoder-licence")
         self._licence.setWordWrap(True)
         self._build = QPushButton("Build bank")
         self._build.setObjectName("build-bank")
         self._build.clicked.connect(self._ask_for_bank)
-        self._about = QLabel()
+        self._about = PlainLabel()
         self._about.setWordWrap(True)
         self._cards = QVBoxLayout()
         self._cards.addStretch(1)
@@ -141,9 +143,9 @@ class BankPage(Page):
     def _card(self, card: Card) -> QFrame:
         frame = QFrame()
         frame.setObjectName(f"card-{card.index}")
-        title = QLabel(f"<b>{card.title}</b>")
+        title = QLabel(f"<b>{html.escape(card.title)}</b>")
         title.setStyleSheet(f"border-left: 6px solid {card.tissue_class.color}; padding-left: 6px;")
-        facts = QLabel(f"{card.prototype.size} images, cohesion {card.prototype.cohesion:.2f}")
+        facts = PlainLabel(f"{card.prototype.size} images, cohesion {card.prototype.cohesion:.2f}")
         facts.setToolTip(_COHESION)
         mute = QPushButton("Mute")
         mute.setObjectName(f"mute-{card.index}")
@@ -166,7 +168,7 @@ class BankPage(Page):
             crop.setObjectName(f"crop-{card.index}-{place}")
             crop.setFixedSize(_SIDE + _FRAME, _SIDE + _FRAME)
             crop.setIconSize(QSize(_SIDE, _SIDE))
-            crop.setToolTip(f"Open {image.path.name}")
+            crop.setToolTip(plain(f"Open {image.path.name}"))
             crop.clicked.connect(partial(self._open, image))
             self._crops.setdefault(str(image.path), []).append(crop)
             self._loader.request(image.path, _SIDE)

@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_protoseg.schema import ClassSchema, TissueClass
+from napari_protoseg.widgets.plain_text import plain
 from napari_protoseg.widgets.thumbnail_cell import readable_on
 from napari_protoseg.workbench.labels_page import LabelsState
 
@@ -72,7 +73,7 @@ class ClassTable(QWidget):
                 self._add_row(known)
             self._fit()
         self.setEnabled(reason is None)
-        self.setToolTip(reason or "")
+        self.setToolTip(plain(reason or ""))
         self._add_button.setEnabled(bool(self._name.text().strip()))
 
     def _add_row(self, known: TissueClass) -> None:
@@ -89,7 +90,7 @@ class ClassTable(QWidget):
             f"background: {known.color}; color: {readable_on(QColor(known.color))};"
             " border: 1px solid palette(mid); padding: 2px 6px;"
         )
-        color.setToolTip(f"Choose another colour for {known.name}")
+        color.setToolTip(plain(f"Choose another colour for {known.name}"))
         color.clicked.connect(partial(self._choose_color, known))
         self._table.setCellWidget(row, _COLOR, color)
         key = QLineEdit(known.shortcut or "")
@@ -97,7 +98,7 @@ class ClassTable(QWidget):
         key.setMaxLength(1)
         key.setMaximumWidth(40)
         key.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        key.setToolTip(f"The key that switches {known.name} in the list; empty: none")
+        key.setToolTip(plain(f"The key that switches {known.name} in the list; empty: none"))
         key.editingFinished.connect(partial(self._set_key, known, key))
         self._table.setCellWidget(row, _KEY, key)
 

@@ -8,6 +8,7 @@ from qtpy.QtCore import QEvent, QObject, QTimer, Signal
 from qtpy.QtWidgets import QMainWindow, QMessageBox, QWidget
 
 from napari_protoseg.plugin import benches
+from napari_protoseg.widgets.plain_text import plain
 from napari_protoseg.workbench.session import Session
 from napari_protoseg.workbench.tasks import TaskState
 
@@ -100,7 +101,8 @@ class WindowClosing(QObject):
     def _asks(self, question: str) -> bool:
         yes, no = QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.No
         return bool(
-            QMessageBox.question(self._window, "Close napari?", question, yes | no, no) == yes
+            QMessageBox.question(self._window, "Close napari?", plain(question), yes | no, no)
+            == yes
         )
 
     def _forget_answer(self) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import QEvent, Qt, QUrl
+from qtpy.QtCore import QEvent, QUrl
 from qtpy.QtGui import QDesktopServices, QShowEvent
-from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QLabel, QPushButton
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QPushButton
 
 from napari_protoseg.events import Severity
 from napari_protoseg.jobs.export_plan import ExportFormat
 from napari_protoseg.widgets.page import Page
 from napari_protoseg.widgets.path_field import PathField, ask_folder
+from napari_protoseg.widgets.plain_text import PlainLabel, plain
 from napari_protoseg.workbench.export_page import ExportState
 
 _FORMATS = {
@@ -41,16 +42,15 @@ class ExportPage(Page):
         for form, (words, _) in _FORMATS.items():
             self._format.addItem(words, form.value)
         self._format.currentIndexChanged.connect(self._choose_form)
-        self._about = QLabel()
+        self._about = PlainLabel()
         self._about.setObjectName("export-about")
         self._folder = PathField("export-folder", "Folder of the export", ask_folder)
         self._folder.setToolTip("A new or empty folder, or one that holds an earlier export.")
         self._folder.changed.connect(state.choose_folder)
-        self._plan = QLabel()
+        self._plan = PlainLabel()
         self._plan.setObjectName("export-plan")
         for label in (self._about, self._plan):
             label.setWordWrap(True)
-            label.setTextFormat(Qt.TextFormat.PlainText)
         self._overwrite = QCheckBox("Replace the earlier export")
         self._overwrite.setObjectName("export-overwrite")
         self._overwrite.setToolTip("It goes once the new one is complete.")
@@ -88,7 +88,7 @@ class ExportPage(Page):
         self._overwrite.setChecked(state.overwrite)
         self._export.setEnabled(state.needs() is None)
         self._open.setVisible(state.exported is not None)
-        self._open.setToolTip("" if state.exported is None else str(state.exported.folder))
+        self._open.setToolTip("" if state.exported is None else plain(str(state.exported.folder)))
 
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 (Qt's name)
         """Draw what has changed while nobody saw it."""

@@ -17,8 +17,9 @@ from magicgui.widgets import (
 from magicgui.widgets.bases import BaseValueWidget
 from pydantic import BaseModel, ValidationError
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFormLayout, QVBoxLayout, QWidget
 
+from napari_protoseg.widgets.plain_text import PlainLabel
 from napari_protoseg.workbench.options import Option, OptionKind, changed, options_of, sentence_of
 
 _LARGEST = 2**31 - 1  # of Qt's whole numbers
@@ -64,12 +65,12 @@ class ConfigForm(QWidget):
             widget = _widget(option, option.of(config))
             field = option.name.split(".")[-1].replace("_", "-")
             widget.native.setObjectName(f"{prefix}-{field}")
-            label = QLabel(option.label)
+            label = PlainLabel(option.label)
             label.setToolTip(option.tip)
             form.addRow(label, widget.native)
             widget.changed.connect(partial(self._edit, option))
             self._widgets[option.name] = widget
-        self._problem = QLabel()
+        self._problem = PlainLabel()
         self._problem.setObjectName("option-problem")
         self._problem.setWordWrap(True)
         self._problem.hide()

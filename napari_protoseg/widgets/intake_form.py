@@ -10,7 +10,6 @@ from functools import partial
 from qtpy.QtWidgets import (
     QFormLayout,
     QHBoxLayout,
-    QLabel,
     QLineEdit,
     QPushButton,
     QTextEdit,
@@ -20,6 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_protoseg.labels.report import LabelReport
 from napari_protoseg.widgets.path_field import Ask, PathField, ask_folder, ask_schema, ask_table
+from napari_protoseg.widgets.plain_text import PlainLabel
 from napari_protoseg.workbench.labels_page import LabelsState
 
 _REPORT_HEIGHT = 170
@@ -80,7 +80,7 @@ class IntakeForm(QWidget):
         )  # fmt: skip
         self._rest.hide()
         self._more.toggled.connect(self._rest.setVisible)
-        self._reason = QLabel()
+        self._reason = PlainLabel()
         self._reason.setObjectName("intake-needs")
         self._reason.setWordWrap(True)
         self._open = self._button("open-found", self._intake.open_found)

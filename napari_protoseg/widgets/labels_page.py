@@ -25,6 +25,7 @@ from napari_protoseg.widgets.intake_form import IntakeForm
 from napari_protoseg.widgets.mask_form import MaskForm
 from napari_protoseg.widgets.moved_form import MovedForm
 from napari_protoseg.widgets.page import Page
+from napari_protoseg.widgets.plain_text import PlainLabel
 from napari_protoseg.widgets.thumbnails import ThumbnailModel, ThumbnailView
 from napari_protoseg.workbench.labels_page import LabelsState
 
@@ -167,7 +168,7 @@ class LabelsPage(Page):
             self._open_panel(self._intake)
 
     def _make_grid(self) -> QWidget:
-        self._counts = QLabel()
+        self._counts = PlainLabel()
         self._counts.setObjectName("label-counts")
         self._counts.setWordWrap(True)
         self._filter = QComboBox()
@@ -189,7 +190,7 @@ class LabelsPage(Page):
         self.thumbnails.redone.connect(self._redo_edit)
         help_line = QLabel(_HELP)
         help_line.setWordWrap(True)
-        self._next = QLabel()
+        self._next = PlainLabel()
         self._next.setObjectName("next-step")
         self._next.setWordWrap(True)
         row = QHBoxLayout()

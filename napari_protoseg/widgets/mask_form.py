@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFormLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_protoseg.evaluation.protocol import MaskCodes
 from napari_protoseg.jobs.import_masks import MaskPurpose
 from napari_protoseg.widgets.path_field import PathField, ask_folder
+from napari_protoseg.widgets.plain_text import PlainLabel
 from napari_protoseg.workbench.labels_page import LabelsState
 
 _PURPOSES = {
@@ -55,7 +56,7 @@ class MaskForm(QWidget):
             box.setSizeAdjustPolicy(
                 QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
             )
-        self._about = QLabel()
+        self._about = PlainLabel()
         self._about.setObjectName("masks-about")
         self._about.setWordWrap(True)
         self._import = QPushButton("Import masks")

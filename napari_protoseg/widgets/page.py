@@ -7,8 +7,9 @@ from typing import Any
 
 from psygnal import SignalInstance
 from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
+from napari_protoseg.widgets.plain_text import PlainLabel
 from napari_protoseg.workbench.page import PageState
 
 
@@ -27,7 +28,7 @@ class Page(QWidget):
         super().__init__()
         self.state = state
         self._connections: list[tuple[SignalInstance, Callable[..., Any]]] = []
-        self.needs = QLabel()
+        self.needs = PlainLabel()
         self.needs.setObjectName("needs")
         self.needs.setWordWrap(True)
         layout = QVBoxLayout(self)

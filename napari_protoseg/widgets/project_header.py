@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QPushButton, QWidget
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QWidget
 
+from napari_protoseg.widgets.plain_text import PlainLabel, plain
 from napari_protoseg.workbench.session import Session
 
 
@@ -21,7 +22,7 @@ class ProjectHeader(QWidget):
     def __init__(self, session: Session) -> None:
         super().__init__()
         self._session = session
-        self._name = QLabel()
+        self._name = PlainLabel()
         self._name.setObjectName("project-name")
         self._open = QPushButton("Open project")
         self._open.setObjectName("open-project")
@@ -49,7 +50,7 @@ class ProjectHeader(QWidget):
         read_only = " (read-only)" if project is not None and project.is_read_only else ""
         name = "No project is open." if project is None else f"{project.folder.name}{read_only}"
         self._name.setText(name)
-        self._name.setToolTip("" if project is None else str(project.folder))
+        self._name.setToolTip("" if project is None else plain(str(project.folder)))
         for button in (self._open, self._sample):
             button.setEnabled(not self._session.is_busy)
 

@@ -9,6 +9,7 @@ from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QAbstractItemView, QListView
 
 from napari_protoseg.project.records import ReviewStatus
+from napari_protoseg.widgets.plain_text import plain
 from napari_protoseg.workbench.review_page import ReviewState
 
 _PROPOSED = (
@@ -47,7 +48,8 @@ class _Model(QAbstractListModel):
             return f"{item.image.path.name}   {item.state()}"
         if role == Qt.ItemDataRole.ToolTipRole:
             path = str(item.image.path)
-            return path if item.mask is not None or not item.is_proposed else f"{path}\n{_PROPOSED}"
+            has_more = item.mask is None and item.is_proposed
+            return plain(f"{path}\n{_PROPOSED}" if has_more else path)
         if role == Qt.ItemDataRole.DecorationRole and item.status is not None:
             return _COLORS[item.status]
         return None

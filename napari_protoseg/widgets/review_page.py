@@ -24,6 +24,7 @@ from napari_protoseg.project.records import ReviewStatus
 from napari_protoseg.widgets.apply_form import ApplyForm
 from napari_protoseg.widgets.class_palette import ClassPalette
 from napari_protoseg.widgets.page import Page
+from napari_protoseg.widgets.plain_text import plain
 from napari_protoseg.widgets.review_list import ReviewListView
 from napari_protoseg.workbench.review_list import ReviewFilter
 from napari_protoseg.workbench.review_page import ReviewState
@@ -103,7 +104,9 @@ class ReviewPage(Page):
         self._show_picked()
         reason = state.masks_need()
         self._buttons["make-masks"].setEnabled(reason is None)
-        self._buttons["make-masks"].setToolTip(reason or "Accepted masks are left as they are.")
+        self._buttons["make-masks"].setToolTip(
+            plain(reason or "Accepted masks are left as they are.")
+        )
         self._show_recipe()
         self._show_prototypes()
         self._apply.refresh()
@@ -198,7 +201,7 @@ class ReviewPage(Page):
                 self._prototype.addItem(card.title, card.index)
         reason = bank.maps_need()
         self._prototype.setEnabled(reason is None)
-        self._prototype.setToolTip(reason or "Where a prototype is in the open image.")
+        self._prototype.setToolTip(plain(reason or "Where a prototype is in the open image."))
         self._prototype.setCurrentIndex(max(self._prototype.findData(bank.mapped), 0))
 
     def _relist(self) -> None:

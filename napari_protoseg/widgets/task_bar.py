@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_protoseg.events import Event, Progress
+from napari_protoseg.widgets.plain_text import PlainLabel
 from napari_protoseg.workbench.messages import MARK
 from napari_protoseg.workbench.session import Session
 from napari_protoseg.workbench.tasks import TaskState
@@ -36,7 +37,7 @@ class TaskBar(QWidget):
     def __init__(self, session: Session) -> None:
         super().__init__()
         self._session = session
-        self._title = QLabel()
+        self._title = PlainLabel()
         self._bar = QProgressBar()
         self._bar.setObjectName("task-progress")
         self._pause = QPushButton("Pause")
@@ -162,9 +163,8 @@ class TaskBar(QWidget):
 
 
 def _sentence(name: str) -> QLabel:
-    label = QLabel()
+    label = PlainLabel()
     label.setObjectName(name)
     label.setWordWrap(True)
-    label.setTextFormat(Qt.TextFormat.PlainText)
     label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
     return label

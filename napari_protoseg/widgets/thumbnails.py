@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QListView
 
 from napari_protoseg.labels.records import Presence
 from napari_protoseg.project.records import ImageRecord
+from napari_protoseg.widgets.plain_text import plain
 from napari_protoseg.widgets.thumbnail_cell import (
     IMAGE_ROLE,
     SIDE,
@@ -72,7 +73,7 @@ class ThumbnailModel(QAbstractListModel):
         if role == Qt.ItemDataRole.DecorationRole:
             return self._thumbnail(image, index.row())
         if role == Qt.ItemDataRole.ToolTipRole:
-            return self._about(image)
+            return plain(self._about(image))
         return None
 
     def relist(self) -> None:

@@ -10,7 +10,6 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QFrame,
     QHBoxLayout,
-    QLabel,
     QPlainTextEdit,
     QPushButton,
     QScrollArea,
@@ -23,6 +22,7 @@ from napari_protoseg.training.events import EpochFinished
 from napari_protoseg.widgets.curve_plot import CurvePlot
 from napari_protoseg.widgets.forms import ConfigForm
 from napari_protoseg.widgets.page import Page
+from napari_protoseg.widgets.plain_text import PlainLabel
 from napari_protoseg.widgets.second_stage_form import SecondStageForm
 from napari_protoseg.workbench.training_page import BACKBONES, TrainingState
 
@@ -104,7 +104,7 @@ class TrainingPage(Page):
         self._drawing.stop()
 
     def _add_choices(self) -> None:
-        self._device = QLabel()
+        self._device = PlainLabel()
         self._device.setObjectName("device")
         self._device.setWordWrap(True)
         self._preset = QComboBox()
@@ -116,7 +116,7 @@ class TrainingPage(Page):
             self._preset.addItem(name, preset.value)
             self._preset.setItemData(index, about, Qt.ItemDataRole.ToolTipRole)
         self._preset.currentIndexChanged.connect(self._choose)
-        self._estimate = QLabel()
+        self._estimate = PlainLabel()
         self._estimate.setObjectName("estimate")
         self._estimate.setWordWrap(True)
         self._measure = self._button("Estimate time", "estimate-time", self._training.estimate)
@@ -146,18 +146,18 @@ class TrainingPage(Page):
         row = QHBoxLayout()
         row.addWidget(self._train)
         row.addWidget(self._resume)
-        self._stopped = QLabel()
+        self._stopped = PlainLabel()
         self._stopped.setObjectName("unfinished")
         self._stopped.setWordWrap(True)
         self._column.addLayout(row)
-        self._outcome = QLabel()
+        self._outcome = PlainLabel()
         self._outcome.setObjectName("outcome")
         self._outcome.setWordWrap(True)
         self._column.addWidget(self._stopped)
         self._column.addWidget(self._outcome)
 
     def _add_problem(self) -> None:
-        self._problem = QLabel()
+        self._problem = PlainLabel()
         self._problem.setObjectName("training-problem")
         self._problem.setWordWrap(True)
         self._problem.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
@@ -179,11 +179,11 @@ class TrainingPage(Page):
         self._column.addWidget(self._details)
 
     def _add_curves(self) -> None:
-        self._left = QLabel()
+        self._left = PlainLabel()
         self._left.setObjectName("time-left")
-        self._steps = QLabel()
+        self._steps = PlainLabel()
         self._steps.setObjectName("steps")
-        self._epochs = QLabel()
+        self._epochs = PlainLabel()
         self._epochs.setObjectName("epochs")
         self._epochs.setWordWrap(True)
         self._losses = CurvePlot("Loss of each step, and smoothed", faint=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -247,6 +248,33 @@ def test_a_file_of_other_tensors_is_not_a_bank(tmp_path: Path) -> None:
     save_file({"weight": np.ones(3)}, path)
     with pytest.raises(BankError, match="not a prototype bank"):
         read_bank(path)
+
+
+@pytest.mark.parametrize("kind", ["BF16", "F8_E5M2"])
+def test_centres_of_a_type_that_numpy_does_not_have_are_refused(
+    made: Made, tmp_path: Path, kind: str
+) -> None:
+    path = tmp_path / "bank.safetensors"
+    width = {"BF16": "[1,2]", "F8_E5M2": "[1,4]"}[kind]
+    header = f'{{"centres":{{"dtype":"{kind}","shape":{width},"data_offsets":[0,4]}}}}'.encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    with pytest.raises(BankError, match="not a prototype bank"):
+        read_bank(path)
+
+
+def test_a_long_word_in_a_bank_makes_no_long_message(made: Made, tmp_path: Path) -> None:
+    path = tmp_path / "bank.safetensors"
+    save_file({"centres": np.ones(3)}, path, metadata={"bank_format": "x" * 100_000})
+    with pytest.raises(BankError, match=r"x \.\.\. x") as caught:
+        read_bank(path)
+    assert len(str(caught.value)) < 10_000
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX")
+def test_a_bank_that_is_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "bank.safetensors")
+    with pytest.raises(StorageError, match="not a file"):
+        read_bank(tmp_path / "bank.safetensors")
 
 
 def test_a_missing_bank_is_a_storage_error(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -150,3 +151,29 @@ def test_a_tensor_of_another_shape_is_refused(tmp_path: Path) -> None:
     save_file(other.state_dict(), path)
     with pytest.raises(WeightsError, match=r"another shape \(fc\."):
         load_weights_into(model, read_weights(path))
+
+
+def test_an_archive_that_unpacks_to_more_than_it_is_is_refused(tmp_path: Path) -> None:
+    saved, packed = tmp_path / "saved.pth", tmp_path / "packed.pth"
+    torch.save({"a": torch.zeros(10**6)}, saved)
+    with zipfile.ZipFile(saved) as parts, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in parts.namelist():
+            new.writestr(name, parts.read(name))
+    assert read_weights(saved).state_dict
+    with pytest.raises(WeightsError, match=r"packed\.pth"):
+        read_weights(packed)
+
+
+@pytest.mark.parametrize("size", [10**10, 2**62])
+def test_a_pickle_that_asks_for_all_memory_is_refused(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(b"\x80\x02cbuiltins\nbytearray\nL%dL\n\x85R." % size)
+    with pytest.raises(WeightsError, match=r"weights\.pth"):
+        read_weights(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX")
+def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "weights.pth")
+    with pytest.raises(StorageError, match="not a file"):
+        read_weights(tmp_path / "weights.pth")

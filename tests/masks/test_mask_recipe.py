@@ -344,6 +344,9 @@ def test_a_recipe_survives_its_file(tmp_path: Path):
         ('{"intensities": []}', "intensities"),
         ('{"colour": 1}', "colour"),
         ("[1, 2", "not a mask recipe"),
+        ("[" * 100_000, "not a mask recipe"),
+        ('{"stage_weights": [NaN, 1, 1]}', "stage_weights"),
+        ('{"intensities": [Infinity]}', "intensities"),
     ],
 )
 def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, content: str, place: str):

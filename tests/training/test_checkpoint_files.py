@@ -262,3 +262,26 @@ def test_a_model_alone_holds_no_state_of_a_training(checkpoint: Path):
     optimiser = torch.optim.AdamW(network().parameters())
     with pytest.raises(CheckpointError, match="not the state of its training"):
         Checkpoint(checkpoint).load_optimiser(optimiser)
+
+
+@pytest.mark.parametrize("backbone", ["resnet50", "eva_giant_patch14_224", "hf_hub:any/model"])
+def test_a_record_of_another_network_than_the_weights_is_refused_before_it_is_built(
+    checkpoint: Path, backbone: str
+):
+    record = RECORD.model_copy(update={"backbone": backbone}).model_dump(mode="json")
+    path = rewritten(checkpoint, {"record": record})
+    with pytest.raises(CheckpointError, match=r"rewritten\.safetensors"):
+        Checkpoint(path).restore()
+
+
+@pytest.mark.parametrize("positions", [[0, 0, 9], [-1, 0, 1], [0]])
+def test_prototypes_of_no_class_are_refused(checkpoint: Path, positions: list[int]):
+    record = {**RECORD.model_dump(mode="json"), "class_positions": positions}
+    with pytest.raises(CheckpointError, match=r"rewritten\.safetensors"):
+        Checkpoint(rewritten(checkpoint, {"record": record})).restore()
+
+
+def test_a_state_of_no_numbered_parameter_is_refused(checkpoint: Path):
+    path = rewritten(checkpoint, {}, **{"optimiser/x/step": torch.ones(1)})
+    with pytest.raises(CheckpointError, match="damaged"):
+        Checkpoint(path).load_optimiser(torch.optim.AdamW(network().parameters()))
