@@ -13,6 +13,7 @@ from napari_protoseg.errors import ProjectError
 from napari_protoseg.project.arrays import ArrayFolder, MaskArrays, array_name
 from napari_protoseg.project.image_rows import require_image
 from napari_protoseg.project.records import (
+    PROTECTED,
     Correction,
     MaskSource,
     MaskSummary,
@@ -102,7 +103,12 @@ def store_corrections(
     _write_entries(connection, arrays, entries, now)
     connection.executemany(
         "UPDATE masks SET corrected_by = ?, corrected = ? WHERE image_id = ?",
-        [(person, recorded_time(now), image_id) for image_id in entries],
+        [
+            (person, recorded_time(now), image_id)
+            if np.isin(entry.origins, PROTECTED).any()
+            else (None, None, image_id)  # all that was set by hand is taken back
+            for image_id, entry in entries.items()
+        ],
     )
 
 
