@@ -41,8 +41,8 @@ class Canvas:
     A layer that a person deletes stays away until the next image is opened or `restore` is
     called, the mask also until a class is picked to draw with; one that is renamed, hidden or
     recoloured, or whose contrast a person has set, stays so. Copies of images and maps follow like
-    these; a copy of the mask takes its place where that is deleted, and is a person's own layer as
-    soon as another image is open.
+    these; a copy of the mask takes its place where that is deleted and the copy is like it, and is
+    else a person's own layer, as it is as soon as another image is open.
 
     Parameters
     ----------
@@ -155,12 +155,15 @@ class Canvas:
         mask, session = self._mask, self._bench.session
         if mask is None or event.value is not mask:
             return
+        same = None
         for copy in self._all(Role.MASK):
-            if isinstance(copy, Labels) and copy.data.shape == mask.data.shape:
-                if session.attempt(self._bench.opened.save):
-                    self._draw_on(copy)
-                    self._bench.opened.forget_strokes()  # it has a history of its own
-                return
+            if same is None and np.array_equal(copy.data, mask.data):
+                same = copy
+            else:
+                disown(copy)  # of the mask as it was before: a person's own
+        if isinstance(same, Labels) and session.attempt(self._bench.opened.save):
+            self._draw_on(same)
+            self._bench.opened.forget_strokes()  # it has a history of its own
 
     def _bring_mask_back(self) -> None:
         if self._mask is not None and self._mask not in self._viewer.layers:

@@ -82,6 +82,9 @@ def store_corrections(
 ) -> None:
     """Store masks that a person has set pixels of, in the caller's transaction.
 
+    One that holds no such pixel any more is not a corrected one; where no model has made it
+    either, the image has no mask then.
+
     Raises
     ------
     ProjectError
@@ -109,6 +112,11 @@ def store_corrections(
             else (None, None, image_id)  # all that was set by hand is taken back
             for image_id, entry in entries.items()
         ],
+    )
+    # No model has made what is left then: a mask of nobody would never be made anew.
+    connection.executemany(
+        "DELETE FROM masks WHERE image_id = ? AND recipe = 'null' AND corrected IS NULL",
+        [(image_id,) for image_id in entries],
     )
 
 
