@@ -54,6 +54,8 @@ class Canvas:
 
     class_changed = Signal()
     """Another class is drawn with, or there is nothing to draw on."""
+    opacity_changed = Signal()
+    """The mask is clearer or stronger than before, or is another layer."""
 
     def __init__(self, viewer: Any, bench: Workbench) -> None:
         self._viewer = viewer
@@ -85,6 +87,11 @@ class Canvas:
     def picked_class(self) -> int | None:
         """The class id that is drawn with, 0 to erase; None where there is nothing to draw on."""
         return None if self._mask is None else int(self._mask.selected_label)
+
+    @property
+    def mask_opacity(self) -> float:
+        """How strong the mask is, 0..1; where none is shown, that of the next one."""
+        return self._opacity if self._mask is None else float(self._mask.opacity)
 
     def close(self, *, with_layers: bool = True, keeps_mask: bool = False) -> None:
         """Let go of viewer and workbench.
@@ -136,6 +143,7 @@ class Canvas:
         """Take what is drawn on a layer for the mask from now on."""
         if self._mask is not None:
             self._mask.events.selected_label.disconnect(self._tell_class)
+            self._mask.events.opacity.disconnect(self._follow_opacity)
         if self._strokes is not None:
             self._strokes.close()
         self._mask, self._strokes = layer, None
@@ -145,7 +153,14 @@ class Canvas:
             self._bench.opened.drawn = lambda: np.array(layer.data, dtype=np.uint8)
             self._strokes = Strokes(layer, self._bench.opened)
             layer.events.selected_label.connect(self._tell_class)
+            layer.events.opacity.connect(self._follow_opacity)
+            self._follow_opacity()
         self.class_changed.emit()
+
+    def _follow_opacity(self) -> None:
+        """Keep what was chosen in napari's own controls, or here, for the next mask."""
+        self._opacity = self.mask_opacity
+        self.opacity_changed.emit()
 
     def _tell_class(self) -> None:
         self.class_changed.emit()
@@ -244,10 +259,10 @@ class Canvas:
         if mask is None or layer is None or layer.data.shape != mask.shape:
             return
         assert self._strokes is not None
+        self._strokes.enter(mask)
         if self._bench.opened.begins_anew:
             self._hold_brush()
             self._free_brush(layer)
-        self._strokes.enter(mask)
 
     def _show_maps(self) -> None:
         maps, schema = self._bench.maps, self._schema()

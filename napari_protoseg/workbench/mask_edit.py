@@ -69,7 +69,7 @@ class MaskEdit:
         """The mask as it was after the last step that was noted."""
         self._owners = self._owners_in(self.stored)
         self.begins_anew = False
-        """Whether nothing from before the last change by others can be undone any more."""
+        """Whether the last change by others, and all before it, cannot be undone any more."""
 
     @property
     def is_stored(self) -> bool:
@@ -141,7 +141,8 @@ class MaskEdit:
     def reread(self, drawn: Mask) -> Mask:
         """Return the mask to show after others have stored one; what is drawn stays and is saved.
 
-        Where they have set pixels that no model may change, nothing from before can be undone.
+        Where they have set pixels that no model may change, that cannot be undone, nor anything
+        from before.
 
         Raises
         ------
@@ -236,8 +237,8 @@ class MaskEdit:
         """Return where a pixel is a person's, or is one no more, and is not stored so."""
         differs = owners != self._owners_in(self.stored)
         if self.stored is not None:
-            differs |= (owners != Origin.NONE) & (drawn != self.stored.mask)
-        return differs
+            differs = differs | ((owners != Origin.NONE) & (drawn != self.stored.mask))
+        return np.asarray(differs, dtype=bool)
 
     def _protects_otherwise(self, stored: StoredMask | None) -> bool:
         """Tell whether others have set pixels that no model may change, or have let go of some."""
@@ -295,4 +296,4 @@ class MaskEdit:
 
 def _is_within(changed: NDArray[np.bool_], places: NDArray[np.int64]) -> bool:
     """Tell whether all that has changed is at some of the places."""
-    return np.count_nonzero(changed) == np.count_nonzero(changed.ravel()[places])
+    return bool(np.count_nonzero(changed) == np.count_nonzero(changed.ravel()[places]))

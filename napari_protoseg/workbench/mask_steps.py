@@ -102,7 +102,7 @@ class MaskSteps:
         Returns
         -------
         bool
-            Whether everything before it had to be forgotten.
+            Whether it had to be forgotten, and everything before it.
         """
         last = self._history[self._done - 1] if self._done else None
         if not change.is_seen and not isinstance(last, Stroke):
@@ -112,7 +112,8 @@ class MaskSteps:
         is_too_many = known >= _KEPT_MASKS
         if is_too_many:
             self.forget()
-        if change.is_seen:
+            self._first = change.basis
+        elif change.is_seen:
             self._enter(change)
         else:  # what was undone can still be redone
             self._history.insert(self._done, change)

@@ -56,7 +56,7 @@ class OpenImage:
 
     @property
     def begins_anew(self) -> bool:
-        """Whether nothing from before the last change of `mask` must be undone any more."""
+        """Whether the last change of `mask`, and all before it, must not be undone any more."""
         return self._edit is not None and self._edit.begins_anew
 
     def note_stroke(self) -> None:

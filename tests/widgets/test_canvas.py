@@ -402,6 +402,10 @@ def test_a_class_is_picked_with_its_brush_and_marked(user: Any, bench: Any, trai
     assert (mask.selected_label, mask.mode) == (2, "fill")
     assert user.find(QPushButton, "pick-2").isChecked()
     assert not button.isChecked()
+    bench.labels.set_shortcut(4, "0")
+    assert user.find(QPushButton, "pick-4").text().endswith("(Alt+0)")
+    user.screen_key("alt+0")
+    user.wait(lambda: mask.selected_label == 4)
     mask.selected_label = 1  # in napari's own controls
     assert user.find(QPushButton, "pick-1").isChecked()
     bench.session.close_project()
@@ -485,7 +489,11 @@ def test_the_opacity_that_was_chosen_is_that_of_each_new_mask_layer(
     user: Any, bench: Any, trained: Path
 ):
     open_first(user, bench, trained)
-    user.find(QSlider, "mask-opacity").setValue(90)
+    slider = user.find(QSlider, "mask-opacity")
+    assert slider.value() == round(100 * mask_of(user).opacity)
+    mask_of(user).opacity = 0.3  # in napari's own controls
+    assert slider.value() == 30
+    slider.setValue(90)
     user.viewer.layers.remove(mask_of(user))
     go_on(user, bench, lambda: user.click("next-image"))
     assert mask_of(user).opacity == 0.9

@@ -107,7 +107,9 @@ class Person:
         if self.edit.begins_anew:
             self.undone.clear()
             self.redone.clear()
-        self._enter(shown, self.own)
+            self.drawn = shown
+        else:
+            self._enter(shown, self.own)
 
     def save(self) -> None:
         is_stored = self.edit.save(self.drawn.copy())
