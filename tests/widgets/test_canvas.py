@@ -403,6 +403,7 @@ def test_a_class_is_picked_with_its_brush_and_marked(user: Any, bench: Any, trai
     assert user.find(QPushButton, "pick-2").isChecked()
     assert not button.isChecked()
     bench.labels.set_shortcut(4, "0")
+    user.wait(lambda: len(user.dock.findChildren(QPushButton, "pick-4")) == 1)  # made anew
     assert user.find(QPushButton, "pick-4").text().endswith("(Alt+0)")
     user.screen_key("alt+0")
     user.wait(lambda: mask.selected_label == 4)

@@ -315,3 +315,13 @@ def test_the_window_stands_on_the_binding_that_was_asked_for():
         pytest.skip("no binding was asked for")
     assert qtpy.API_NAME.casefold() == asked.casefold()
     assert os.environ.get("PYTEST_QT_API", asked).casefold() == asked.casefold()
+
+
+def test_the_button_that_looks_at_more_images_is_seen_in_the_window_as_it_opens(
+    user: Any, bench: Workbench, made: Path
+):
+    bench.session.open(made / "project")
+    user.page("Labels")
+    user.click("show-intake")
+    look = user.find(QPushButton, "look")
+    user.wait(lambda: look.visibleRegion().boundingRect() == look.rect(), 10)
