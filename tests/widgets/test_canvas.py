@@ -38,6 +38,7 @@ def open_first(user: Any, bench: Any, workspace: Path) -> None:
     bench.session.open(workspace / "project")
     user.click("next-image")
     user.wait(lambda: bench.maps.sight is not None)
+    user.wait(lambda: np.array_equal(mask_of(user).data, bench.opened.mask))
 
 
 def go_on(user: Any, bench: Any, act: Any) -> None:
@@ -337,7 +338,6 @@ def test_undoing_what_a_model_has_changed_makes_no_pixel_a_persons(
     user: Any, bench: Any, trained: Path
 ):
     open_first(user, bench, trained)
-    user.settle()
     first, layer = bench.session.current.id, mask_of(user)
     before = layer.data.copy()
     bench.review.set_background(Background.MARGIN)
@@ -362,7 +362,6 @@ def test_a_mask_that_is_erased_by_hand_is_not_taken_for_an_undone_one(
     user: Any, bench: Any, trained: Path
 ):
     open_first(user, bench, trained)
-    user.settle()
     layer = mask_of(user)
     proposed = layer.data.copy()
     layer.contiguous = False
@@ -415,7 +414,6 @@ def test_a_class_is_picked_with_its_brush_and_marked(user: Any, bench: Any, trai
 
 def test_a_class_that_is_picked_brings_the_mask_back(user: Any, bench: Any, trained: Path):
     open_first(user, bench, trained)
-    user.settle()
     mask, image = mask_of(user), layers_of(user, Role.IMAGE)[0]
     paint(mask, 2)
     for layer in (mask, image):
@@ -432,7 +430,6 @@ def test_what_napari_makes_of_a_layer_in_another_kind_is_a_persons_own(
     user: Any, bench: Any, trained: Path
 ):
     open_first(user, bench, trained)
-    user.settle()
     mask, of_map, image = (
         layers_of(user, role)[0] for role in (Role.MASK, Role.CLASS_MAP, Role.IMAGE)
     )
@@ -471,7 +468,6 @@ def test_a_copy_of_the_mask_takes_its_place_where_that_is_deleted(
     user: Any, bench: Any, trained: Path
 ):
     open_first(user, bench, trained)
-    user.settle()
     first, mask = bench.session.current.id, mask_of(user)
     copied = duplicate(user, mask)
     user.viewer.layers.remove(mask)
