@@ -43,7 +43,8 @@ class TissueClass(BaseModel):
     color
         ``#RRGGBB``.
     shortcut
-        One character that toggles the class, or None.
+        One character that toggles the class, or None; unique within its schema, compared without
+        regard to case.
     former
         Earlier names of the class: what was made under one of them was made for this class.
     """
@@ -81,7 +82,7 @@ class TissueClass(BaseModel):
     @classmethod
     def _shortcut_is_one_key(cls, value: str | None) -> str | None:
         if value is not None and (len(value) != 1 or not value.isprintable()):
-            raise ValueError(f"shortcut {value!r} is not one character")
+            raise ValueError(f"key {value!r} is not one character")
         return value
 
     def was(self, earlier: TissueClass) -> bool:
@@ -110,11 +111,11 @@ class ClassSchema(BaseModel):
         if not self.classes:
             raise ValueError("a schema needs at least one class")
         ids = [c.id for c in self.classes] + list(self.retired)
-        shortcuts = [c.shortcut for c in self.classes if c.shortcut is not None]
+        keys = [c.shortcut.casefold() for c in self.classes if c.shortcut is not None]
         for what, values in (
             ("class id", ids),
             ("class name", [c.name.casefold() for c in self.classes]),
-            ("shortcut", shortcuts),
+            ("key", keys),
         ):
             twice = [value for value, count in Counter(values).items() if count > 1]
             if twice:

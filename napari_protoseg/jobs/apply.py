@@ -41,6 +41,9 @@ class ApplyModel(BaseModel):
         Folder of the project whose model it is; None for the project itself.
     labels
         Table of image-level labels; None to take them from names or folders, if they are there.
+    micrometres_per_pixel
+        Of the images: a number, or a regular expression over the file name; None where the files
+        or the table tell.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,6 +51,7 @@ class ApplyModel(BaseModel):
     images: Path
     model_project: Path | None = None
     labels: Path | None = None
+    micrometres_per_pixel: float | str | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,11 @@ def apply_model(
     yield from trained.notices()
     yield from _unknown_to_model(project.schema, positions)
 
-    addition = AddImages(images=request.images, labels=request.labels)
+    addition = AddImages(
+        images=request.images,
+        labels=request.labels,
+        micrometres_per_pixel=request.micrometres_per_pixel,
+    )
     reading = yield from read_addition(project, addition)
     for line in reading.report.problems():
         yield Notice(line, Severity.WARNING)

@@ -304,10 +304,25 @@ def with_margin(
 
 
 def compare_pixel_sizes(record: ModelRecord, images: Sequence[ImageRecord]) -> Iterator[Notice]:
-    """Warn where `images` have other pixels than those that a model was trained on."""
+    """Warn where `images` have other pixels than those that a model was trained on.
+
+    Where only one of the two sizes is known, it says that they cannot be compared.
+    """
     known = [i.micrometres_per_pixel for i in images if i.micrometres_per_pixel is not None]
     trained_on = record.micrometres_per_pixel
-    if not known or trained_on is None:
+    if trained_on is None:
+        if known:
+            yield Notice(
+                f"These images have {float(np.median(known)):.3g} micrometres per pixel; those "
+                "that the model was trained on are not known. Masks may be poor where they differ."
+            )
+        return
+    if not known:
+        if images:
+            yield Notice(
+                f"The model was trained on {trained_on:.3g} micrometres per pixel; those of these "
+                "images are not known. Masks may be poor where they differ."
+            )
         return
     median = float(np.median(known))
     if abs(median - trained_on) > _MPP_TOLERANCE * trained_on:

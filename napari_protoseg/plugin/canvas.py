@@ -41,8 +41,8 @@ class Canvas:
     A layer that a person deletes stays away until the next image is opened or `restore` is
     called, the mask also until a class is picked to draw with; one that is renamed, hidden or
     recoloured, or whose contrast a person has set, stays so. Copies of images and maps follow like
-    these; a copy of the mask takes its place where that is deleted, and is a person's own layer as
-    soon as another image is open.
+    these; a copy of the mask takes its place where that is deleted and the copy is like it, and is
+    else a person's own layer, as it is as soon as another image is open.
 
     Parameters
     ----------
@@ -54,6 +54,8 @@ class Canvas:
 
     class_changed = Signal()
     """Another class is drawn with, or there is nothing to draw on."""
+    opacity_changed = Signal()
+    """The mask is clearer or stronger than before, or is another layer."""
 
     def __init__(self, viewer: Any, bench: Workbench) -> None:
         self._viewer = viewer
@@ -85,6 +87,11 @@ class Canvas:
     def picked_class(self) -> int | None:
         """The class id that is drawn with, 0 to erase; None where there is nothing to draw on."""
         return None if self._mask is None else int(self._mask.selected_label)
+
+    @property
+    def mask_opacity(self) -> float:
+        """How strong the mask is, 0..1; where none is shown, that of the next one."""
+        return self._opacity if self._mask is None else float(self._mask.opacity)
 
     def close(self, *, with_layers: bool = True, keeps_mask: bool = False) -> None:
         """Let go of viewer and workbench.
@@ -136,6 +143,7 @@ class Canvas:
         """Take what is drawn on a layer for the mask from now on."""
         if self._mask is not None:
             self._mask.events.selected_label.disconnect(self._tell_class)
+            self._mask.events.opacity.disconnect(self._follow_opacity)
         if self._strokes is not None:
             self._strokes.close()
         self._mask, self._strokes = layer, None
@@ -145,7 +153,14 @@ class Canvas:
             self._bench.opened.drawn = lambda: np.array(layer.data, dtype=np.uint8)
             self._strokes = Strokes(layer, self._bench.opened)
             layer.events.selected_label.connect(self._tell_class)
+            layer.events.opacity.connect(self._follow_opacity)
+            self._follow_opacity()
         self.class_changed.emit()
+
+    def _follow_opacity(self) -> None:
+        """Keep what was chosen in napari's own controls, or here, for the next mask."""
+        self._opacity = self.mask_opacity
+        self.opacity_changed.emit()
 
     def _tell_class(self) -> None:
         self.class_changed.emit()
@@ -155,12 +170,15 @@ class Canvas:
         mask, session = self._mask, self._bench.session
         if mask is None or event.value is not mask:
             return
+        same = None
         for copy in self._all(Role.MASK):
-            if isinstance(copy, Labels) and copy.data.shape == mask.data.shape:
-                if session.attempt(self._bench.opened.save):
-                    self._draw_on(copy)
-                    self._bench.opened.forget_strokes()  # it has a history of its own
-                return
+            if same is None and np.array_equal(copy.data, mask.data):
+                same = copy
+            else:
+                disown(copy)  # of the mask as it was before: a person's own
+        if isinstance(same, Labels) and session.attempt(self._bench.opened.save):
+            self._draw_on(same)
+            self._bench.opened.forget_strokes()  # it has a history of its own
 
     def _bring_mask_back(self) -> None:
         if self._mask is not None and self._mask not in self._viewer.layers:
@@ -248,10 +266,10 @@ class Canvas:
         if mask is None or layer is None or layer.data.shape != mask.shape:
             return
         assert self._strokes is not None
+        self._strokes.enter(mask)
         if self._bench.opened.begins_anew:
             self._hold_brush()
             self._free_brush(layer)
-        self._strokes.enter(mask)
 
     def _show_maps(self) -> None:
         maps, schema = self._bench.maps, self._schema()

@@ -9,6 +9,7 @@ from typing import Any
 
 from napari_protoseg.plugin.canvas import Canvas
 from napari_protoseg.project.records import ReviewStatus
+from napari_protoseg.schema import TissueClass
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,21 @@ class Key:
     do: Callable[[Canvas], object]
 
 
-def _pick(digit: int, canvas: Canvas) -> None:
+DIGITS = "1234567890"
+"""Keys of classes that also take up the brush; the last one as on a keyboard."""
+
+
+def chord_of(known: TissueClass) -> str | None:
+    """Return the chord that takes up the brush with a class, as it is read; None for none."""
+    return f"Alt+{known.shortcut}" if known.shortcut and known.shortcut in DIGITS else None
+
+
+def _pick(digit: str, canvas: Canvas) -> None:
     """Draw with the class that has a digit as its key."""
     project = canvas.bench.session.project
     classes = () if project is None else project.schema.classes
     for known in classes:
-        if known.shortcut == str(digit):
+        if known.shortcut == digit:
             canvas.pick_class(known.id)
 
 
@@ -50,7 +60,7 @@ KEYS = (
     Key("Alt-M", "Save the mask", lambda c: c.bench.review.save()),
     *(
         Key(f"Alt-{digit}", f"Draw with the class of key {digit}", partial(_pick, digit))
-        for digit in range(1, 10)
+        for digit in DIGITS
     ),
 )
 """None of them is one of napari's own, whatever the kind of layer."""

@@ -32,6 +32,7 @@ from napari_protoseg.project.records import (
     Origin,
     PredictedMask,
     StoredMask,
+    are_protected,
     setters_of_model,
 )
 from napari_protoseg.project.times import recorded_time
@@ -93,7 +94,9 @@ def store_corrections(
 ) -> None:
     """Store masks that a person has set pixels of, in the caller's transaction.
 
-    An import leaves the pixels that a person has set as they are.
+    An import leaves the pixels that a person has set as they are. A mask that holds no pixel of a
+    person or an import any more is not a corrected one; where no model has made it either, and
+    it has no journal, the image has no mask then.
 
     Raises
     ------
@@ -129,7 +132,18 @@ def store_corrections(
     write_entries(connection, arrays, entries, now)
     connection.executemany(
         "UPDATE masks SET corrected_by = ?, corrected = ? WHERE image_id = ?",
-        [(person, recorded_time(now), image_id) for image_id in entries],
+        [
+            (person, recorded_time(now), image_id)
+            if are_protected(entry.origins).any()
+            else (None, None, image_id)  # all that was set by hand is taken back
+            for image_id, entry in entries.items()
+        ],
+    )
+    # No model has made what is left then: a mask of nobody would never be made anew.
+    connection.executemany(
+        "DELETE FROM masks WHERE image_id = ? AND recipe = 'null' AND corrected IS NULL"
+        " AND image_id NOT IN (SELECT image_id FROM journals)",
+        [(image_id,) for image_id in entries],
     )
 
 

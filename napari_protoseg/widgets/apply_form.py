@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qtpy.QtWidgets import QFormLayout, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFormLayout, QLineEdit, QPushButton, QVBoxLayout, QWidget
 
 from napari_protoseg.widgets.path_field import PathField, ask_folder, ask_table
 from napari_protoseg.widgets.plain_text import PlainLabel
@@ -28,6 +28,10 @@ class ApplyForm(QWidget):
         self._project.line.setPlaceholderText("this project's own model")
         self._labels = PathField("apply-labels", "Table of image-level labels", ask_table)
         self._labels.line.setPlaceholderText("from names or folders, if they are there")
+        self._pixel_size = QLineEdit()
+        self._pixel_size.setObjectName("apply-pixel-size")
+        self._pixel_size.setPlaceholderText("as the files say, for example 0.5")
+        self._pixel_size.setToolTip("A number, or a regular expression over the file name.")
         self._apply = QPushButton("Apply model")
         self._apply.setObjectName("apply-model")
         self._apply.clicked.connect(self._ask)
@@ -37,6 +41,7 @@ class ApplyForm(QWidget):
         form.addRow("New images", self._images)
         form.addRow("Model of", self._project)
         form.addRow("Labels", self._labels)
+        form.addRow("µm per pixel", self._pixel_size)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(form)
@@ -57,7 +62,8 @@ class ApplyForm(QWidget):
         images = self._path(self._images)
         if images is not None:
             project, labels = self._path(self._project), self._path(self._labels)
-            self._state.session.attempt(lambda: self._state.apply(images, project, labels))
+            size = self._pixel_size.text().strip() or None
+            self._state.session.attempt(lambda: self._state.apply(images, project, labels, size))
 
     @staticmethod
     def _path(field: PathField) -> Path | None:

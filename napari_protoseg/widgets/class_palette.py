@@ -8,6 +8,7 @@ from qtpy.QtCore import QSize, Signal
 from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import QGridLayout, QPushButton, QWidget
 
+from napari_protoseg.plugin.keys import chord_of
 from napari_protoseg.schema import UNLABELLED, ClassSchema
 
 _COLUMNS = 2
@@ -41,12 +42,11 @@ class ClassPalette(QWidget):
             item.widget().deleteLater()
         if schema is None:
             return
-        entries = [(c.id, c.name, c.color, c.shortcut) for c in schema.classes]
-        for place, (class_id, name, color, key) in enumerate(
+        entries = [(c.id, c.name, c.color, chord_of(c)) for c in schema.classes]
+        for place, (class_id, name, color, chord) in enumerate(
             [*entries, (UNLABELLED, "unlabelled", None, None)]
         ):
-            has_key = key is not None and key.isdigit()
-            button = QPushButton(f"{name}  (Alt+{key})" if has_key else name)
+            button = QPushButton(name if chord is None else f"{name}  ({chord})")
             button.setCheckable(True)
             button.setObjectName(f"pick-{class_id}")
             if color is not None:

@@ -47,8 +47,10 @@ class IntakeForm(QWidget):
         )  # fmt: skip
         self._add_text(
             self._first, "classes", "Classes",
-            "Names parted by commas, in the order of the digits in file names; not needed with a "
-            "table or class folders",
+            "Names parted by commas. Where file names end in brackets such as [1 0 1], each digit "
+            "stands for a class, 1 for present and 0 for absent: name the classes in the same "
+            "order. Not needed with a table or class folders",
+            "for example tumour, stroma, fat",
         )  # fmt: skip
         self._add_path(
             self._first, "folder", "Project", ask_folder, "Folder of the new project: empty, or new"
@@ -68,11 +70,14 @@ class IntakeForm(QWidget):
         )  # fmt: skip
         self._add_text(
             rest, "case_pattern", "Case",
-            "Regular expression over the file name that gives the patient or slide",
+            "Which part of a file name is the patient or slide, as a regular expression. Images of "
+            "one case are never parted between training and validation",
+            r"for example (case\d+)_ for case07_012.png",
         )  # fmt: skip
         self._add_text(
             rest, "pixel_size", "µm per pixel",
             "A number, or a regular expression over the file name",
+            "for example 0.5",
         )  # fmt: skip
         self._add_path(
             rest, "split", "Split table", ask_table,
@@ -141,8 +146,9 @@ class IntakeForm(QWidget):
         field = PathField(name.replace("_", "-"), title, ask)
         self._add(form, name, title, field, field.line, tip)
 
-    def _add_text(self, form: QFormLayout, name: str, title: str, tip: str) -> None:
+    def _add_text(self, form: QFormLayout, name: str, title: str, tip: str, example: str) -> None:
         line = QLineEdit()
+        line.setPlaceholderText(example)
         line.setObjectName(name.replace("_", "-"))
         line.setAcceptDrops(False)  # what is dropped is the page's, which tells what it is
         self._add(form, name, title, line, line, tip)

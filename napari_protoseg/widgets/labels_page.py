@@ -30,6 +30,9 @@ from napari_protoseg.widgets.thumbnails import ThumbnailModel, ThumbnailView
 from napari_protoseg.workbench.labels_page import LabelsState
 
 _PANEL_HEIGHT = 420
+_LEAST_PANEL_HEIGHT = 260
+"""The thumbnails give way to a form that is open, with its buttons, down to this."""
+
 _ANY_HEIGHT = 16_777_215  # Qt's largest size of a widget
 _HELP = (
     "The key of a class, or a click on it: present or absent. Shift+click: unknown. Enter: what "
@@ -60,6 +63,11 @@ class _FittingArea(QScrollArea):
     def sizeHint(self) -> QSize:  # noqa: N802 (Qt's name)
         """Ask for what it shows, up to a limit."""
         return QSize(super().sizeHint().width(), min(self._needed(), _PANEL_HEIGHT))
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802 (Qt's name)
+        """Do not let the thumbnails below take the room of a form."""
+        least = min(self._needed(), _LEAST_PANEL_HEIGHT) if self._fitting else 0
+        return QSize(super().minimumSizeHint().width(), least)
 
     def _needed(self) -> int:
         return int(self.widget().sizeHint().height()) + 2

@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QPushButton,
     QShortcut,
     QSlider,
+    QWidget,
 )
 
 from napari_protoseg.masks.recipe import Background
@@ -80,6 +81,7 @@ class ReviewPage(Page):
         self._add_shortcuts()
         self.listen(state.listed, self._relist)
         self.listen(canvas.class_changed, self._show_picked)
+        self.listen(canvas.opacity_changed, self._show_opacity)
 
     def refresh(self) -> None:
         """Draw the state as it is now."""
@@ -123,7 +125,7 @@ class ReviewPage(Page):
             verdict.addWidget(button)
         verdict.addWidget(self._button("Unmark", "unmark", self._unmark))
         verdict.addWidget(self._button("Save", "save-mask", self._save))
-        self._opacity = _slider("mask-opacity", 50)
+        self._opacity = _slider("mask-opacity", round(100 * self._canvas.mask_opacity))
         self._opacity.valueChanged.connect(lambda v: self._canvas.set_mask_opacity(v / 100))
         self._background = QComboBox()
         self._background.setObjectName("background")
@@ -142,7 +144,14 @@ class ReviewPage(Page):
         self._form = QFormLayout()
         self._form.addRow("Mask opacity", self._opacity)
         self._form.addRow("Background", self._background)
-        self._form.addRow("Margin", self._margin)
+        self._margin_number = QLabel()
+        self._margin_number.setObjectName("margin-number")
+        self._margin_row = QWidget()
+        margin = QHBoxLayout(self._margin_row)
+        margin.setContentsMargins(0, 0, 0, 0)
+        margin.addWidget(self._margin, 1)
+        margin.addWidget(self._margin_number)
+        self._form.addRow("Margin", self._margin_row)
         self._form.addRow("Prototype map", self._prototype)
         verbs = QHBoxLayout()
         verbs.addWidget(self._button("Make all masks", "make-masks", self._make_masks))
@@ -181,6 +190,11 @@ class ReviewPage(Page):
     def _show_picked(self) -> None:
         self._palette.show_picked(self._canvas.picked_class)
 
+    def _show_opacity(self) -> None:
+        self._opacity.blockSignals(True)
+        self._opacity.setValue(round(100 * self._canvas.mask_opacity))
+        self._opacity.blockSignals(False)
+
     def _show_recipe(self) -> None:
         recipe = self._review.session.recipe
         self._background.setCurrentIndex(self._background.findData(recipe.background))
@@ -188,8 +202,10 @@ class ReviewPage(Page):
         self._margin.blockSignals(True)
         self._margin.setValue(round(100 * (recipe.margin or 0)))
         self._margin.blockSignals(False)
-        self._margin.setVisible(has_margin)
-        self._form.labelForField(self._margin).setVisible(has_margin)
+        number = "learned" if recipe.margin is None else f"{recipe.margin:.2f}"
+        self._margin_number.setText(number)
+        self._margin_row.setVisible(has_margin)
+        self._form.labelForField(self._margin_row).setVisible(has_margin)
 
     def _show_prototypes(self) -> None:
         bank = self._review.bank

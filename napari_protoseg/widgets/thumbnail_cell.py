@@ -49,8 +49,8 @@ def chip_rectangles(cell: QRect, schema: ClassSchema) -> dict[int, QRect]:
 
 
 def letter_of(known: TissueClass) -> str:
-    """Return what stands on the chip of a class: its key, else its first letter."""
-    return known.shortcut or known.name[0]
+    """Return what stands on the chip of a class: its key, or a dot where it has none."""
+    return known.shortcut or "\N{MIDDLE DOT}"
 
 
 def readable_on(color: QColor) -> str:

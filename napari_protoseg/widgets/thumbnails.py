@@ -280,8 +280,8 @@ class ThumbnailView(QListView):
         schema = self._state.schema
         if schema is None or not text:
             return None
-        keys = {known.shortcut: known.id for known in schema.classes}
-        return keys.get(text, keys.get(text.lower()))
+        keys = {known.shortcut.casefold(): known.id for known in schema.classes if known.shortcut}
+        return keys.get(text.casefold())
 
     def _click(self, event: QMouseEvent) -> bool:
         """Change the class under the mouse; tell whether there was one."""

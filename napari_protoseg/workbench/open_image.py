@@ -22,7 +22,8 @@ class OpenImage:
     """Reads the image that the session opens, and saves its mask before it is left.
 
     Whoever shows an image that was `loaded` sets `drawn`, to return a copy of its mask as it is
-    then, shows `mask` anew where it has changed, and notes each stroke, undo and redo.
+    then, shows `mask` anew where it has changed, and notes each stroke, undo and redo. A stroke
+    that is under way as the mask is `changing` has to end there, and may go on as another one.
 
     Parameters
     ----------
@@ -32,6 +33,8 @@ class OpenImage:
 
     loaded = Signal()
     """Another image and its mask were read, or none is open."""
+    changing = Signal()
+    """Others than the person who draws are about to change the mask, and may do so or not."""
     mask_changed = Signal()
     """The mask was changed by others than the person who draws."""
 
@@ -53,28 +56,34 @@ class OpenImage:
 
     @property
     def begins_anew(self) -> bool:
-        """Whether nothing from before the last change of `mask` must be undone any more."""
-        return self._edit is not None and self._edit.steps.begin_anew
+        """Whether the last change of `mask`, and all before it, must not be undone any more."""
+        return self._edit is not None and self._edit.begins_anew
 
     def note_stroke(self) -> None:
-        """Note that a person has drawn, or draws now, what can be undone later."""
+        """Note that a person has drawn what can be undone later."""
         if self._edit is not None:
-            self._edit.steps.add_stroke()
+            self._edit.note_stroke(self._seen())
 
-    def note_undo(self) -> None:
-        """Note that the last stroke, or the last change of `mask`, was undone."""
-        if self._edit is not None:
-            self._edit.undo(self._seen())
+    def note_undo(self, before: Mask) -> None:
+        """Note that the last stroke, or the last change of `mask`, was undone.
 
-    def note_redo(self) -> None:
-        """Note that what was undone last was redone."""
+        Parameters
+        ----------
+        before
+            What was drawn until then.
+        """
         if self._edit is not None:
-            self._edit.redo(self._seen())
+            self._edit.undo(before, self._seen())
+
+    def note_redo(self, before: Mask) -> None:
+        """Note that what was undone last was redone; see `note_undo`."""
+        if self._edit is not None:
+            self._edit.redo(before, self._seen())
 
     def forget_strokes(self) -> None:
         """Note that nothing from before can be undone any more."""
         if self._edit is not None:
-            self._edit.steps.forget()
+            self._edit.forget()
 
     def save(self) -> None:
         """Store what a person has drawn.
@@ -108,6 +117,7 @@ class OpenImage:
         if self._edit is None or self.image is None or sight.image.id != self.image.id:
             return
         edit = self._edit
+        self.changing.emit()
         self.session.attempt(lambda: self._show(edit.propose(sight, self._seen())))
 
     def _seen(self) -> Mask:
@@ -131,6 +141,7 @@ class OpenImage:
     def _reread(self) -> None:
         edit = self._edit
         if edit is not None:
+            self.changing.emit()
             self.session.attempt(lambda: self._show(edit.reread(self._seen())))
 
     def _open(self) -> None:
@@ -154,7 +165,7 @@ class OpenImage:
         session = self.session
         edit = MaskEdit(session.require_project(), image, lambda: session.person, session.now)
         self.image, self.pixels = image, pixels
-        self._edit, self.mask = edit, edit.base.copy()
+        self._edit, self.mask = edit, edit.shown.copy()
 
 
 def _read(image: ImageRecord) -> Job[NDArray[np.uint8]]:

@@ -213,7 +213,11 @@ class ReviewState(PageState):
         return self.masks_need() if model_project is None else None
 
     def apply(
-        self, images: Path, model_project: Path | None = None, labels: Path | None = None
+        self,
+        images: Path,
+        model_project: Path | None = None,
+        labels: Path | None = None,
+        pixel_size: str | None = None,
     ) -> None:
         """Add the images of a folder, and make their masks by a model of this or another project.
 
@@ -225,6 +229,9 @@ class ReviewState(PageState):
             Folder of the project whose model it is; None for this one.
         labels
             Table of image-level labels; None to take them from names or folders.
+        pixel_size
+            Micrometres per pixel, or a regular expression over the file name; None where the files
+            or the table tell.
 
         Raises
         ------
@@ -232,7 +239,12 @@ class ReviewState(PageState):
             No project is open, or a task is under way.
         """
         session = self.session
-        request = ApplyModel(images=images, model_project=model_project, labels=labels)
+        request = ApplyModel(
+            images=images,
+            model_project=model_project,
+            labels=labels,
+            micrometres_per_pixel=pixel_size,
+        )
         job = apply_model(
             session.require_project(),
             request,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from napari_protoseg.events import Event, Notice, Progress, Request, Severity
 from napari_protoseg.jobs.apply import AppliedModel, ApplyModel, apply_model
 from napari_protoseg.jobs.export import ExportFormat, export_project
 from napari_protoseg.jobs.new import NewProject, new_project
+from napari_protoseg.jobs.predict import compare_pixel_sizes
 from napari_protoseg.jobs.preparation import TrainRequest
 from napari_protoseg.jobs.train import train_project
 from napari_protoseg.masks.recipe import Background, LabelCondition, Recipe
@@ -260,3 +262,26 @@ def test_a_class_that_was_added_after_training_does_not_disturb_the_model(
     assert any("does not know fat" in text for text in warnings(events))
     for image in project.images():
         assert fat.id not in mask_of(project, image).mask
+
+
+@pytest.mark.parametrize("trained_on", [None, 0.5])
+def test_a_pixel_size_that_is_known_of_one_side_alone_is_said(trained_on: float | None):
+    given = 0.25 if trained_on is None else None
+    image = ImageRecord(
+        path=Path("a.png"),
+        content_hash="0" * 64,
+        width=4,
+        height=4,
+        micrometres_per_pixel=given,
+        label=(1,),
+    )
+    (notice,) = compare_pixel_sizes(SimpleNamespace(micrometres_per_pixel=trained_on), [image])  # type: ignore[arg-type]
+    assert f"{trained_on or given} micrometres per pixel" in notice.text
+    assert "are not known" in notice.text
+    assert not list(compare_pixel_sizes(SimpleNamespace(micrometres_per_pixel=trained_on), []))  # type: ignore[arg-type]
+
+
+def test_the_pixel_size_that_is_given_is_that_of_the_images(project: Project, tmp_path: Path):
+    folder = write_new_images(tmp_path / "new")
+    apply(project, ApplyModel(images=folder, micrometres_per_pixel="0.5"))
+    assert [i.micrometres_per_pixel for i in of_folder(project, folder)] == [0.5, 0.5]

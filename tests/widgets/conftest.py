@@ -118,16 +118,28 @@ class User:
         places
             Where the mouse comes by, as shares of the width and height of the canvas.
         """
+        self.hold(*places)
+        self.let_go()
+
+    def hold(self, *places: tuple[float, float]) -> None:
+        """Press the mouse at the first of some places of the canvas, and move it by the others."""
+        words = self._moves(places[0])
+        words += ["mousedown", "1", "sleep", "0.1"]
+        self._at_screen(*words, *self._moves(*places[1:]))
+
+    def let_go(self, *places: tuple[float, float]) -> None:
+        """Move the mouse by some places, and release it."""
+        self._at_screen(*self._moves(*places), "mouseup", "1")
+
+    def _moves(self, *places: tuple[float, float]) -> list[str]:
         from qtpy.QtCore import QPoint
 
-        canvas = self.canvas
-        words: list[str] = []
+        canvas, words = self.canvas, []
         for x, y in places:
             place = QPoint(round(x * canvas.width()), round(y * canvas.height()))
             point = canvas.mapToGlobal(place)
             words += ["mousemove", str(point.x()), str(point.y()), "sleep", "0.1"]
-            words += [] if "mousedown" in words else ["mousedown", "1", "sleep", "0.1"]
-        self._at_screen(*words, "mouseup", "1")
+        return words
 
     def _at_screen(self, *words: str) -> None:
         """Use mouse or keyboard through the X server, while the window goes on."""

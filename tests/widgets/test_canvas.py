@@ -38,6 +38,7 @@ def open_first(user: Any, bench: Any, workspace: Path) -> None:
     bench.session.open(workspace / "project")
     user.click("next-image")
     user.wait(lambda: bench.maps.sight is not None)
+    user.wait(lambda: np.array_equal(mask_of(user).data, bench.opened.mask))
 
 
 def go_on(user: Any, bench: Any, act: Any) -> None:
@@ -359,7 +360,6 @@ def test_undoing_what_a_model_has_changed_makes_no_pixel_a_persons(
     user: Any, bench: Any, trained: Path
 ):
     open_first(user, bench, trained)
-    user.settle()
     first, layer = bench.session.current.id, mask_of(user)
     before = layer.data.copy()
     bench.review.set_background(Background.MARGIN)
@@ -384,7 +384,6 @@ def test_a_mask_that_is_erased_by_hand_is_not_taken_for_an_undone_one(
     user: Any, bench: Any, trained: Path
 ):
     open_first(user, bench, trained)
-    user.settle()
     layer = mask_of(user)
     proposed = layer.data.copy()
     layer.contiguous = False
@@ -424,6 +423,11 @@ def test_a_class_is_picked_with_its_brush_and_marked(user: Any, bench: Any, trai
     assert (mask.selected_label, mask.mode) == (2, "fill")
     assert user.find(QPushButton, "pick-2").isChecked()
     assert not button.isChecked()
+    bench.labels.set_shortcut(4, "0")
+    user.wait(lambda: len(user.dock.findChildren(QPushButton, "pick-4")) == 1)  # made anew
+    assert user.find(QPushButton, "pick-4").text().endswith("(Alt+0)")
+    user.screen_key("alt+0")
+    user.wait(lambda: mask.selected_label == 4)
     mask.selected_label = 1  # in napari's own controls
     assert user.find(QPushButton, "pick-1").isChecked()
     bench.session.close_project()
@@ -432,7 +436,6 @@ def test_a_class_is_picked_with_its_brush_and_marked(user: Any, bench: Any, trai
 
 def test_a_class_that_is_picked_brings_the_mask_back(user: Any, bench: Any, trained: Path):
     open_first(user, bench, trained)
-    user.settle()
     mask, image = mask_of(user), layers_of(user, Role.IMAGE)[0]
     paint(mask, 2)
     for layer in (mask, image):
@@ -449,7 +452,6 @@ def test_what_napari_makes_of_a_layer_in_another_kind_is_a_persons_own(
     user: Any, bench: Any, trained: Path
 ):
     open_first(user, bench, trained)
-    user.settle()
     mask, of_map, image = (
         layers_of(user, role)[0] for role in (Role.MASK, Role.CLASS_MAP, Role.IMAGE)
     )
@@ -488,7 +490,6 @@ def test_a_copy_of_the_mask_takes_its_place_where_that_is_deleted(
     user: Any, bench: Any, trained: Path
 ):
     open_first(user, bench, trained)
-    user.settle()
     first, mask = bench.session.current.id, mask_of(user)
     copied = duplicate(user, mask)
     user.viewer.layers.remove(mask)
@@ -507,7 +508,11 @@ def test_the_opacity_that_was_chosen_is_that_of_each_new_mask_layer(
     user: Any, bench: Any, trained: Path
 ):
     open_first(user, bench, trained)
-    user.find(QSlider, "mask-opacity").setValue(90)
+    slider = user.find(QSlider, "mask-opacity")
+    assert slider.value() == round(100 * mask_of(user).opacity)
+    mask_of(user).opacity = 0.3  # in napari's own controls
+    assert slider.value() == 30
+    slider.setValue(90)
     user.viewer.layers.remove(mask_of(user))
     go_on(user, bench, lambda: user.click("next-image"))
     assert mask_of(user).opacity == 0.9

@@ -260,9 +260,9 @@ def test_classes_are_edited_in_the_table(
     assert session.require_project().schema.names == ("tumour", "stroma", "slime")
     key = child(page, QLineEdit, "key-3")
     key.selectAll()
-    qtbot.keyClicks(key, "m")
+    qtbot.keyClicks(key, "M")
     qtbot.keyClick(key, Qt.Key.Key_Return)
-    assert session.require_project().schema.classes[2].shortcut == "m"
+    assert session.require_project().schema.classes[2].shortcut == "M"
     page.thumbnails.setFocus()
     qtbot.keyClick(page.thumbnails, "m")
     assert label(page, 0) == (UNKNOWN, UNKNOWN, PRESENT)
@@ -293,6 +293,8 @@ def test_a_legend_says_what_the_chips_stand_for(
     click(page, qtbot, "show-classes")
     retype(child(page, QLineEdit, "name-1"), "<carcinoma>", qtbot)
     assert "&lt;carcinoma&gt;" in legend.text()
+    retype(child(page, QLineEdit, "key-1"), "", qtbot)
+    assert "&nbsp;\N{MIDDLE DOT}&nbsp;</span>&nbsp;&lt;carcinoma&gt;" in legend.text(), "no key"
 
 
 def retype(field: QLineEdit, text: str, qtbot: Any) -> None:
@@ -324,6 +326,8 @@ def test_images_are_added_to_the_open_project(
     click(page, qtbot, "show-intake")
     assert not child(page, QLineEdit, "classes").isVisible()
     qtbot.keyClicks(child(page, QLineEdit, "images"), str(workspace / "more"))
+    look = child(page, QPushButton, "look")
+    qtbot.waitUntil(lambda: look.visibleRegion().boundingRect() == look.rect())
     click(page, qtbot, "look")
     qtbot.waitUntil(lambda: child(page, QTextEdit, "report").isVisible(), timeout=20_000)
     click(page, qtbot, "take-in")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 import weakref
 from pathlib import Path
@@ -304,3 +305,23 @@ def test_the_sample_of_the_file_menu_is_a_project_with_true_masks(viewer: Any, q
     session.close_project()
     session.open_sample()
     assert session.require_project().folder == made.folder
+
+
+def test_the_window_stands_on_the_binding_that_was_asked_for():
+    import qtpy
+
+    asked = os.environ.get("QT_API")
+    if not asked:
+        pytest.skip("no binding was asked for")
+    assert qtpy.API_NAME.casefold() == asked.casefold()
+    assert os.environ.get("PYTEST_QT_API", asked).casefold() == asked.casefold()
+
+
+def test_the_button_that_looks_at_more_images_is_seen_in_the_window_as_it_opens(
+    user: Any, bench: Workbench, made: Path
+):
+    bench.session.open(made / "project")
+    user.page("Labels")
+    user.click("show-intake")
+    look = user.find(QPushButton, "look")
+    user.wait(lambda: look.visibleRegion().boundingRect() == look.rect(), 10)

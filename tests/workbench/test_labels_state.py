@@ -166,8 +166,10 @@ def test_classes_get_colours_and_keys_and_new_ones_an_id_of_their_own(state: Lab
         (4, "mucus", "#D55E00", "2"),
     ]
     assert len(changed) == 3
-    with pytest.raises(SchemaError, match="shortcut '1' stands twice"):
+    with pytest.raises(SchemaError, match="key '1' stands twice"):
         state.set_shortcut(STROMA, "1")
+    with pytest.raises(SchemaError, match="key 's' stands twice"):
+        state.set_shortcut(TUMOUR, "S")
     with pytest.raises(SchemaError, match="stands twice"):
         state.add_class("Tumour")
     with pytest.raises(SchemaError, match="is empty"):

@@ -53,15 +53,17 @@ class Painter:
     def undo(self) -> None:
         """Take back the last stroke, or the last change of a model."""
         assert self.mask is not None
-        self._redone.append(self.mask)
+        before = self.mask
+        self._redone.append(before)
         self.mask = self._undone.pop()
-        self._opened.note_undo()
+        self._opened.note_undo(before)
 
     def redo(self) -> None:
         assert self.mask is not None
-        self._undone.append(self.mask)
+        before = self.mask
+        self._undone.append(before)
         self.mask = self._redone.pop()
-        self._opened.note_redo()
+        self._opened.note_redo(before)
 
     def paint(self, value: int = STROMA, side: int = 8) -> None:
         assert self.mask is not None

@@ -1,0 +1,170 @@
+"""Strokes among the steps of models, on a real layer: whose the pixels are when all is undone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("napari")
+
+from PIL import Image as Picture
+from test_canvas import duplicate, go_on, mask_of, open_first, paint
+
+from napari_protoseg.evaluation.protocol import MaskCodes
+from napari_protoseg.jobs.import_masks import MaskPurpose
+from napari_protoseg.masks.recipe import Background
+from napari_protoseg.plugin.layers import role_of
+from napari_protoseg.project.records import Origin
+
+
+def narrow(user: Any, bench: Any) -> None:
+    """Choose a rule by which few pixels have a class, and wait for the mask."""
+    bench.review.set_background(Background.MARGIN)
+    bench.review.set_margin(1.0)
+    user.wait(lambda: bench.maps.sight.predictor.recipe.margin == 1.0)
+
+
+def of_a_person(user: Any, bench: Any) -> Any:
+    """Leave the open image, and return which of its pixels are stored as a person's."""
+    image = bench.session.current
+    go_on(user, bench, lambda: user.click("next-image"))
+    stored = bench.session.project.read_mask(image.id)
+    assert stored is not None
+    return stored.origins == Origin.PERSON
+
+
+def other(layer: Any, row: int, column: int) -> int:
+    """Return a class that a pixel has not."""
+    return 1 if layer.data[row, column] != 1 else 2
+
+
+def test_a_models_mask_that_arrives_during_a_stroke_is_a_step_of_its_own(
+    user: Any, bench: Any, trained: Path
+):
+    open_first(user, bench, trained)
+    layer = mask_of(user)
+    proposed = layer.data.copy()
+    layer.mode, layer.brush_size = "paint", 3
+    with layer.block_history():  # as napari does while the mouse is held down
+        layer.paint((20, 20), other(layer, 20, 20))
+        first = layer.data != proposed
+        narrow(user, bench)
+        between = layer.data.copy()
+        layer.paint((20, 40), other(layer, 20, 40))
+    assert first.any()
+    assert np.count_nonzero(between != proposed) > 1000
+    layer.undo()
+    assert np.array_equal(layer.data, between), "what was drawn since"
+    layer.redo()
+    layer.undo()
+    layer.undo()
+    assert np.array_equal(layer.data != proposed, first), "the model's step"
+    layer.redo()
+    assert np.array_equal(of_a_person(user, bench), first)
+
+
+def test_a_models_mask_that_arrives_while_the_mouse_is_held_down(
+    user: Any, bench: Any, trained: Path
+):
+    open_first(user, bench, trained)
+    layer = mask_of(user)
+    before = layer.data.copy()
+    layer.mode, layer.brush_size = "paint", 3
+    layer.selected_label = other(layer, 32, 32)
+    user.hold((0.45, 0.5), (0.5, 0.5))
+    user.wait(lambda: bool(np.any(layer.data != before)))
+    narrow(user, bench)
+    between = layer.data.copy()
+    user.let_go((0.5, 0.55))
+    user.wait(lambda: bool(np.any(layer.data != between)))
+    user.focus_canvas()
+    user.screen_key("ctrl+z")
+    assert np.array_equal(layer.data, between)
+    user.screen_key("ctrl+z")
+    first = layer.data != before
+    assert 0 < np.count_nonzero(first) < 500
+    assert np.array_equal(of_a_person(user, bench), first)
+
+
+def test_an_undo_during_a_stroke_takes_back_what_is_drawn_so_far(
+    user: Any, bench: Any, trained: Path
+):
+    open_first(user, bench, trained)
+    layer = mask_of(user)
+    before = layer.data.copy()
+    layer.mode, layer.brush_size = "paint", 3
+    with layer.block_history():
+        layer.paint((20, 20), other(layer, 20, 20))
+        layer.undo()
+        assert np.array_equal(layer.data, before)
+        assert not bench.opened.is_edited
+        layer.paint((20, 40), other(layer, 20, 40))
+    drawn = layer.data != before
+    assert np.array_equal(of_a_person(user, bench), drawn)
+
+
+@pytest.mark.parametrize("verb", ["paint", "fill", "paint_polygon", "data_setitem"])
+def test_whatever_a_stroke_is_made_with_it_is_known_when_it_is_undone(
+    user: Any, bench: Any, trained: Path, verb: str
+):
+    open_first(user, bench, trained)
+    layer = mask_of(user)
+    before = layer.data.copy()
+    value = other(layer, 20, 20)
+    places = {
+        "paint": (20, 20),
+        "fill": (20, 20),
+        "paint_polygon": [[15, 15], [15, 25], [25, 25], [25, 15]],
+        "data_setitem": (np.array([20]), np.array([20])),
+    }
+    getattr(layer, verb)(places[verb], value)
+    assert layer.data[20, 20] == value
+    bench.review.save()
+    layer.undo()
+    assert np.array_equal(layer.data, before)
+    assert not of_a_person(user, bench).any()
+
+
+def test_an_imported_correction_cannot_be_undone_and_makes_no_pixel_a_persons(
+    user: Any, bench: Any, trained: Path
+):
+    open_first(user, bench, trained)
+    image, layer = bench.session.current, mask_of(user)
+    folder = trained / "corrected"
+    folder.mkdir()
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:20, :20] = other(layer, 0, 0)
+    Picture.fromarray(mask).save(folder / f"{image.path.stem}.png")
+    bench.labels.import_masks(folder, MaskCodes.PROJECT, MaskPurpose.CORRECTION)
+    user.wait(lambda: not bench.session.is_busy)
+    assert np.array_equal(layer.data[:20, :20], mask[:20, :20])
+    shown = layer.data.copy()
+    layer.undo()
+    assert np.array_equal(layer.data, shown)
+    assert not bench.opened.is_edited
+    paint(layer, other(layer, 20, 20))
+    drawn = layer.data != shown
+    assert np.array_equal(of_a_person(user, bench), drawn)
+    stored = bench.session.project.read_mask(image.id)
+    assert np.array_equal(stored.origins == Origin.IMPORTED, (mask > 0) & ~drawn)
+
+
+def test_a_copy_of_the_mask_from_before_does_not_take_its_place(
+    user: Any, bench: Any, trained: Path
+):
+    open_first(user, bench, trained)
+    layer = mask_of(user)
+    old = duplicate(user, layer)
+    narrow(user, bench)
+    assert not np.array_equal(old.data, layer.data)
+    kept = old.data.copy()
+    user.viewer.layers.remove(layer)
+    assert role_of(old) is None, "a person's own"
+    assert not bench.opened.is_edited
+    user.click("restore-layers")
+    assert mask_of(user) is layer
+    go_on(user, bench, lambda: user.click("next-image"))
+    assert np.array_equal(old.data, kept)
