@@ -20,7 +20,7 @@ from napari_protoseg.jobs.bank import BuiltBank, latest_bank
 from napari_protoseg.jobs.measure import measure
 from napari_protoseg.jobs.records import reader_of
 from napari_protoseg.jobs.split import hold_out_cases
-from napari_protoseg.labels.records import is_labelled
+from napari_protoseg.labels.records import Presence, is_labelled
 from napari_protoseg.masks.prediction import Predictor
 from napari_protoseg.masks.recipe import Recipe
 from napari_protoseg.network.backbones import pretrained_weights
@@ -125,6 +125,14 @@ def prepare(
             where=project.folder,
             remedy="Label images first, or make the project with labelled ones.",
             on_terminal="protoseg new --labels FILE",
+        )
+    is_absent = any(Presence.ABSENT in image.label for image in labelled)
+    if len(project.schema.classes) == 1 and not is_absent:
+        raise TrainingError(
+            f"{project.schema.names[0]}, the only class, is absent from no labelled image: there "
+            "is nothing to tell it from",
+            where=project.folder,
+            remedy="Label images without it as such, or add a second class, such as other.",
         )
     quick = request.preset is Preset.QUICK
     cam = request.kind is ModelKind.PLAIN_CAM

@@ -112,6 +112,7 @@ class Predictor:
                 remedy="Give each 0 or more, and at least one of them more than 0.",
             )
         self._sounding = sounding_prototypes(model, recipe.muted).to(device)
+        self._has_rest = model.has_rest and recipe.normalisation is Normalisation.SOFTMAX
         self.model = model.to(device).eval()
         self.class_ids = np.array(class_ids, dtype=np.uint8)
         self.recipe = recipe
@@ -166,7 +167,7 @@ class Predictor:
         """Turn what `look` saw into class maps and masks; parameters as `predict`."""
         height, width = images.shape[1:3]
         padded = padded_size(height, width, max(self.model.strides))
-        logits = self.model.image_logits(views[0].maps)
+        logits = self.model.image_logits(views[0].maps, self._sounding)
         gate = self._gate(logits, labels)
         counting = [view for view in views if view.counts]
         parts = [part for view in counting for part in self._parts(view, gate)]
@@ -197,7 +198,9 @@ class Predictor:
         top = class_maps.topk(min(2, class_maps.shape[1]), dim=1)
         highest = top.values[:, 0].cpu().numpy()
         second = top.values[:, -1].cpu().numpy() if len(self.class_ids) > 1 else 0.0
-        labelled = highest > 0
+        if self._has_rest:
+            second = np.maximum(second, 1 - highest)
+        labelled = highest > (second if self._has_rest else 0)
         if self.recipe.background is Background.WHITE:
             labelled &= ~np.stack([glass_mask(image) for image in images])
         if self.recipe.background is Background.MARGIN:
@@ -212,11 +215,10 @@ class Predictor:
         positions = torch.arange(logits.shape[1], device=logits.device)
         has_map = torch.isin(positions, self.model.class_positions[self._sounding])
         if self.recipe.labels is LabelCondition.PREDICTED:
-            of_these = logits.masked_fill(~has_map, -torch.inf)
             if self.recipe.normalisation is Normalisation.SOFTMAX:
-                return soft_gate(of_these)
-            most_probable = of_these == of_these.amax(1, keepdim=True)
-            return ((of_these > 0) | most_probable).float()
+                return soft_gate(logits, rest=self._has_rest)
+            most_probable = logits == logits.amax(1, keepdim=True)
+            return (((logits > 0) | most_probable) & has_map).float()
         if self.recipe.labels is LabelCondition.NONE or labels is None:
             return has_map.expand_as(logits).float()
         return (torch.from_numpy(labels != 0).to(logits.device) & has_map).float()
@@ -248,6 +250,7 @@ class Predictor:
             gate,
             self.recipe.merge,
             self.recipe.normalisation,
+            rest=self._has_rest,
         )
         return [(maps.flip(3) if view.flip else maps, share) for maps, share in parts]
 
