@@ -66,7 +66,14 @@ from napari_protoseg.network.record import ModelKind
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import ImageRecord
 from napari_protoseg.schema import ClassSchema
-from napari_protoseg.training.config import PLAIN, PRESETS, Compat, Matching, Preset, TrainingConfig
+from napari_protoseg.training.config import (
+    PLAIN,
+    PRESETS,
+    RELEASED,
+    Matching,
+    Preset,
+    TrainingConfig,
+)
 from napari_protoseg.training.devices import choose_device
 
 BATCH = 16
@@ -104,13 +111,7 @@ def _standard(**changes: object) -> TrainingConfig:
 
 
 _MEANS = _standard(competing=False, matching=Matching.DENSE, cosine=False)
-_REFERENCE = _standard(
-    compat=Compat.REFERENCE,
-    competing=False,
-    matching=Matching.REENCODE,
-    cosine=False,
-    max_pairs=8,
-)
+_REFERENCE = _standard(**RELEASED, max_pairs=8)
 
 CONFIGURATIONS = {
     "plain CAM": Configuration(PLAIN, ModelKind.PLAIN_CAM),

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from napari_protoseg import __version__
 from napari_protoseg.bank.bank import BankConfig
+from napari_protoseg.cli.again import again, again_to_resume
 from napari_protoseg.cli.options import (
     AsJson,
     Classes,
@@ -21,6 +22,8 @@ from napari_protoseg.cli.options import (
     ProjectArgument,
     Quiet,
     class_names,
+    cluster_numbers,
+    said,
 )
 from napari_protoseg.cli.terminal import Terminal
 from napari_protoseg.encoders.registry import DEFAULT_ENCODER
@@ -37,11 +40,19 @@ from napari_protoseg.jobs.muted import with_muted_of_project
 from napari_protoseg.jobs.new import NewProject, new_project
 from napari_protoseg.jobs.predict import predict_images
 from napari_protoseg.jobs.preparation import TrainRequest
+from napari_protoseg.jobs.recipes import recipe_of
 from napari_protoseg.jobs.train import resume_training, train_project
 from napari_protoseg.masks.recipe import Background, LabelCondition, Recipe
 from napari_protoseg.project.folder import Project
 from napari_protoseg.storage import write_atomically
-from napari_protoseg.training.config import PRESETS, Compat, Matching, Preset, TrainingConfig
+from napari_protoseg.training.config import (
+    PRESETS,
+    RELEASED,
+    Compat,
+    Matching,
+    Preset,
+    TrainingConfig,
+)
 from napari_protoseg.training.devices import choose_device
 
 application = typer.Typer(
@@ -113,6 +124,7 @@ def new(
 
 @application.command()
 def bank(
+    context: typer.Context,
     project: ProjectArgument,
     clusters: Annotated[
         str, typer.Option(help="Prototypes of each class: one number, or one for each class.")
@@ -126,10 +138,11 @@ def bank(
     json: AsJson = False,
 ) -> None:
     """Cluster the images of each class into prototypes."""
+    numbers = cluster_numbers(clusters)
     terminal = Terminal(quiet=quiet, as_json=json)
     with terminal.errors(), Project.open(project) as opened:
         request = BankRequest(
-            config=BankConfig(clusters=_clusters(clusters), members=members, seed=seed),
+            config=BankConfig(clusters=numbers, members=members, seed=seed),
             encoder=encoder,
             encoder_weights=encoder_weights,
         )
@@ -137,7 +150,7 @@ def bank(
             build_project_bank(opened, request, device=choose_device(device), now=_now())
         )
     if built is None:
-        terminal.leave(f"What was encoded is kept; go on with: protoseg bank {project}")
+        terminal.leave(f"What was encoded is kept; go on with: {again(context)}")
     schema = built.bank.schema
     names = dict(zip(schema.ids, schema.names, strict=True))
     prototypes = built.bank.prototypes
@@ -156,6 +169,7 @@ def bank(
 
 @application.command()
 def train(
+    context: typer.Context,
     project: ProjectArgument,
     preset: Annotated[
         Preset,
@@ -188,10 +202,9 @@ def train(
         "compat": compat,
         "seed": seed,
     }
-    if compat is Compat.REFERENCE:
-        released = {"competing": False, "cosine": False}
-        chosen |= {**released, "matching": matching or Matching.REENCODE}
     given = {name: value for name, value in chosen.items() if value is not None}
+    if compat is Compat.REFERENCE:
+        given = {**RELEASED, **given}
     if resume and (given or backbone_weights or encoder_weights or preset is not Preset.STANDARD):
         raise typer.BadParameter("--resume takes up all options of the stopped training.")
     with terminal.errors(), Project.open(project) as opened:
@@ -208,7 +221,7 @@ def train(
             job = train_project(opened, request, device=where, now=_now)
         ended = terminal.run(job)
     if ended is None:
-        terminal.leave(f"Nothing was trained yet; begin again with: protoseg train {project}")
+        terminal.leave(f"Nothing was trained yet; begin again with: {again(context)}")
     record = {
         "round": ended.round.id,
         "checkpoint": ended.checkpoint,
@@ -219,11 +232,12 @@ def train(
         lines.append(f"Next: protoseg export {project} --format png --out masks")
     terminal.result("\n".join(lines), record)
     if not ended.finished:
-        terminal.leave(f"The best state is kept; go on with: protoseg train {project} --resume")
+        terminal.leave(f"The best state is kept; go on with: {again_to_resume(context)}")
 
 
 @application.command()
 def predict(
+    context: typer.Context,
     project: ProjectArgument,
     out: Out,
     images: Annotated[
@@ -263,7 +277,7 @@ def predict(
             )
         )
     if written is None:
-        terminal.leave("Nothing was written; predict again.")
+        terminal.leave(f"Nothing was written; predict again with: {again(context)}")
     terminal.result(
         f"{written.images} masks in {written.folder}",
         {"folder": written.folder, "images": written.images},
@@ -304,6 +318,7 @@ def evaluate(
 
 @application.command()
 def export(
+    context: typer.Context,
     project: ProjectArgument,
     out: Out,
     format: Annotated[ExportFormat, typer.Option(help="png or training.")],  # noqa: A002
@@ -330,10 +345,7 @@ def export(
             )
         )
     if written is None:
-        terminal.leave(
-            f"The masks made so far are kept; go on with: protoseg export {project} "
-            f"--format {format.value} --out {out}{' --overwrite' if overwrite else ''}"
-        )
+        terminal.leave(f"The masks made so far are kept; go on with: {again(context)}")
     terminal.result(
         f"{written.images} masks in {written.folder}",
         {"folder": written.folder, "images": written.images},
@@ -394,19 +406,11 @@ def _training_config(preset: Preset, given: dict[str, Any]) -> TrainingConfig:
     try:
         return TrainingConfig.model_validate(PRESETS[preset].model_dump() | given)
     except ValidationError as error:
-        raise typer.BadParameter(error.errors()[0]["msg"]) from error
+        raise typer.BadParameter(said(error)) from error
 
 
 def _recipe(project: Project, file: Path | None) -> Recipe:
-    """Return the recipe in a file as it stands; without one, what is muted in the project is."""
-    return with_muted_of_project(project, Recipe()) if file is None else Recipe.read(file)
-
-
-def _clusters(text: str) -> int | tuple[int, ...]:
-    try:
-        numbers = tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise typer.BadParameter(
-            f"{text!r} is not a number, or numbers joined by commas"
-        ) from error
-    return numbers[0] if len(numbers) == 1 else numbers
+    """Return the recipe in a file as it stands; without one, that of the project as it is now."""
+    if file is not None:
+        return Recipe.read(file)
+    return with_muted_of_project(project, recipe_of(project))

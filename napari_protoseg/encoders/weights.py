@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import pickle
+import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,13 +73,18 @@ def read_weights(path: Path) -> Weights:
             raise WeightsError("the file is empty", where=path, remedy="Get the file again.")
         try:
             content: object = (
-                load_file(path)
-                if path.suffix == ".safetensors"
-                else torch.load(path, map_location="cpu", weights_only=True)
+                load_file(path) if path.suffix == ".safetensors" else _load_pickle(path)
             )
         except _UNREADABLE as error:
             raise WeightsError(_reason(start, path), where=path, remedy=_FORMATS) from error
     return Weights(_state_dict(content, path), sha256, path)
+
+
+def _load_pickle(path: Path) -> object:
+    """Read a torch file of tensors alone; of one that is no such file torch also warns."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def packaged_efficientnet_lite0() -> Weights:

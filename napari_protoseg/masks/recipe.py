@@ -11,6 +11,7 @@ from napari_protoseg.errors import ProjectError
 from napari_protoseg.network.maps import STAGE_WEIGHTS
 from napari_protoseg.network.reduction import Merge
 from napari_protoseg.storage import storage_errors
+from napari_protoseg.training.config import Compat
 
 
 class LabelCondition(StrEnum):
@@ -111,3 +112,13 @@ REFERENCE = Recipe(
     merge=Merge.SOFTMAX, normalisation=Normalisation.MIN_MAX, intensities=(0.9, 1.0, 1.1)
 )
 """The recipe of the released code."""
+
+
+def default_recipe(compat: Compat) -> Recipe:
+    """Return the recipe that suits a model which was trained by a form of the method.
+
+    A class of the released form is told by the mean of a map, so that its maps are scaled each by
+    itself. Any other model does best where classes share each pixel, a plain class activation map
+    too.
+    """
+    return REFERENCE if compat is Compat.REFERENCE else Recipe()

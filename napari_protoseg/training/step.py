@@ -108,7 +108,7 @@ class Step:
             selections, pairs = self._select_in_whole(batch, parts)
         measured = []
         for part, selected in zip(parts, selections, strict=True):
-            maps = self._maps(part)
+            maps = self.maps(part)
             classification = label_loss(
                 self.model, maps, part.labels, part.weights, self.config, of=batch.labels
             )
@@ -126,7 +126,8 @@ class Step:
         )
         return StepLosses(total_, classification_, matching_, int(counted_), int(skipped_))
 
-    def _maps(self, batch: Batch) -> tuple[Tensor, ...]:
+    def maps(self, batch: Batch) -> tuple[Tensor, ...]:
+        """Return the prototype maps of each stage, float32."""
         with mixed_precision(self.device):
             maps = self.model(batch.images)
         return tuple(stage.float() for stage in maps)
@@ -158,7 +159,7 @@ class Step:
     @torch.no_grad()
     def _select_in_whole(self, batch: Batch, parts: list[Batch]) -> tuple[list[Tensor | None], int]:
         """Select the pairs of each part as the whole batch does, and count those that matter."""
-        maps = [self._maps(part)[-1] for part in parts]
+        maps = [self.maps(part)[-1] for part in parts]
         whole = self._select(batch, torch.cat(maps))
         selections = torch.split(whole, [len(part.images) for part in parts])
         counted = [
