@@ -102,8 +102,8 @@ def apply_model(
         Images and model.
     recipe
         From prototype maps to masks, None for what suits the model; with the prototypes muted that
-        are muted in the project whose model it is. Where labels are to be given and an image has none, the classes that
-        the model finds in it take their place.
+        are muted in the project whose model it is. Where labels are to be given and an image has
+        none, the classes that the model finds in it take their place.
     device, now
         Where it computes; date of the masks.
 
