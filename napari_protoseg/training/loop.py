@@ -354,7 +354,11 @@ class _Loop:
             return float(loss), int(((predicted == (labels > 0)) & (labels >= 0)).sum())
 
         images, read, stage = self.inputs.held_out, self.inputs.read, "Looking at held-out images"
-        seen = yield from look_through(images, read, look, self.pieces, self.config, stage=stage)
+        # A step that does not split is not to be split because of what is only looked at.
+        pieces = self.pieces
+        if not self.step.divisible:
+            pieces = Pieces(pieces.size, pieces.device)
+        seen = yield from look_through(images, read, look, pieces, self.config, stage=stage)
         if seen is None:
             return None
         if not known:

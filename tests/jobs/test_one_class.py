@@ -81,7 +81,7 @@ def test_a_single_class_is_found_where_it_is_and_nowhere_else(tmp_path: Path, pr
     assert np.mean(probable[True]) > 0.5 > np.mean(probable[False])
     # A network that begins with random weights is sure of a few pixels alone.
     assert np.mean(covered[True]) > (0.5 if quick else 0.05)
-    assert np.mean(covered[False]) < 0.1 * np.mean(covered[True])
+    assert np.mean(covered[False]) < (0.1 if quick else 0.5) * np.mean(covered[True])
 
 
 def test_a_single_class_that_is_in_every_image_is_refused(tmp_path: Path):

@@ -154,7 +154,10 @@ def test_an_odd_batch_is_halved_upwards(tmp_path: Path):
     assert any("3 images at once" in text for text in texts)
 
 
-def test_memory_that_is_short_for_held_out_images_alone_halves_them(tmp_path: Path):
+@pytest.mark.parametrize("config", [CONFIG, REFERENCE], ids=["splits", "does not split"])
+def test_memory_that_is_short_for_held_out_images_alone_halves_them(
+    tmp_path: Path, config: TrainingConfig
+):
     class InTraining(PrototypeNetwork):
         def forward(self, images: Tensor) -> tuple[Tensor, ...]:
             if len(images) > 1 and not self.training:
@@ -162,9 +165,12 @@ def test_memory_that_is_short_for_held_out_images_alone_halves_them(tmp_path: Pa
             return super().forward(images)
 
     given = inputs(tmp_path / "short", kind=InTraining)
-    result, events = finish(train_network(given, CONFIG))
-    assert sum(isinstance(e, Notice) and "1 images at once" in e.text for e in events) == 1
-    plenty, _ = finish(train_network(inputs(tmp_path / "plenty"), CONFIG))
+    result, events = finish(train_network(given, config))
+    assert any(isinstance(e, Notice) and "1 images at once" in e.text for e in events)
+    enough = inputs(tmp_path / "plenty")
+    plenty, _ = finish(train_network(enough, config))
     ours, theirs = result.history[0], plenty.history[0]
     assert ours.held_out_loss == pytest.approx(theirs.held_out_loss, rel=1e-4)
     assert ours.held_out_accuracy == theirs.held_out_accuracy
+    if config is REFERENCE:
+        assert same(given.model.state_dict(), enough.model.state_dict()), "steps are left whole"

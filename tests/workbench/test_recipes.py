@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tiny_project import CPU, NOW
 from typer.testing import CliRunner
 
 from napari_protoseg.cli.commands import application
+from napari_protoseg.events import Progress
 from napari_protoseg.jobs import preparation
 from napari_protoseg.jobs.preparation import TrainRequest, prepare_new, scorer_of
 from napari_protoseg.jobs.previews import EpochPreview
@@ -108,9 +110,11 @@ def test_epochs_of_the_released_form_are_scored_by_its_recipe(
     monkeypatch.setattr(preparation, "Predictor", Noted)
     with Project.open(banked / "project") as project:
         prepared, _ = prepare_new(project, released(tmp_path), CPU)
-        job = scorer_of(prepared)(prepared.model)
-        with pytest.raises(StopIteration):
-            next(job)
+        mask = next((banked / "validation" / "masks").iterdir())
+        masked = [replace(image, mask_path=mask) for image in prepared.training[:2]]
+        score, events = finish(scorer_of(replace(prepared, masked=masked))(prepared.model))
+    assert score is not None
+    assert events == [Progress("Measuring on 2 masks", 2, 2)]
     assert [recipe.normalisation for recipe in used] == [REFERENCE.normalisation]
     assert [recipe.merge for recipe in used] == [REFERENCE.merge]
 
