@@ -55,6 +55,10 @@ class ProjectError(ProtosegError):
     """A project folder is missing, damaged, newer than this program, or incomplete."""
 
 
+class ProjectLockedError(ProjectError):
+    """Another process writes to the project, or has taken it over: here it is read-only."""
+
+
 class WeightsError(ProtosegError):
     """Weights of a network are missing, unsafe to read, or of another network."""
 

@@ -30,9 +30,9 @@ class Clustering:
 
 def unit_rows(rows: NDArray[np.floating]) -> NDArray[np.float64]:
     """Scale each row of (n, d) to length 1, in float64; a row of zeros stays."""
-    rows = rows.astype(np.float64)
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    scaled: NDArray[np.float64] = rows / np.where(lengths > 0, lengths, 1)
+    scaled: NDArray[np.float64] = rows.astype(np.float64)
+    lengths = np.linalg.norm(scaled, axis=1, keepdims=True)
+    scaled /= np.where(lengths > 0, lengths, 1)  # no second copy of what may be many rows
     return scaled
 
 

@@ -12,6 +12,9 @@ from pydantic import ValidationError
 from napari_protoseg import __version__
 from napari_protoseg.bank.bank import BankConfig
 from napari_protoseg.cli.again import again, again_to_resume
+from napari_protoseg.cli.care import backup, check, relocate
+from napari_protoseg.cli.encoder_table import encoder_table
+from napari_protoseg.cli.opening import opened_to_read, opened_to_write
 from napari_protoseg.cli.options import (
     AsJson,
     Classes,
@@ -35,7 +38,7 @@ from napari_protoseg.jobs.demo import DemoRequest, run_demo
 from napari_protoseg.jobs.evaluate import evaluate_masks
 from napari_protoseg.jobs.export import export_project
 from napari_protoseg.jobs.export_plan import ExportFormat
-from napari_protoseg.jobs.info import describe_program, describe_project
+from napari_protoseg.jobs.info import describe_encoders, describe_program, describe_project
 from napari_protoseg.jobs.muted import with_muted_of_project
 from napari_protoseg.jobs.new import NewProject, new_project
 from napari_protoseg.jobs.predict import predict_images
@@ -62,6 +65,9 @@ application = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+for _command in (check, backup, relocate):
+    application.command()(_command)
 
 
 def _now() -> datetime:
@@ -130,7 +136,9 @@ def bank(
         str, typer.Option(help="Prototypes of each class: one number, or one for each class.")
     ] = "3",
     members: Annotated[int, typer.Option(min=1, help="Images that make a prototype.")] = 20,
-    encoder: Annotated[str, typer.Option(help="Encoder, a name of timm.")] = DEFAULT_ENCODER,
+    encoder: Annotated[
+        str, typer.Option(help="Encoder: one that `protoseg encoders` lists, or a name of timm.")
+    ] = DEFAULT_ENCODER,
     encoder_weights: EncoderWeights = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     device: DeviceName = None,
@@ -140,7 +148,7 @@ def bank(
     """Cluster the images of each class into prototypes."""
     numbers = cluster_numbers(clusters)
     terminal = Terminal(quiet=quiet, as_json=json)
-    with terminal.errors(), Project.open(project) as opened:
+    with terminal.errors(), opened_to_write(terminal, project) as opened:
         request = BankRequest(
             config=BankConfig(clusters=numbers, members=members, seed=seed),
             encoder=encoder,
@@ -207,7 +215,7 @@ def train(
         given = {**RELEASED, **given}
     if resume and (given or backbone_weights or encoder_weights or preset is not Preset.STANDARD):
         raise typer.BadParameter("--resume takes up all options of the stopped training.")
-    with terminal.errors(), Project.open(project) as opened:
+    with terminal.errors(), opened_to_write(terminal, project) as opened:
         where = choose_device(device)
         if resume:
             job = resume_training(opened, device=where, now=_now)
@@ -260,7 +268,7 @@ def predict(
     if label_file is not None and images is None:
         raise typer.BadParameter("--label-file needs --images; the project has its own labels.")
     terminal = Terminal(quiet=quiet, as_json=json)
-    with terminal.errors(), Project.open(project) as opened:
+    with terminal.errors(), opened_to_read(terminal, project) as opened:
         updates = {"labels": labels, "background": background}
         used = _recipe(opened, recipe).model_copy(
             update={name: value for name, value in updates.items() if value is not None}
@@ -332,7 +340,7 @@ def export(
 ) -> None:
     """Write the masks of the project's images."""
     terminal = Terminal(quiet=quiet, as_json=json)
-    with terminal.errors(), Project.open(project) as opened:
+    with terminal.errors(), opened_to_read(terminal, project) as opened:
         written = terminal.run(
             export_project(
                 opened,
@@ -364,9 +372,16 @@ def info(
     with terminal.errors():
         record = describe_program(__version__)
         if project is not None:
-            with Project.open(project) as opened:
+            with opened_to_read(terminal, project) as opened:
                 record |= describe_project(opened)
     terminal.result("\n".join(f"{name}: {value}" for name, value in record.items()), record)
+
+
+@application.command()
+def encoders(json: AsJson = False) -> None:
+    """List the known encoders: sizes, licences, and where their weights are to be had."""
+    known = describe_encoders()
+    Terminal(as_json=json).result(encoder_table(known), {"encoders": known})
 
 
 @application.command()

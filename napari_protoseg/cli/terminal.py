@@ -38,6 +38,7 @@ class Exit(IntEnum):
     """Exit codes; 2 is wrong usage, by the convention of shells."""
 
     DONE = 0
+    PROBLEMS = 1
     INPUT = 3
     STORAGE = 4
     STOPPED = 130
@@ -78,6 +79,10 @@ class Terminal:
                     self.stopped = bool(asked)
                 display.show(event)
                 answer = Request.STOP if asked else None
+
+    def tell(self, notice: Notice) -> None:
+        """Show a sentence that is of no job."""
+        _Display(self._console, quiet=self.quiet).show(notice)
 
     def result(self, text: str, record: dict[str, Any]) -> None:
         """Print the result: `record` where JSON is wanted, else `text`."""

@@ -12,10 +12,11 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,8 @@ class _Place:
 class CachedResults:
     """The results of one encoder and kind, by the content hash of the image.
 
+    Several threads may read at once; one writes.
+
     Parameters
     ----------
     cache
@@ -125,8 +128,9 @@ class CachedResults:
     def __init__(self, cache: FeatureCache, folder: Path, kind: FeatureKind) -> None:
         self._cache = cache
         self._folder = folder
-        self._kind = kind
+        self.kind = kind
         self._places: dict[str, _Place] = {}
+        self._removing = Lock()
         with storage_errors(folder):
             blocks = sorted(b for b in folder.glob("*") if not b.name.startswith("."))
         for block in blocks:
@@ -152,22 +156,20 @@ class CachedResults:
         place = self._places.get(content_hash)
         return None if place is None else self._load(place.block, place.row)
 
-    def read_many(self, content_hashes: Iterable[str]) -> dict[str, Features]:
-        """Return those results that are there, reading each block once.
+    def read_many(self, content_hashes: Iterable[str]) -> Iterator[tuple[str, Features]]:
+        """Yield those results that are there, with the hashes, reading each block once.
 
-        All are in memory at once: for embeddings, not for dense features. Errors are those
-        of `read`.
+        Errors are those of `read`.
         """
-        places = {h: self._places[h] for h in content_hashes if h in self._places}
-        blocks = {
-            block.folder: self._load(block)
-            for block in {place.block.folder: place.block for place in places.values()}.values()
-        }
-        return {
-            content_hash: results[place.row]
-            for content_hash, place in places.items()
-            if (results := blocks[place.block.folder]) is not None
-        }
+        of_block: dict[Path, list[tuple[str, _Place]]] = {}
+        for content_hash in content_hashes:
+            place = self._places.get(content_hash)
+            if place is not None:
+                of_block.setdefault(place.block.folder, []).append((content_hash, place))
+        for listed in of_block.values():
+            results = self._load(listed[0][1].block)
+            if results is not None:
+                yield from ((content_hash, results[place.row]) for content_hash, place in listed)
 
     def write(self, content_hashes: Sequence[str], results: Features) -> None:
         """Keep `results`, one row per image, as one block; then keep the budget.
@@ -194,7 +196,7 @@ class CachedResults:
                 array = zarr.create_array(
                     store=aside,
                     shape=results.shape,
-                    dtype=self._kind.dtype,
+                    dtype=self.kind.dtype,
                     chunks=(1, *results.shape[1:]),
                     shards=results.shape,
                     compressors=Crc32cCodec(),
@@ -202,7 +204,7 @@ class CachedResults:
                     attributes={"content_hashes": list(content_hashes)},
                     overwrite=True,
                 )
-                array[:] = results.astype(self._kind.dtype)
+                array[:] = results.astype(self.kind.dtype)
                 _remove(block)
                 # Not synced: after a loss of power, checksums tell what did not reach the disk.
                 aside.rename(block)
@@ -223,7 +225,7 @@ class CachedResults:
             if (
                 isinstance(hashes, list)
                 and len(hashes) == array.shape[0]
-                and array.dtype == self._kind.dtype
+                and array.dtype == self.kind.dtype
             ):
                 opened = _Block(block, array)
                 self._places |= {str(h): _Place(opened, row) for row, h in enumerate(hashes)}
@@ -240,8 +242,9 @@ class CachedResults:
             # A missing chunk reads as the fill value, which is not a number.
             if np.isfinite(result).all():
                 return result
-            self._places = {h: p for h, p in self._places.items() if p.block is not block}
-            _remove(block.folder)
+            with self._removing:
+                self._places = {h: p for h, p in self._places.items() if p.block is not block}
+                _remove(block.folder)
         return None
 
 

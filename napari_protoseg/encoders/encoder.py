@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import difflib
 import inspect
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import timm
 import torch
+from timm.layers.mlp import SwiGLUPacked
 from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_protoseg.encoders.identity import EncoderIdentity
-from napari_protoseg.encoders.registry import (
-    DEFAULT_ENCODER,
-    KNOWN_MODELS,
-    KnownModel,
-    licence_of,
-)
+from napari_protoseg.encoders.records import KnownModel
+from napari_protoseg.encoders.registry import DEFAULT_ENCODER, KNOWN_MODELS, licence_of
+from napari_protoseg.encoders.tensor_names import as_timm_names
 from napari_protoseg.encoders.weights import (
     Weights,
     load_weights_into,
@@ -102,7 +101,7 @@ class FrozenEncoder(nn.Module):
 
         So an image's embedding and its dense features live in one space.
         """
-        return self.dense(images).mean(dim=(2, 3))
+        return mean_over_positions(self.dense(images))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return `dense` of `images`."""
@@ -130,11 +129,16 @@ def create_encoder(
         gives no feature map for images of any size.
     """
     known = _known(name)
+    _require_buildable(name, known)
+    read = _weights(name, weights_file)  # before the long work of building a large model
     model, published = _build(name, known)
-    weights = _weights(name, weights_file)
+    weights = as_timm_names(read, model)
     classifier = published.get("classifier") or ()
     load_weights_into(
-        model, weights, without=(classifier,) if isinstance(classifier, str) else classifier
+        model,
+        weights,
+        without=(classifier,) if isinstance(classifier, str) else classifier,
+        source=None if known.publication is None else known.publication.source,
     )
     model.eval().to(device)
     width, stride = _width_and_stride(name, model, published["input_size"][-1], device)
@@ -162,6 +166,11 @@ def empty_encoder(identity: EncoderIdentity) -> FrozenEncoder:
     return FrozenEncoder(model, identity)
 
 
+def mean_over_positions(dense: Tensor) -> Tensor:
+    """Return the embeddings (B, width) of images of which `dense` is the feature map."""
+    return dense.mean(dim=(2, 3))
+
+
 def last_feature_map(model: nn.Module, images: Tensor) -> Tensor:
     """Return the last feature map of a timm `model`: (B, C, h, w).
 
@@ -185,17 +194,28 @@ def _known(name: str) -> KnownModel:
 
 def _build(name: str, known: KnownModel) -> tuple[nn.Module, dict[str, Any]]:
     """Return the model without weights or classifier, and what timm publishes of it."""
-    architecture = _buildable(name, known)
+    architecture = _require_buildable(name, known)
     with torch.device("meta"):
-        empty = timm.create_model(architecture, pretrained=False)
-    accepted = inspect.signature(type(empty).__init__).parameters
+        described = timm.create_model(architecture, pretrained=False)
+    accepted = inspect.signature(type(described).__init__).parameters
     wishes = {wish: value for wish, value in _WISHES.items() if wish in accepted}
     arguments: dict[str, Any] = wishes | dict(known.arguments)
-    model = timm.create_model(architecture, pretrained=False, num_classes=0, **arguments)
-    return model, dict(vars(empty)["pretrained_cfg"])
+    if known.gated_mlp:
+        arguments |= {"mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU}
+    if known.norm_epsilon is not None:
+        arguments["norm_layer"] = partial(nn.LayerNorm, eps=known.norm_epsilon)
+    # Random weights of the published ones, which are large, would take a minute. They hold
+    # nothing but parameters, and all of these are loaded.
+    is_large = known.publication is not None
+    device = torch.get_default_device()
+    with torch.device("meta" if is_large else device):
+        model = timm.create_model(architecture, pretrained=False, num_classes=0, **arguments)
+    if is_large:
+        model.to_empty(device=device)
+    return model, dict(vars(described)["pretrained_cfg"])
 
 
-def _buildable(name: str, known: KnownModel) -> str:
+def _require_buildable(name: str, known: KnownModel) -> str:
     """Return the name under which timm builds a model, or raise `WeightsError`."""
     if known.architecture is None:
         raise WeightsError(
@@ -215,10 +235,12 @@ def _weights(name: str, weights_file: Path | None) -> Weights:
         return read_weights(weights_file)
     if name == DEFAULT_ENCODER:
         return packaged_efficientnet_lite0()
+    publication = _known(name).publication
+    file = "its weights file" if publication is None else publication.source
     raise WeightsError(
         "the weights of this encoder are not at hand, and nothing is downloaded",
         where=name,
-        remedy="Get its weights file (safetensors, or a torch state dict) and name it. "
+        remedy=f"Get {file} (safetensors, or a torch state dict), and name it. "
         f"Licence: {licence_of(name).notice}",
         on_terminal="--encoder-weights FILE",
     )

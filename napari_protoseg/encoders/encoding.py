@@ -1,55 +1,29 @@
-"""Running an encoder over many images: in batches, streaming, through the cache."""
+"""Running an encoder over many images, streaming, through the cache."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import groupby
-from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from napari_protoseg.encoders.cache import (
-    BLOCK_BYTES,
-    BLOCK_IMAGES,
-    CachedResults,
-    FeatureCache,
-    FeatureKind,
-    Features,
-)
+from napari_protoseg.encoders.cache import CachedResults, FeatureCache, FeatureKind, Features
 from napari_protoseg.encoders.encoder import FrozenEncoder
-from napari_protoseg.errors import ImageError, WeightsError
+from napari_protoseg.encoders.passes import (
+    EncodeItem,
+    ReadImage,
+    dense_bytes,
+    encode_missing,
+    encode_to_dense,
+    read_checked,
+)
 from napari_protoseg.events import Job, Progress, Request
+from napari_protoseg.images.ahead import read_ahead
 
-ReadImage = Callable[[Path], NDArray[np.uint8]]
-"""Reads an image file as uint8 (H, W, 3), RGB."""
-
-_BATCH_PIXELS_PER_IMAGE = 256 * 256
-_READERS = 4
-
-
-@dataclass(frozen=True)
-class EncodeItem:
-    """An image to encode.
-
-    Parameters
-    ----------
-    path
-        Its file.
-    content_hash
-        Of the file; images of one hash are encoded once.
-    height, width
-        In pixels; images of one size are encoded together.
-    """
-
-    path: Path
-    content_hash: str
-    height: int
-    width: int
+_IMAGES_AHEAD = 32
+"""Images whose cached features are read before they are asked for."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +47,63 @@ class DenseFeatures:
         ------
         StorageError, ImageError, WeightsError
         """
-        result = self.cached.read(item.content_hash)
-        if result is None:
-            image = _read_checked(item, self.read)
-            result = _encode(self.encoder, FeatureKind.DENSE, [image])[0]
-        return result.astype(np.float16, copy=False)
+        return self._of(item, self.known(item.content_hash))
+
+    def each(self, items: Iterable[EncodeItem]) -> Generator[NDArray[np.float16], None, None]:
+        """Yield the features of one image after another, while threads read the next ones.
+
+        Errors are those of `of`.
+        """
+        listed = list(items)
+        reading = read_ahead(
+            self.known,
+            [item.content_hash for item in listed],
+            cost=lambda _: 1,
+            most=_IMAGES_AHEAD,
+        )
+        with closing(reading):
+            for item, known in zip(listed, reading, strict=True):
+                yield self._of(item, known)
+
+    def known(self, content_hash: str) -> Features | None:
+        """Return what the cache has of an image; called from threads.
+
+        Raises
+        ------
+        StorageError
+        """
+        return self.cached.read(content_hash)
+
+    def completed(
+        self, known: Sequence[Features | None], images: NDArray[np.uint8]
+    ) -> NDArray[np.float16]:
+        """Encode those of a batch of images that are not known: float16 (n, width, h, w).
+
+        What is cached and what is computed is rounded alike.
+
+        Parameters
+        ----------
+        known
+            Of each image.
+        images
+            (n, height, width, 3), RGB.
+
+        Raises
+        ------
+        WeightsError
+        """
+        missing = [number for number, result in enumerate(known) if result is None]
+        encoded: list[Features] = []
+        if missing:
+            encoded = list(encode_to_dense(self.encoder, [images[number] for number in missing]))
+        computed = iter(encoded)
+        features = [next(computed) if result is None else result for result in known]
+        return np.stack(features).astype(np.float16, copy=False)
+
+    def _of(self, item: EncodeItem, known: Features | None) -> NDArray[np.float16]:
+        if known is None:
+            known = encode_to_dense(self.encoder, [read_checked(item, self.read)])[0]
+        return known.astype(np.float16, copy=False)
 
 
 def embed_images(
@@ -88,10 +114,11 @@ def embed_images(
     batch_size: int,
     read: ReadImage,
 ) -> Job[NDArray[np.float32] | None]:
-    """Embed `items`.
+    """Embed `items`, and keep their dense features too, which the same pass gives.
 
-    The result does not depend on the order of `items`, nor (as far as the arithmetic of
-    floats allows) on what was in the cache.
+    These are kept where those of all images fit in half of the cache. The result does not
+    depend on the order of `items`, nor (as far as the arithmetic of floats allows) on what was
+    in the cache.
 
     Parameters
     ----------
@@ -119,21 +146,31 @@ def embed_images(
         The cache cannot be written.
     """
     cached = cache.results(encoder.identity, FeatureKind.EMBEDDING)
-    hashes = {item.content_hash for item in items}
-    known = cached.read_many(hashes)
-    missing = [item for item in items if item.content_hash not in known]
-    batches = _encode_missing(
-        encoder, missing, cached, FeatureKind.EMBEDDING, batch_size=batch_size, read=read
-    )
+    # Of many images nothing but their rows is held.
+    rows = np.empty((len(items), encoder.width), dtype=np.float32)
+    places: dict[str, list[int]] = {}
+    for row, item in enumerate(items):
+        places.setdefault(item.content_hash, []).append(row)
+    done = 0
+    for content_hash, embedding in cached.read_many(list(places)):
+        rows[places.pop(content_hash)] = embedding
+        done += 1
+    missing = [items[of_one[0]] for of_one in places.values()]
+    total = done + len(missing)
+    results = [cached]
+    if dense_bytes(encoder, missing) <= cache.budget_bytes / 2:
+        results.append(cache.results(encoder.identity, FeatureKind.DENSE))
+    batches = encode_missing(encoder, missing, results, batch_size=batch_size, read=read)
     with closing(batches):
-        for batch, results in batches:
-            known |= dict(zip((item.content_hash for item in batch), results, strict=True))
-            if (yield Progress("Embedding images", len(known), len(hashes))) is Request.STOP:
+        for batch, (embeddings, *_) in batches:
+            for item, embedding in zip(batch, embeddings, strict=True):
+                rows[places[item.content_hash]] = embedding
+            done += len(batch)
+            if (yield Progress("Embedding images", done, total)) is Request.STOP:
                 return None
     if not missing:
-        yield Progress("Embedding images", len(known), len(hashes))
-    rows = [known[item.content_hash] for item in items]
-    return np.array(rows, dtype=np.float32).reshape(len(rows), encoder.width)
+        yield Progress("Embedding images", done, total)
+    return rows
 
 
 def encode_dense(
@@ -158,9 +195,7 @@ def encode_dense(
     hashes = {item.content_hash for item in items}
     done = {content_hash for content_hash in hashes if content_hash in cached}
     missing = [item for item in items if item.content_hash not in done]
-    batches = _encode_missing(
-        encoder, missing, cached, FeatureKind.DENSE, batch_size=batch_size, read=read
-    )
+    batches = encode_missing(encoder, missing, [cached], batch_size=batch_size, read=read)
     with closing(batches):
         for batch, _ in batches:
             done |= {item.content_hash for item in batch}
@@ -169,105 +204,3 @@ def encode_dense(
     if not missing:
         yield Progress("Encoding images", len(done), len(hashes))
     return DenseFeatures(encoder, cached, read)
-
-
-_Batch = tuple[EncodeItem, ...]
-
-
-def _encode_missing(
-    encoder: FrozenEncoder,
-    items: Sequence[EncodeItem],
-    cached: CachedResults,
-    kind: FeatureKind,
-    *,
-    batch_size: int,
-    read: ReadImage,
-) -> Generator[tuple[_Batch, Features], None, None]:
-    """Yield each batch with its results, writing blocks to the cache on the way."""
-    hashes: list[str] = []
-    pending: list[Features] = []
-
-    def flush() -> None:
-        if pending:
-            cached.write(hashes, np.stack(pending))
-            hashes.clear()
-            pending.clear()
-
-    try:
-        with closing(_read_ahead(_batches(items, batch_size), read)) as read_batches:
-            for batch, images in read_batches:
-                results = _encode(encoder, kind, images)
-                for item, result in zip(batch, results, strict=True):
-                    if pending and (
-                        pending[0].shape != result.shape
-                        or len(pending) >= BLOCK_IMAGES
-                        or (len(pending) + 1) * result.nbytes > BLOCK_BYTES
-                    ):
-                        flush()
-                    hashes.append(item.content_hash)
-                    pending.append(result)
-                yield batch, results
-    finally:
-        # Also where the job is closed or an image fails: what is computed is worth keeping.
-        flush()
-
-
-def _batches(items: Sequence[EncodeItem], batch_size: int) -> Iterator[_Batch]:
-    """Cut distinct images into batches of one size, whatever their order in `items`."""
-    distinct = {item.content_hash: item for item in items}.values()
-    in_order = sorted(distinct, key=lambda item: (item.height, item.width, item.content_hash))
-    for (height, width), group in groupby(in_order, key=lambda item: (item.height, item.width)):
-        of_one_size = tuple(group)
-        fitting = batch_size * _BATCH_PIXELS_PER_IMAGE // (height * width)
-        step = max(1, min(batch_size, fitting))
-        for start in range(0, len(of_one_size), step):
-            yield of_one_size[start : start + step]
-
-
-def _read_ahead(
-    batches: Iterator[_Batch], read: ReadImage
-) -> Generator[tuple[_Batch, list[NDArray[np.uint8]]], None, None]:
-    """Yield each batch with its images, while threads read those of the next batch."""
-    with ThreadPoolExecutor(_READERS) as pool:
-
-        def start(batch: _Batch) -> tuple[_Batch, Iterator[NDArray[np.uint8]]]:
-            return batch, pool.map(_read_checked, batch, [read] * len(batch))
-
-        reading = map(start, batches)
-        current = next(reading, None)
-        while current is not None:
-            following = next(reading, None)
-            batch, images = current
-            yield batch, list(images)
-            current = following
-
-
-def _read_checked(item: EncodeItem, read: ReadImage) -> NDArray[np.uint8]:
-    image = read(item.path)
-    if image.shape != (item.height, item.width, 3):
-        raise ImageError(
-            f"is {image.shape[1]} x {image.shape[0]} pixels, not {item.width} x {item.height} "
-            "as when the project was made",
-            where=item.path,
-            remedy="Restore the original file, or make the project anew.",
-        )
-    return image
-
-
-def _encode(
-    encoder: FrozenEncoder, kind: FeatureKind, images: Sequence[NDArray[np.uint8]]
-) -> Features:
-    """Encode uint8 images of one size: one row each, of the type that `kind` keeps."""
-    batch = torch.from_numpy(np.stack(images)).to(encoder.mean.device)
-    pixels = batch.permute(0, 3, 1, 2).to(torch.float32) / 255
-    compute = encoder.embed if kind is FeatureKind.EMBEDDING else encoder.dense
-    with torch.inference_mode():
-        features = compute(pixels).cpu().numpy()
-    results: Features = features.astype(kind.dtype, copy=False)
-    if not np.isfinite(results).all():
-        raise WeightsError(
-            "the encoder gives values that are not finite",
-            where=encoder.identity.name,
-            remedy="Check its weights file, or choose another encoder.",
-        )
-    return results

@@ -121,7 +121,11 @@ def packaged_efficientnet_lite0() -> Weights:
 
 
 def load_weights_into(
-    module: nn.Module, weights: Weights, *, without: Collection[str] = ()
+    module: nn.Module,
+    weights: Weights,
+    *,
+    without: Collection[str] = (),
+    source: str | None = None,
 ) -> None:
     """Load `weights` into `module`: every tensor, each of the right shape.
 
@@ -134,6 +138,8 @@ def load_weights_into(
     without
         Names of parts (``fc``, ``head.fc``) that the file may hold although `module` has
         been built without them, such as the classifier.
+    source
+        Where the weights of `module` are to be had, in words, if that is known.
 
     Raises
     ------
@@ -151,14 +157,18 @@ def load_weights_into(
         "are unknown to the model": [k for k in given if k not in own],
         "have another shape": [k for k in given if k in own and given[k].shape != own[k].shape],
     }
-    for problem, names in problems.items():
-        if names:
-            listed = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-            raise WeightsError(
-                f"not the weights of this model: {len(names)} tensors {problem} ({listed})",
-                where=weights.path,
-                remedy="Give the weights file of exactly this model.",
-            )
+    found = [
+        f"{len(names)} tensors {problem} ({', '.join(names[:3])}{', ...' if names[3:] else ''})"
+        for problem, names in problems.items()
+        if names
+    ]
+    if found:
+        raise WeightsError(
+            f"not the weights of this model: {', '.join(found)}",
+            where=weights.path,
+            remedy="Give the weights file of exactly this model"
+            + (f": {source}." if source else "."),
+        )
     module.load_state_dict(given, strict=False)
 
 

@@ -123,6 +123,7 @@ def apply_model(
         It was stopped while images are read; nothing was added.
     ProjectError, CheckpointError, ImageError, StorageError, TrainingError
     """
+    project.require_writable()
     applied = _model_of(project, request.model_project, recipe)
     recipe = applied.recipe
     trained = applied.trained

@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from napari_protoseg.bank.bank import BankConfig, PrototypeBank, build_bank
 from napari_protoseg.bank.codec import read_bank, write_bank
-from napari_protoseg.encoders.cache import FeatureCache
 from napari_protoseg.encoders.encoder import create_encoder
-from napari_protoseg.encoders.encoding import EncodeItem, embed_images
-from napari_protoseg.encoders.registry import DEFAULT_ENCODER, licence_of
+from napari_protoseg.encoders.encoding import embed_images
+from napari_protoseg.encoders.passes import EncodeItem, ReadImage
+from napari_protoseg.encoders.registry import DEFAULT_ENCODER, KNOWN_MODELS, licence_of
 from napari_protoseg.errors import BankError
 from napari_protoseg.events import Job, Notice, Progress, Request, Severity
+from napari_protoseg.images.ahead import read_ahead
 from napari_protoseg.images.tissue import white_fraction
+from napari_protoseg.jobs.features import CACHE_BYTES, feature_cache
 from napari_protoseg.jobs.records import read_recorded, reader_of
 from napari_protoseg.labels.records import Presence
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import ImageRecord, Split
 
-CACHE_BYTES = 4 * 2**30
-"""Size that the cache of a project may grow to, where no other is asked for."""
-
 BATCH_SIZE = 16
+
+_AHEAD_PIXELS = 2**22
+"""Of the images that threads read ahead."""
+
+_OTHER_SCALE = 1.5
+"""From how many times the size of an encoder's pixels on those of the images differ enough."""
 
 
 class BankRequest(BaseModel):
@@ -110,6 +118,7 @@ def build_project_bank(
         prototypes do not fit the classes.
     WeightsError, ImageError, StorageError
     """
+    project.require_writable()
     images = project.images(Split.TRAIN)
     if not images:
         raise BankError(
@@ -124,23 +133,25 @@ def build_project_bank(
     licence = licence_of(request.encoder)
     severity = Severity.INFO if licence.commercial else Severity.WARNING
     yield Notice(f"Encoder {request.encoder}. {licence.notice}", severity)
+    scale = _notice_of_scale(images, request.encoder)
+    if scale is not None:
+        yield scale
     encoder = create_encoder(request.encoder, request.encoder_weights, device=device)
-    cache = FeatureCache(project.cache / "features", cache_bytes)
+    cache = feature_cache(project, cache_bytes)
+    white: dict[str, float] = {}
     embeddings = yield from embed_images(
-        encoder, encode_items(images), cache, batch_size=BATCH_SIZE, read=reader_of(images)
+        encoder,
+        encode_items(images),
+        cache,
+        batch_size=BATCH_SIZE,
+        read=_noting_glass(images, white),
     )
-    if embeddings is None:
+    if embeddings is None or (yield from _look_for_glass(images, white)) is Request.STOP:
         return None
-    white = np.zeros(len(images))
-    for number, image in enumerate(images):
-        white[number] = white_fraction(read_recorded(image))
-        progress = Progress("Looking for glass", number + 1, len(images))
-        if (yield progress) is Request.STOP:
-            return None
     bank = build_bank(
         embeddings,
         np.array([image.label for image in images], dtype=np.int8),
-        white,
+        np.array([white[image.content_hash] for image in images]),
         [image.content_hash for image in images],
         project.schema,
         encoder.identity,
@@ -161,6 +172,36 @@ def build_project_bank(
     )
     project.record_bank(version, summary.model_dump_json(), project.schema.fingerprint, created=now)
     return BuiltBank(version, path, bank)
+
+
+def _noting_glass(images: Sequence[ImageRecord], white: dict[str, float]) -> ReadImage:
+    """Return what reads `images`, and adds the share of glass of each content to `white`."""
+    hashes = {image.path: image.content_hash for image in images}
+    read = reader_of(images)
+
+    def noting(path: Path) -> NDArray[np.uint8]:
+        pixels = read(path)
+        white[hashes[path]] = white_fraction(pixels)
+        return pixels
+
+    return noting
+
+
+def _look_for_glass(images: Sequence[ImageRecord], white: dict[str, float]) -> Job[Request | None]:
+    """Read those images that were not read to be encoded, for their share of glass."""
+    unread = [image for image in images if image.content_hash not in white]
+    shares = read_ahead(
+        lambda image: white_fraction(read_recorded(image)),
+        unread,
+        cost=lambda image: image.height * image.width,
+        most=_AHEAD_PIXELS,
+    )
+    with closing(shares):
+        for number, (image, share) in enumerate(zip(unread, shares, strict=True), start=1):
+            white[image.content_hash] = share
+            if (yield Progress("Looking for glass", number, len(unread))) is Request.STOP:
+                return Request.STOP
+    return None
 
 
 def latest_bank(project: Project) -> tuple[BuiltBank, BankSummary]:
@@ -202,3 +243,19 @@ def encode_items(images: tuple[ImageRecord, ...]) -> list[EncodeItem]:
     return [
         EncodeItem(image.path, image.content_hash, image.height, image.width) for image in images
     ]
+
+
+def _notice_of_scale(images: tuple[ImageRecord, ...], encoder: str) -> Notice | None:
+    """Say so where the images' pixels are of another size than those that the encoder knows."""
+    known = KNOWN_MODELS.get(encoder)
+    sizes = [i.micrometres_per_pixel for i in images if i.micrometres_per_pixel is not None]
+    if known is None or known.publication is None or not sizes:
+        return None
+    theirs, ours = known.publication.micrometres_per_pixel, float(np.median(sizes))
+    if max(theirs / ours, ours / theirs) < _OTHER_SCALE:
+        return None
+    return Notice(
+        f"{known.publication.title} is meant for {theirs:.3g} micrometres per pixel, and these "
+        f"images have {ours:.3g}: its features may tell less.",
+        Severity.WARNING,
+    )

@@ -22,12 +22,12 @@ from napari_protoseg.exports.contact_sheet import SheetRow, write_contact_sheet
 from napari_protoseg.exports.folder import vacant
 from napari_protoseg.images.reading import read_image, read_mask
 from napari_protoseg.jobs.bank import BankRequest, build_project_bank
+from napari_protoseg.jobs.batches import predict_batches
 from napari_protoseg.jobs.export import export_project
 from napari_protoseg.jobs.export_plan import ExportFormat
 from napari_protoseg.jobs.measure import Measured, measure, measure_trivial
 from napari_protoseg.jobs.models import trained_model
 from napari_protoseg.jobs.new import NewProject, new_project
-from napari_protoseg.jobs.predict import predict_batches
 from napari_protoseg.jobs.preparation import TrainRequest, frozen_evidence
 from napari_protoseg.jobs.records import image_record
 from napari_protoseg.jobs.train import train_project

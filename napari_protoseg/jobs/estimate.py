@@ -17,7 +17,8 @@ from napari_protoseg.encoders.cache import FeatureCache, FeatureKind
 from napari_protoseg.encoders.encoding import encode_dense
 from napari_protoseg.errors import ProtosegError
 from napari_protoseg.events import Event, Job, Notice, Progress, Request, Result, Severity
-from napari_protoseg.jobs.bank import CACHE_BYTES, encode_items
+from napari_protoseg.jobs.bank import encode_items
+from napari_protoseg.jobs.features import CACHE_BYTES, feature_cache
 from napari_protoseg.jobs.preparation import Prepared, TrainRequest, prepare_new, training_inputs
 from napari_protoseg.jobs.records import reader_of
 from napari_protoseg.network.evidence import EvidenceModel
@@ -279,7 +280,7 @@ def _estimate_quick(
     assert prepared.encoder is not None
     assert isinstance(prepared.model, EvidenceModel)
     items = encode_items(tuple(prepared.training))
-    cache = FeatureCache(project.cache / "features", cache_bytes)
+    cache = feature_cache(project, cache_bytes)
     known = cache.results(prepared.encoder.identity, FeatureKind.DENSE)
     missing = len({i.content_hash for i in items if i.content_hash not in known})
     chosen = prepared.training[:: max(len(items) // _ENCODED, 1)][:_ENCODED]

@@ -91,6 +91,7 @@ def import_masks(
         A mask cannot be read, has another size than its image, or values without a class.
     StorageError
     """
+    project.require_writable()
     with storage_errors(folder):
         files = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".png")
     named = defaultdict(list)

@@ -8,7 +8,7 @@ from collections import Counter
 from importlib.metadata import version
 from typing import Any
 
-from napari_protoseg.encoders.registry import DEFAULT_ENCODER, licence_of
+from napari_protoseg.encoders.registry import DEFAULT_ENCODER, KNOWN_MODELS, licence_of
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import Split
 from napari_protoseg.training.devices import choose_device, describe_device
@@ -26,6 +26,37 @@ def describe_program(program_version: str) -> dict[str, Any]:
         "device": describe_device(choose_device()),
         "default encoder": f"{DEFAULT_ENCODER}, {licence_of(DEFAULT_ENCODER).name}",
     }
+
+
+def describe_encoders() -> list[dict[str, Any]]:
+    """Describe each encoder that is known by name: licence, sizes, where its weights are had.
+
+    What is None is not recorded here; any other model of timm is an encoder as well.
+    """
+    described = []
+    for name, known in KNOWN_MODELS.items():
+        if known.architecture is None:
+            continue
+        own = "come with the installation" if name == DEFAULT_ENCODER else f"of timm's {name}"
+        published = known.publication
+        described.append(
+            {
+                "name": name,
+                "licence": known.licence.name,
+                "commercial use": known.licence.commercial,
+                "mean": known.mean,
+                "std": known.std,
+                "side": published and published.side,
+                "patch": published and published.patch,
+                "width": published and published.width,
+                "prefix tokens": published and published.prefix_tokens,
+                "millions of parameters": published and published.parameters,
+                "micrometres per pixel": published and published.micrometres_per_pixel,
+                "published embedding": published and published.embedding,
+                "weights": own if published is None else published.source,
+            }
+        )
+    return described
 
 
 def describe_project(project: Project) -> dict[str, Any]:

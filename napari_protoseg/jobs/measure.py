@@ -15,7 +15,7 @@ from napari_protoseg.evaluation.scores import Counts, Scores
 from napari_protoseg.evaluation.trivial import TRIVIAL, Trivial
 from napari_protoseg.events import Job, Progress, Request, finish
 from napari_protoseg.images.reading import read_mask
-from napari_protoseg.jobs.predict import predict_batches
+from napari_protoseg.jobs.batches import predict_batches
 from napari_protoseg.masks.prediction import Predictor
 from napari_protoseg.project.records import ImageRecord
 from napari_protoseg.schema import ClassSchema

@@ -11,20 +11,22 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
 
+from napari_protoseg.encoders.encoding import DenseFeatures
 from napari_protoseg.errors import LabelError
 from napari_protoseg.events import Event, Job, Notice, Progress, Request, Severity
 from napari_protoseg.exports.folder import Exported, NamedMask, require_names
 from napari_protoseg.exports.masks_folder import export_png
+from napari_protoseg.jobs.batches import predict_batches
+from napari_protoseg.jobs.features import cached_features
 from napari_protoseg.jobs.models import TrainedModel, trained_model
 from napari_protoseg.jobs.names import mask_names
-from napari_protoseg.jobs.records import image_record, read_recorded
+from napari_protoseg.jobs.records import image_record
 from napari_protoseg.labels.reader import read_labels
 from napari_protoseg.labels.records import is_labelled
 from napari_protoseg.labels.report import LabelSource
-from napari_protoseg.masks.prediction import Prediction, Predictor, learn_margin
+from napari_protoseg.masks.prediction import Predictor, learn_margin
 from napari_protoseg.masks.recipe import Background, LabelCondition, Recipe
 from napari_protoseg.network.record import ModelRecord
-from napari_protoseg.project.arrays import masks_per_shard
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import (
     ImageRecord,
@@ -32,9 +34,7 @@ from napari_protoseg.project.records import (
     PredictedMask,
     Split,
 )
-from napari_protoseg.training.devices import out_of_memory
 
-_BATCH_PIXELS = 16 * 224 * 224
 _MARGIN_IMAGES = 64
 _MPP_TOLERANCE = 0.25
 
@@ -199,11 +199,13 @@ def predict_project(
     ------
     ImageError, StorageError
     """
+    project.require_writable()
     schema = trained.record.classes
     predictor = Predictor(trained.model, schema.ids, recipe, device)
     positions = project.schema.positions_of(schema)
     training = in_model_order(project.images(Split.TRAIN), positions)
-    predictor = yield from with_margin(predictor, training)
+    features = cached_features(project, trained.model)
+    predictor = yield from with_margin(predictor, training, features)
     source = MaskSource(
         round_id=trained.round.id,
         label_condition=recipe.labels.value,
@@ -211,7 +213,8 @@ def predict_project(
         created=now,
     )
     done = 0
-    for stored in store_predictions(project, predictor, in_model_order(images, positions), source):
+    in_order = in_model_order(images, positions)
+    for stored in store_predictions(project, predictor, in_order, source, features):
         done += stored
         if (yield Progress("Making masks", done, len(images))) is Request.STOP:
             return False
@@ -219,7 +222,11 @@ def predict_project(
 
 
 def store_predictions(
-    project: Project, predictor: Predictor, images: Sequence[ImageRecord], source: MaskSource
+    project: Project,
+    predictor: Predictor,
+    images: Sequence[ImageRecord],
+    source: MaskSource,
+    features: DenseFeatures | None = None,
 ) -> Iterator[int]:
     """Store the masks of `images`, and yield the number of them after each batch.
 
@@ -233,12 +240,14 @@ def store_predictions(
         With labels in the order of the model's classes.
     source
         What the masks come from.
+    features
+        As for `predict_batches`.
 
     Raises
     ------
     ImageError, ProjectError, StorageError, TrainingError
     """
-    for batch, prediction in predict_batches(predictor, images):
+    for batch, prediction in predict_batches(predictor, images, features):
         masks = [
             PredictedMask(image.known_id, mask, confidence)
             for image, mask, confidence in zip(
@@ -265,49 +274,8 @@ def in_model_order(images: Sequence[ImageRecord], positions: Sequence[int]) -> l
     ]
 
 
-def predict_batches(
-    predictor: Predictor,
-    images: Sequence[ImageRecord],
-) -> Iterator[tuple[tuple[ImageRecord, ...], Prediction]]:
-    """Predict images of one size together.
-
-    Parameters
-    ----------
-    predictor
-        Model and recipe.
-    images
-        To predict, with labels in the order of the model's classes.
-
-    Raises
-    ------
-    ImageError
-        An image cannot be read, or has changed.
-    TrainingError
-        Memory is not enough for a single image; for several, fewer are taken at once.
-    """
-    sizes = sorted({(image.height, image.width) for image in images})
-    for height, width in sizes:
-        alike = tuple(i for i in images if (i.height, i.width) == (height, width))
-        fitting = max(_BATCH_PIXELS // (height * width), 1)
-        step = min(fitting, masks_per_shard(height, width))
-        start = 0
-        while start < len(alike):
-            batch = alike[start : start + step]
-            labels = np.array([image.label for image in batch], dtype=np.int8)
-            pixels = np.stack([read_recorded(image) for image in batch])
-            try:
-                prediction = predictor.predict(pixels, labels)
-            except torch.OutOfMemoryError as error:
-                if step == 1:
-                    raise out_of_memory(predictor.device) from error
-                step //= 2
-                continue
-            yield batch, prediction
-            start += len(batch)
-
-
 def with_margin(
-    predictor: Predictor, images: Sequence[ImageRecord]
+    predictor: Predictor, images: Sequence[ImageRecord], features: DenseFeatures | None = None
 ) -> Generator[Event, Request | None, Predictor]:
     """Learn the margin of the background rule, where the recipe asks for it.
 
@@ -317,6 +285,8 @@ def with_margin(
         Returned as it is where there is nothing to learn, or nothing to learn it from.
     images
         That the model was trained on, with labels in the order of its classes.
+    features
+        As for `predict_batches`.
     """
     recipe = predictor.recipe
     if recipe.background is not Background.MARGIN or recipe.margin is not None or not images:
@@ -325,7 +295,7 @@ def with_margin(
     images = [image for image in images if is_labelled(image.label)] or images
     some = [images[i] for i in range(0, len(images), -(-len(images) // _MARGIN_IMAGES))]
     yield Notice(f"Learning the background margin from {len(some)} training images.")
-    maps = (m for _, p in predict_batches(predictor, some) for m in p.class_maps)
+    maps = (m for _, p in predict_batches(predictor, some, features) for m in p.class_maps)
     margin = learn_margin(maps)
     yield Notice(f"Pixels whose highest class map is below {margin:.3f} stay unlabelled.")
     return predictor.with_margin(margin)

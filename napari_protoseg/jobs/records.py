@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_protoseg.encoders.encoding import ReadImage
+from napari_protoseg.encoders.passes import ReadImage
 from napari_protoseg.errors import ImageError
 from napari_protoseg.images.reading import read_image
 from napari_protoseg.labels.records import LabelledImage

@@ -10,17 +10,16 @@ from pathlib import Path
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from napari_protoseg.encoders.cache import FeatureCache
 from napari_protoseg.encoders.encoding import encode_dense
 from napari_protoseg.encoders.registry import licence_of
 from napari_protoseg.errors import ProtosegError, TrainingError
 from napari_protoseg.events import Event, Job, Notice, Progress, Request, Severity
 from napari_protoseg.jobs.bank import (
     BATCH_SIZE,
-    CACHE_BYTES,
     bank_of_version,
     encode_items,
 )
+from napari_protoseg.jobs.features import CACHE_BYTES, feature_cache
 from napari_protoseg.jobs.muted import with_muted_of_bank
 from napari_protoseg.jobs.preparation import (
     Prepared,
@@ -123,6 +122,7 @@ def train_project(
         Nothing to train on, or the preset needs what is not there.
     BankError, WeightsError, CheckpointError, ImageError, StorageError
     """
+    project.require_writable()
     prepared, bank_version = prepare_new(project, request, device)
     request = prepared.request
     if request.preset is Preset.QUICK:
@@ -154,6 +154,7 @@ def resume_training(
         Its checkpoint is damaged, or does not fit any more; the round is left as it was.
     BankError, WeightsError, ImageError, StorageError
     """
+    project.require_writable()
     unfinished = project.latest_round()
     if unfinished is None or unfinished.status is RoundStatus.FINISHED:
         raise TrainingError(
@@ -194,7 +195,7 @@ def _fit_quick(
     assert prepared.encoder is not None
     assert isinstance(model, EvidenceModel)
     items = encode_items(tuple(prepared.training))
-    cache = FeatureCache(project.cache / "features", cache_bytes)
+    cache = feature_cache(project, cache_bytes)
     dense = yield from encode_dense(
         prepared.encoder, items, cache, batch_size=BATCH_SIZE, read=reader_of(prepared.training)
     )

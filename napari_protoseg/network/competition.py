@@ -25,7 +25,8 @@ TOP_SHARE = 0.1
 """Part of the pixels that decides whether a class is present: the most probable ones."""
 
 _LEAST = 1e-4
-"""Probability that the logarithm is taken of at least: a gradient of at most 10,000."""
+"""How near to 0 and 1 a probability comes that a class is present: a gradient of at most 10,000,
+and never of 0, which would leave a present class that has lost all its pixels without any."""
 
 
 def fuse_stages(maps: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
@@ -103,7 +104,8 @@ def top_share_logits(pixel_logits: Tensor, *, rest: bool = False) -> Tensor:
     """
     probabilities = class_shares(pixel_logits, rest=rest).flatten(2)
     count = max(int(probabilities.shape[2] * TOP_SHARE), 1)
-    return torch.logit(probabilities.topk(count, 2).values.mean(2), eps=_LEAST)
+    presence = probabilities.topk(count, 2).values.mean(2)
+    return torch.logit(_LEAST + (1 - 2 * _LEAST) * presence)
 
 
 def partial_label_loss(pixel_logits: Tensor, labels: Tensor, *, rest: bool = False) -> Tensor:

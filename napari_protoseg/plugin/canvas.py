@@ -184,8 +184,14 @@ class Canvas:
             self._mask.editable = False
 
     def _free_brush(self, layer: Labels) -> None:
-        layer.editable = True
-        layer.mode = self._mode
+        layer.editable = self._can_draw
+        if layer.editable:
+            layer.mode = self._mode
+
+    @property
+    def _can_draw(self) -> bool:
+        project = self._bench.session.project
+        return project is None or not project.is_read_only
 
     def _show_image(self) -> None:
         """Show another image."""
@@ -225,6 +231,7 @@ class Canvas:
                 disown(copy)  # of an image before
         if layer is None:
             layer = mask_layer(mask.copy(), schema, self._opacity)
+            layer.editable = self._can_draw
             self._viewer.add_layer(layer)
         else:
             # An undo would write pixels of the image before; a new layer would know of none, but
@@ -307,7 +314,9 @@ class Canvas:
 
     def _clear(self) -> None:
         self._draw_on(None)
-        for layer in own_layers(self._viewer.layers):
+        # From the top. From below, each removal gives the lowest layer left another blending, and a
+        # window that is then docked has crashed in software rendering.
+        for layer in reversed(list(own_layers(self._viewer.layers))):
             self._viewer.layers.remove(layer)
 
     def _schema(self) -> ClassSchema | None:

@@ -46,7 +46,15 @@ def select_bank(
         " ORDER BY version DESC LIMIT 1",
         {"version": version},
     ).fetchone()
-    if row is None:
-        return None
+    return None if row is None else _bank_of(row, folder)
+
+
+def select_banks(connection: sqlite3.Connection, folder: Path) -> list[BankRow]:
+    """Return every version of the bank, the oldest first."""
+    rows = connection.execute(f"SELECT {_COLUMNS} FROM banks ORDER BY version")
+    return [_bank_of(row, folder) for row in rows]
+
+
+def _bank_of(row: tuple[int, str, str, str, str], folder: Path) -> BankRow:
     number, file, summary_json, fingerprint, created = row
     return BankRow(number, found_path(file, folder), summary_json, fingerprint, found_time(created))

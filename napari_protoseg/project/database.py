@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from napari_protoseg.errors import ProjectError, ProtosegError, StorageError
+from napari_protoseg.errors import (
+    ProjectError,
+    ProjectLockedError,
+    ProtosegError,
+    StorageError,
+)
+from napari_protoseg.project.lock import LOCK, ProjectLock
 from napari_protoseg.project.migrations import APPLICATION_ID, MIGRATIONS, Migration
 from napari_protoseg.storage import replacing, storage_errors
 
 _BUSY_SECONDS = 60.0
+_LOOK_SECONDS = 0.002
 _HEADER_BYTES = 100
 _PRIMARY_CODE = 0xFF
 
@@ -49,14 +57,33 @@ class Database:
     not reentrant, so a transaction must not be begun within another.
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, lock: ProjectLock) -> None:
         self._path = path
         self._connection = connection
         self._lock = threading.Lock()
+        self._project_lock = lock
+        self._is_closed = False
 
     @classmethod
-    def open(cls, path: Path, migrations: Sequence[Migration] = MIGRATIONS) -> Self:
+    def open(
+        cls,
+        path: Path,
+        migrations: Sequence[Migration] = MIGRATIONS,
+        *,
+        take_over: bool = False,
+    ) -> Self:
         """Open the database at `path`, and bring it to the newest of `migrations`.
+
+        Where another process has the lock of the project, it is opened for reading alone.
+
+        Parameters
+        ----------
+        path
+            The file.
+        migrations
+            All that this program knows.
+        take_over
+            Take the lock from whoever has it.
 
         Raises
         ------
@@ -73,20 +100,50 @@ class Database:
                 where=path.parent,
                 remedy="Install a newer napari-protoseg; nothing was changed.",
             )
+        lock = ProjectLock(path.parent / LOCK)
         with _sqlite_errors(path), _connected(path) as connection:
-            prefer_write_ahead_log(connection)
+            is_free = take_over or lock.other() is None
+            if is_free:
+                prefer_write_ahead_log(connection)
             fault = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             if fault != "ok":
                 raise ProjectError(
                     f"the database is damaged ({fault})", where=path, remedy=_DAMAGED
                 )
+            connection.execute("PRAGMA foreign_keys = ON")
+            if is_free:
+                # Without permission to write, this fails now and not in the middle of work.
+                with _transaction(connection, "IMMEDIATE"):
+                    lock.take(take_over=take_over)
+            database = cls(path, connection, lock)
+            try:
+                database._bring_up_to_date(migrations)
+            except BaseException:
+                database.close()
+                raise
+            return database
+
+    @property
+    def lock(self) -> ProjectLock:
+        """Whether the database may be written, and who may where it may not."""
+        return self._project_lock
+
+    def _bring_up_to_date(self, migrations: Sequence[Migration]) -> None:
+        connection = self._connection
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if self.lock.is_held:
             if version < len(migrations):
                 _migrate(connection, migrations)
                 prefer_write_ahead_log(connection)
-            connection.execute("PRAGMA foreign_keys = ON")
-            with _transaction(connection, "IMMEDIATE"):
-                pass  # without permission to write, this fails now and not in the middle of work
-            return cls(path, connection)
+            return
+        if version != len(migrations):
+            raise ProjectLockedError(
+                f"the project is of format {version}, this program knows {len(migrations)}, and "
+                f"it is open for writing by {self.lock.other() or 'another process'}",
+                where=self._path.parent,
+                remedy="Close it there, then open it here.",
+            )
+        connection.execute("PRAGMA query_only = ON")
 
     @classmethod
     @contextmanager
@@ -124,14 +181,52 @@ class Database:
             The disk is full, cannot be written, or another program keeps the project busy.
         ProjectError
             A record contradicts what the project holds, or the database is damaged.
+        ProjectLockedError
+            Another process has the lock of the project.
         """
+        self.require_writable()  # at once, not after waiting for the other
         with self._lock, _sqlite_errors(self._path), _transaction(self._connection, "IMMEDIATE"):
+            self._project_lock.require()
             yield self._connection
 
-    def close(self) -> None:
-        """Close the connection; closing twice is allowed."""
+    @contextmanager
+    def excluding(self) -> Iterator[sqlite3.Connection]:
+        """Yield the connection within a transaction that no program writes beside, to read.
+
+        Whoever reads arrays needs it, too: the rows of masks are used again. It does without
+        the lock of the project.
+        """
         with self._lock, _sqlite_errors(self._path):
-            self._connection.close()
+            self._connection.execute("PRAGMA query_only = OFF")  # else no such transaction begins
+            try:
+                with _transaction(self._connection, "IMMEDIATE"):
+                    yield self._connection
+            finally:
+                if not self.lock.is_held:
+                    self._connection.execute("PRAGMA query_only = ON")
+
+    def require_writable(self) -> None:
+        """Make sure that the lock of the project is this opening's, before long work.
+
+        Raises
+        ------
+        ProjectLockedError
+            Another process has it, or has had it in between.
+        """
+        self._project_lock.require()
+
+    def close(self) -> None:
+        """Close the connection and give the lock up; closing twice is allowed."""
+        with self._lock, _sqlite_errors(self._path):
+            if self._is_closed:
+                return
+            self._is_closed = True
+            try:
+                if self.lock.is_held:
+                    with _transaction(self._connection, "IMMEDIATE"):
+                        self._project_lock.give_up()
+            finally:
+                self._connection.close()
 
 
 def prefer_write_ahead_log(connection: sqlite3.Connection) -> str:
@@ -173,9 +268,31 @@ def _connected(path: Path) -> Iterator[sqlite3.Connection]:
         raise
 
 
+def _begin(connection: sqlite3.Connection, kind: str) -> None:
+    """Begin a transaction; wait for other writers, looking often whether they are done.
+
+    SQLite itself looks ten times a second in the end, and hardly ever finds the moment between
+    two transactions of a program that writes one after the other.
+    """
+    deadline = time.monotonic() + _BUSY_SECONDS
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        while True:
+            try:
+                connection.execute(f"BEGIN {kind}")
+                return
+            except sqlite3.OperationalError as error:
+                is_busy = error.sqlite_errorcode & _PRIMARY_CODE == sqlite3.SQLITE_BUSY
+                if not is_busy or time.monotonic() > deadline:
+                    raise
+            time.sleep(_LOOK_SECONDS)
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {round(1000 * _BUSY_SECONDS)}")
+
+
 @contextmanager
 def _transaction(connection: sqlite3.Connection, kind: str) -> Iterator[None]:
-    connection.execute(f"BEGIN {kind}")
+    _begin(connection, kind)
     try:
         yield
         connection.execute("COMMIT")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -12,8 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_protoseg.errors import ProjectError
+from napari_protoseg.events import Notice
 from napari_protoseg.project.arrays import ArrayFolder
-from napari_protoseg.project.bank_rows import bank_path, insert_bank, next_bank, select_bank
+from napari_protoseg.project.bank_rows import (
+    bank_path,
+    insert_bank,
+    next_bank,
+    select_bank,
+    select_banks,
+)
 from napari_protoseg.project.creation import DATABASE, created_folder
 from napari_protoseg.project.database import Database
 from napari_protoseg.project.image_rows import (
@@ -22,8 +31,15 @@ from napari_protoseg.project.image_rows import (
     select_images,
     select_present,
     update_labels,
+    update_paths,
     update_split,
     update_truth,
+)
+from napari_protoseg.project.inspection import (
+    Fault,
+    remove_orphan_rows,
+    row_faults,
+    unnamed_files,
 )
 from napari_protoseg.project.mask_rows import (
     load_mask,
@@ -53,13 +69,19 @@ from napari_protoseg.project.review_rows import (
     select_recipe,
     select_reviews,
 )
-from napari_protoseg.project.round_rows import begin_round, change_round, select_latest_round
+from napari_protoseg.project.round_rows import (
+    begin_round,
+    change_round,
+    select_latest_round,
+    select_rounds,
+)
 from napari_protoseg.project.schema_rows import (
     insert_schema,
     require_successor,
     select_earlier_schemas,
     select_schema,
 )
+from napari_protoseg.project.snapshot import copy_files, move_paths, staged
 from napari_protoseg.schema import ClassSchema
 from napari_protoseg.storage import storage_errors
 
@@ -94,8 +116,15 @@ class Project:
             return cls.open(folder)
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
-        """Open the project in `folder`.
+    def open(cls, folder: Path, *, take_over: bool = False) -> Self:
+        """Open the project in `folder`: read-only where another process has it open for writing.
+
+        Parameters
+        ----------
+        folder
+            Of the project.
+        take_over
+            Open it for writing in place of whoever has it open, whose next write is refused.
 
         Raises
         ------
@@ -105,7 +134,7 @@ class Project:
             It cannot be read and written.
         """
         folder = real_path(folder)
-        database = Database.open(folder / DATABASE)
+        database = Database.open(folder / DATABASE, take_over=take_over)
         try:
             with database.reading() as connection:
                 schema = select_schema(connection, folder)
@@ -128,6 +157,69 @@ class Project:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether another process has the project open for writing, or has taken it over."""
+        return not self._database.lock.is_held
+
+    def lock_notice(self) -> Notice | None:
+        """Say why the project is read-only, or whose lock it was opened over; else None."""
+        return self._database.lock.notice()
+
+    def require_writable(self) -> None:
+        """Make sure that the project can be written, before long work.
+
+        Raises
+        ------
+        ProjectLockedError
+            Another process has it open for writing. So for all methods that write.
+        """
+        self._database.require_writable()
+
+    def faults(self) -> list[Fault]:
+        """Return what is wrong with the rows of the database; no other file is looked at."""
+        with self._database.reading() as connection:
+            return list(row_faults(connection, self._folder))
+
+    def unnamed_files(self) -> list[Path]:
+        """Return banks, runs and true masks in the folder that no row names."""
+        with self._database.reading() as connection:
+            return unnamed_files(connection, self._folder)
+
+    def remove_orphan_rows(self) -> Counter[str]:
+        """Remove rows that belong to nothing that is there; return how many, by table."""
+        with self._database.writing() as connection:
+            return remove_orphan_rows(connection)
+
+    def staged(self) -> AbstractContextManager[Path]:
+        """Give a folder with the project as it stands now, until the end of the block.
+
+        Another process may write meanwhile. Caches are not in it.
+        """
+        return staged(self._database, self._folder)
+
+    def copy_staged(self, stage: Path, target: Path, place: Path) -> Iterator[tuple[int, int]]:
+        """Copy what is `staged` to a folder, which is to take its place at `place`.
+
+        Yields
+        ------
+        tuple of int
+            How many files are copied, and how many there are.
+        """
+        yield from copy_files(stage, target)
+        move_paths(target / DATABASE, self._folder, place)
+
+    def relocate(self, paths: Mapping[int, Path]) -> None:
+        """Record where images lie now: all of them, or none.
+
+        Raises
+        ------
+        ProjectError
+            There is no such image, or another one lies there.
+        """
+        with self._database.writing() as connection:
+            update_paths(connection, paths, folder=self._folder)
 
     @property
     def folder(self) -> Path:
@@ -294,6 +386,11 @@ class Project:
             insert_bank(connection, bank, self._folder)
         return bank
 
+    def banks(self) -> list[BankRow]:
+        """Return every version of the bank, the oldest first."""
+        with self._database.reading() as connection:
+            return select_banks(connection, self._folder)
+
     def bank(self, version: int) -> BankRow:
         """Return one version of the bank.
 
@@ -396,6 +493,11 @@ class Project:
                     f"there is no round {round_id}", where=self._folder, remedy="Train first."
                 )
 
+    def rounds(self) -> list[Round]:
+        """Return every round, the oldest first."""
+        with self._database.reading() as connection:
+            return select_rounds(connection, self._folder)
+
     def latest_round(self, statuses: Collection[RoundStatus] = tuple(RoundStatus)) -> Round | None:
         """Return the newest round with one of `statuses`, or None where there is none."""
         with self._database.reading() as connection:
@@ -426,8 +528,7 @@ class Project:
         ProjectError
             There is no such image, or its mask on disk is damaged.
         """
-        # A writing transaction, so that no other program reuses the row meanwhile.
-        with self._database.writing() as connection:
+        with self._database.excluding() as connection:  # so that nobody reuses the row meanwhile
             return load_mask(connection, self._arrays, image_id)
 
     def mask_summaries(self) -> dict[int, MaskSummary]:

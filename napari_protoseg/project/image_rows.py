@@ -179,6 +179,32 @@ def update_truth(
         )
 
 
+def update_paths(
+    connection: sqlite3.Connection, paths: Mapping[int, Path], *, folder: Path
+) -> None:
+    """Record where images lie now.
+
+    Raises
+    ------
+    ProjectError
+        There is no such image, or another one lies there.
+    """
+    for image_id in paths:
+        require_image(connection, image_id)
+        # They may have changed places: no two are at one path on the way.
+        connection.execute("UPDATE images SET path = ? WHERE id = ?", (f"\n{image_id}", image_id))
+    for image_id, path in paths.items():
+        place = recorded_path(path, folder)
+        try:
+            connection.execute("UPDATE images SET path = ? WHERE id = ?", (place, image_id))
+        except sqlite3.IntegrityError as error:
+            raise ProjectError(
+                "another image of the project lies there",
+                where=path,
+                remedy="Nothing was changed; look for the images in another folder.",
+            ) from error
+
+
 def update_split(connection: sqlite3.Connection, image_ids: Collection[int], split: Split) -> None:
     """Say what images are for.
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from napari_protoseg.project.paths import found_path, recorded_path
 from napari_protoseg.project.records import Round, RoundStatus
@@ -82,8 +83,16 @@ def select_latest_round(
         f"{_SELECT} WHERE status IN ({marks}) ORDER BY id DESC LIMIT 1",
         [status.value for status in statuses],
     ).fetchone()
-    if row is None:
-        return None
+    return None if row is None else _round_of(row, folder)
+
+
+def select_rounds(connection: sqlite3.Connection, folder: Path) -> list[Round]:
+    """Return every round, the oldest first."""
+    rows = connection.execute(f"{_SELECT} ORDER BY id").fetchall()
+    return [_round_of(row, folder) for row in rows]
+
+
+def _round_of(row: Sequence[Any], folder: Path) -> Round:
     number, place, bank_version, config_json, status, metrics_json, created, finished = row
     return Round(
         id=number,

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from napari_protoseg.encoders.encoding import ReadImage
+from napari_protoseg.encoders.passes import ReadImage
 from napari_protoseg.errors import CheckpointError, ProtosegError, StorageError, TrainingError
 from napari_protoseg.events import Event, Job, Notice, Request
 from napari_protoseg.network.classification import PrototypeNetwork

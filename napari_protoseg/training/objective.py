@@ -13,6 +13,9 @@ from napari_protoseg.network.competition import partial_label_loss, top_share_lo
 from napari_protoseg.network.maps import MapModel
 from napari_protoseg.training.config import TrainingConfig
 
+HEAVIEST = 10.0
+"""Greatest weight that balance gives to an image."""
+
 
 def label_loss(
     model: MapModel,
@@ -58,13 +61,15 @@ def label_loss(
 
 
 def balancing_weights(labels: Sequence[tuple[int, ...]]) -> list[float]:
-    """Return weights of images such that each combination of labels counts alike; 1 on average.
+    """Return weights of images such that each combination of labels counts alike.
 
     Where many images hold one class alone and few another, those of the many would otherwise
-    decide what becomes of all that lies between the two.
+    decide what becomes of all that lies between the two. An image with an unknown class has the
+    weight 1; none has more than `HEAVIEST`, or a single wrong label might decide.
     """
-    counts = Counter(labels)
-    return [len(labels) / (len(counts) * counts[label]) for label in labels]
+    counts = Counter(label for label in labels if min(label) >= 0)
+    alike = sum(counts.values()) / max(len(counts), 1)
+    return [min(alike / counts[label], HEAVIEST) if label in counts else 1.0 for label in labels]
 
 
 def classification_loss(

@@ -7,13 +7,17 @@ a scale and a bias of each prototype. That takes seconds.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
+from itertools import islice
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_protoseg.encoders.encoding import DenseFeatures, EncodeItem
+from napari_protoseg.encoders.encoding import DenseFeatures
+from napari_protoseg.encoders.passes import EncodeItem
 from napari_protoseg.errors import TrainingError
 from napari_protoseg.events import Job, Progress, Request
 from napari_protoseg.network.evidence import EvidenceModel
@@ -90,38 +94,42 @@ def _fit(
     labels = [tuple(int(value) for value in label) for label in target.tolist()]
     weights = torch.tensor(balancing_weights(labels) if config.balanced else [1.0] * len(labels))
     total = torch.zeros_like(model.centre)
-    for number, (item, weight) in enumerate(zip(items, weights, strict=True), start=1):
-        total += weight * F.normalize(_features(dense, item), dim=0).mean((1, 2))
-        progress = Progress("Looking for the centre of all features", number, len(items))
-        if (yield progress) is Request.STOP:
-            return False
+    with closing(dense.each(items)) as features:
+        for number, (each, weight) in enumerate(zip(features, weights, strict=True), start=1):
+            total += weight * F.normalize(_as_tensor(each), dim=0).mean((1, 2))
+            progress = Progress("Looking for the centre of all features", number, len(items))
+            if (yield progress) is Request.STOP:
+                return False
     model.centre_on(total / weights.sum())
     trained = [model.directions, model.scale, model.bias]
     optimiser = torch.optim.AdamW(trained, lr=config.head_rate, weight_decay=0.0)
     batches = list(_batches(len(items), config))
-    for number, (epoch, chosen, draw) in enumerate(batches):
-        for group in optimiser.param_groups:
-            group["lr"] = config.head_rate * poly_factor(number, len(batches))
-        sampled = torch.stack([_sampled(_features(dense, items[i]), draw) for i in chosen])
-        maps = (model.maps_of(sampled),)
-        of = target[chosen]
-        loss = label_loss(model, maps, of, weights[chosen], config, of=of)
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        value = float(loss.detach())
-        told = StepFinished(
-            step=number + 1,
-            steps=len(batches),
-            epoch=epoch,
-            loss=value,
-            classification=value,
-            matching=0.0,
-            pairs=0,
-            skipped=0,
-        )
-        if (yield told) is Request.STOP:
-            return False
+    in_turn = (items[i] for _, chosen, _ in batches for i in chosen)
+    with closing(dense.each(in_turn)) as features:
+        for number, (epoch, chosen, draw) in enumerate(batches):
+            for group in optimiser.param_groups:
+                group["lr"] = config.head_rate * poly_factor(number, len(batches))
+            some = islice(features, len(chosen))
+            sampled = torch.stack([_sampled(_as_tensor(each), draw) for each in some])
+            maps = (model.maps_of(sampled),)
+            of = target[chosen]
+            loss = label_loss(model, maps, of, weights[chosen], config, of=of)
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            value = float(loss.detach())
+            told = StepFinished(
+                step=number + 1,
+                steps=len(batches),
+                epoch=epoch,
+                loss=value,
+                classification=value,
+                matching=0.0,
+                pairs=0,
+                skipped=0,
+            )
+            if (yield told) is Request.STOP:
+                return False
     return True
 
 
@@ -136,8 +144,8 @@ def _batches(
             yield epoch, order[start : start + config.batch_size], draw
 
 
-def _features(dense: DenseFeatures, item: EncodeItem) -> Tensor:
-    return torch.from_numpy(dense.of(item).astype(np.float32))
+def _as_tensor(features: NDArray[np.float16]) -> Tensor:
+    return torch.from_numpy(features.astype(np.float32))
 
 
 def _sampled(features: Tensor, draw: np.random.Generator) -> Tensor:

@@ -23,6 +23,7 @@ from napari_protoseg.widgets.class_legend import ClassLegend
 from napari_protoseg.widgets.class_table import ClassTable
 from napari_protoseg.widgets.intake_form import IntakeForm
 from napari_protoseg.widgets.mask_form import MaskForm
+from napari_protoseg.widgets.moved_form import MovedForm
 from napari_protoseg.widgets.page import Page
 from napari_protoseg.widgets.thumbnails import ThumbnailModel, ThumbnailView
 from napari_protoseg.workbench.labels_page import LabelsState
@@ -86,6 +87,7 @@ class LabelsPage(Page):
         self._intake = IntakeForm(state)
         self._classes = ClassTable(state)
         self._masks = MaskForm(state)
+        self._moved = MovedForm(state)
         self._panels: dict[QPushButton, QWidget] = {}
         self._tools = QWidget()
         tools = QHBoxLayout(self._tools)
@@ -94,6 +96,7 @@ class LabelsPage(Page):
             ("Classes", "show-classes", self._classes),
             ("Add images", "show-intake", self._intake),
             ("Import masks", "show-masks", self._masks),
+            ("Find images", "show-moved", self._moved),
         ):
             button = QPushButton(text)
             button.setObjectName(name)
@@ -143,6 +146,7 @@ class LabelsPage(Page):
         )
         self._classes.refresh()
         self._masks.refresh()
+        self._moved.refresh()
         self._intake.refresh()
 
     def close_page(self) -> None:

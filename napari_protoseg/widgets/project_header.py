@@ -46,7 +46,9 @@ class ProjectHeader(QWidget):
 
     def _show(self) -> None:
         project = self._session.project
-        self._name.setText("No project is open." if project is None else project.folder.name)
+        read_only = " (read-only)" if project is not None and project.is_read_only else ""
+        name = "No project is open." if project is None else f"{project.folder.name}{read_only}"
+        self._name.setText(name)
         self._name.setToolTip("" if project is None else str(project.folder))
         for button in (self._open, self._sample):
             button.setEnabled(not self._session.is_busy)

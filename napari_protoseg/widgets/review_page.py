@@ -91,9 +91,13 @@ class ReviewPage(Page):
             name = html.escape(item.image.path.name)
             self._current.setText(f"<b>{name}</b><br>{html.escape(state.state_of_current())}")
         is_open = state.opened.image is not None
-        for name in ("accept", "skip", "flag", "save-mask", "restore-layers"):
-            self._buttons[name].setEnabled(is_open)
-        self._buttons["unmark"].setEnabled(item is not None and item.status is not None)
+        can_write = session.read_only() is None
+        self._buttons["restore-layers"].setEnabled(is_open)
+        for name in ("accept", "skip", "flag", "save-mask"):
+            self._buttons[name].setEnabled(is_open and can_write)
+        self._buttons["unmark"].setEnabled(
+            can_write and item is not None and item.status is not None
+        )
         project = session.project
         self._palette.show_schema(None if project is None else project.schema)
         self._show_picked()

@@ -77,13 +77,13 @@ class BankState(PageState):
         """Return why a bank cannot be built now; None where it can."""
         if self.session.project is None:
             return "Open a project first."
-        if self.session.is_busy:
-            return self.session.busy()
+        if (reason := self.session.cannot_write()) is not None:
+            return reason
         missing = classes_without_image(self.session.project)
         if missing:
             return f"Label images first: no training image is known to hold {', '.join(missing)}."
         if self.request.encoder != DEFAULT_ENCODER and self.request.encoder_weights is None:
-            return f"Choose a file with the weights of {self.request.encoder}, among the options."
+            return self._missing_weights()
         return None
 
     def build(self) -> None:
@@ -180,6 +180,12 @@ class BankState(PageState):
         if reason is not None:
             raise BankError(reason.rstrip("."), where="prototype map", remedy="Then show it.")
         self._maps.choose(index)
+
+    def _missing_weights(self) -> str:
+        name = self.request.encoder
+        published = KNOWN_MODELS[name].publication if name in KNOWN_MODELS else None
+        chosen = f"Choose a file with the weights of {name}, among the options"
+        return f"{chosen}." if published is None else f"{chosen}: {published.source}."
 
     def _built(self, bank: BuiltBank | None) -> None:
         if bank is None:

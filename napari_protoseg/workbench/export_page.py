@@ -98,6 +98,8 @@ class ExportState(PageState):
         plan = self.plan
         if plan is None:
             return self._problem
+        if plan.stale and (reason := self.session.read_only()) is not None:
+            return f"Masks would have to be made first. {reason}"
         obstacle = plan.obstacle(overwrite=self.overwrite)
         return None if obstacle is None else str(obstacle)
 

@@ -90,8 +90,8 @@ class Intake:
 
     def take_needs(self) -> str | None:
         """Return why what was found cannot be taken in now; None where it can."""
-        if self._session.is_busy:
-            return self._session.busy()
+        if (reason := self._session.cannot_write()) is not None:
+            return reason
         if self.reading is None:
             return "Look at the images first."
         if self._session.project is None and self.found_project is not None:

@@ -12,6 +12,7 @@ from napari_protoseg.errors import SchemaError
 from napari_protoseg.evaluation.protocol import MaskCodes
 from napari_protoseg.jobs.import_masks import ImportedMasks, MaskPurpose, import_masks
 from napari_protoseg.jobs.models import model_at_hand
+from napari_protoseg.jobs.relocate import RelocatedImages, relocate_images
 from napari_protoseg.labels.records import Presence
 from napari_protoseg.schema import ClassSchema
 from napari_protoseg.workbench.class_edits import with_class, with_color, with_name, with_shortcut
@@ -68,8 +69,8 @@ class LabelsState(PageState):
                 "or drop it here."
             )
         if not self.images.all:
-            return "The project has no images yet: add some."
-        return None
+            return self.session.read_only() or "The project has no images yet: add some."
+        return self.session.read_only()
 
     def next_step(self) -> str:
         """Say what to do next, as a sentence; empty where `needs` says it."""
@@ -185,7 +186,7 @@ class LabelsState(PageState):
         """Return why classes cannot be changed now; None where they can."""
         if self.session.project is None:
             return "Open or make a project first."
-        return self.session.busy()
+        return self.session.cannot_write()
 
     def masks_need(self) -> str | None:
         """Return why masks cannot be imported now; None where they can."""
@@ -209,6 +210,23 @@ class LabelsState(PageState):
             now=session.now(),
         )
         session.run("Import masks", job, self._imported)
+
+    def find_images(self, folder: Path) -> None:
+        """Look for missing images in a folder by their content; errors as `import_masks`."""
+        job = relocate_images(self.session.require_project(), folder)
+        self.session.run("Find images", job, self._found_again)
+
+    def _found_again(self, ended: RelocatedImages) -> None:
+        words = [f"Images found again: {ended.found}."]
+        if ended.missing:
+            names = ", ".join(path.name for path in ended.missing[:_NAMED_FILES])
+            more = len(ended.missing) - _NAMED_FILES
+            words.append(f"Still missing: {names}{f' and {more} more' if more > 0 else ''}.")
+        elif not ended.found:
+            words = ["No image is missing."]
+        self.session.say(" ".join(words))
+        self.session.refresh_current()
+        self.session.images_changed.emit()
 
     def _imported(self, imported: ImportedMasks | None) -> None:
         if imported is None:

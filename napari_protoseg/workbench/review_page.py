@@ -71,6 +71,8 @@ class ReviewState(PageState):
         """Return why there is nothing to review; None where there is."""
         if self.session.project is None:
             return "Open a project first."
+        if (reason := self.session.read_only()) is not None:
+            return reason
         if not self.images.all:
             return "The project has no images yet: add some on Labels."
         if self.session.project.latest_bank() is None:
@@ -178,8 +180,8 @@ class ReviewState(PageState):
         """Return why masks cannot be made now; None where they can."""
         if self.session.project is None:
             return "Open a project first."
-        if self.session.is_busy:
-            return self.session.busy()
+        if (reason := self.session.cannot_write()) is not None:
+            return reason
         if newest_trained_round(self.session.project) is None:
             return "Train first."
         return None
@@ -205,8 +207,8 @@ class ReviewState(PageState):
         """Return why a model cannot be applied to `images` now; None where it can."""
         if self.session.project is None:
             return "Open a project first."
-        if self.session.is_busy:
-            return self.session.busy()
+        if (reason := self.session.cannot_write()) is not None:
+            return reason
         if images is None:
             return "Choose a folder of images."
         return self.masks_need() if model_project is None else None

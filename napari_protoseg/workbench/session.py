@@ -13,7 +13,7 @@ from psygnal import Signal
 
 from napari_protoseg.errors import ProjectError, ProtosegError
 from napari_protoseg.events import Event, Job, Notice, Severity
-from napari_protoseg.jobs.bank import CACHE_BYTES
+from napari_protoseg.jobs.features import CACHE_BYTES
 from napari_protoseg.jobs.recipes import recipe_of
 from napari_protoseg.jobs.sample import make_sample_project
 from napari_protoseg.masks.recipe import Recipe
@@ -156,6 +156,9 @@ class Session:
             raise
         self.project = project
         self.opened.emit()
+        notice = project.lock_notice()
+        if notice is not None:
+            self.said.emit(notice)
 
     def open_sample(self) -> None:
         """Open the project of synthetic tissue in the person's home; make it if it is not there."""
@@ -225,6 +228,17 @@ class Session:
         if self.task is None or self.task.is_over:
             return None
         return f"{self.task.title} is under way; wait for it, or stop it."
+
+    def read_only(self) -> str | None:
+        """Say why nothing can be changed in the open project; None where it can."""
+        if self.project is None or not self.project.is_read_only:
+            return None
+        notice = self.project.lock_notice()
+        return None if notice is None else notice.text
+
+    def cannot_write(self) -> str | None:
+        """Say why nothing that writes to the project can begin; None where it can."""
+        return self.busy() or self.read_only()
 
     def run(self, title: str, job: Job[Any], done: Callable[[Any], None]) -> Task:
         """Start the long task: one at a time.

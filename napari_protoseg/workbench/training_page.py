@@ -252,7 +252,7 @@ class TrainingState(PageState):
     def _cannot_run(self) -> str | None:
         if self.session.project is None:
             return "Open a project first."
-        return self.session.busy()
+        return self.session.cannot_write()
 
     def _lacks(self, request: TrainRequest) -> str | None:
         if self._bank_encoder is None:

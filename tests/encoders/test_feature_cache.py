@@ -13,15 +13,15 @@ from PIL import Image
 
 from napari_protoseg.encoders.cache import FeatureCache, FeatureKind
 from napari_protoseg.encoders.encoder import FrozenEncoder, create_encoder
-from napari_protoseg.encoders.encoding import (
-    EncodeItem,
-    embed_images,
-    encode_dense,
-)
+from napari_protoseg.encoders.encoding import embed_images, encode_dense
+from napari_protoseg.encoders.passes import EncodeItem
 from napari_protoseg.errors import ImageError, StorageError, WeightsError
 from napari_protoseg.events import Job, Progress, Request, Result
 
 PLENTY = 10**9
+
+ROOM_FOR_EMBEDDINGS = 19_000
+"""A budget of bytes that the dense features of a tile would fill to more than the half."""
 
 
 class Counted:
@@ -80,8 +80,8 @@ def encode(encoder, items, folder: Path, *, budget: int = PLENTY):
     return finish(encode_dense(encoder, items, cache, batch_size=4, read=read_png))
 
 
-def blocks(folder: Path) -> list[Path]:
-    return [path.parent for path in folder.rglob("zarr.json")]
+def blocks(folder: Path, kind: str = "*") -> list[Path]:
+    return [path.parent for path in folder.glob(f"{kind}-*/*/zarr.json")]
 
 
 def test_embeddings_are_those_of_each_image_alone(encoder, items, tmp_path: Path) -> None:
@@ -154,6 +154,44 @@ def test_dense_features_are_read_one_by_one(encoder, items, tmp_path: Path) -> N
     assert counted.images == len(items)
 
 
+def test_one_pass_gives_embeddings_and_dense_features(encoder, items, tmp_path: Path) -> None:
+    alone = encode(encoder, items, tmp_path / "dense alone")
+    counted = Counted(encoder)
+    embed(encoder, items, tmp_path / "both")
+    features = encode(encoder, items, tmp_path / "both")
+    for item in items:
+        np.testing.assert_array_equal(features.of(item), alone.of(item))
+    assert counted.images == len(items)
+
+
+def test_dense_features_never_crowd_out_embeddings(encoder, items, tmp_path: Path) -> None:
+    embed(encoder, items[:1], tmp_path, budget=ROOM_FOR_EMBEDDINGS)
+    assert len(blocks(tmp_path, "embedding")) == 1
+    assert not blocks(tmp_path, "dense")
+
+
+def test_features_of_a_batch_are_the_same_cached_or_not(encoder, items, tmp_path: Path) -> None:
+    features = encode(encoder, items[:3], tmp_path)
+    pixels = np.stack([read_png(item.path) for item in items[:5]])
+    counted = Counted(encoder)
+    found = features.completed([features.known(item.content_hash) for item in items[:5]], pixels)
+    assert counted.images == 2
+    assert found.dtype == np.float16
+    for item, of_item in zip(items, found, strict=False):
+        np.testing.assert_allclose(of_item, features.of(item), rtol=2e-3, atol=1e-3)
+
+
+def test_features_come_one_after_another_wherever_they_are(encoder, items, tmp_path: Path) -> None:
+    features = encode(encoder, items, tmp_path)
+    alone = [features.of(item) for item in items]
+    damaged, *_ = blocks(tmp_path)
+    _flip_a_bit(damaged)
+    for _ in range(2):
+        for of_item, expected in zip(features.each(items), alone, strict=True):
+            np.testing.assert_allclose(of_item, expected, rtol=1e-2, atol=1e-2)
+    assert not damaged.exists()
+
+
 def _truncate(block: Path) -> None:
     for chunk in (block / "c").rglob("*"):
         if chunk.is_file():
@@ -190,7 +228,7 @@ def _replace_by_another_array(block: Path) -> None:
 )
 def test_a_damaged_block_is_computed_again(encoder, items, tmp_path: Path, damage) -> None:
     sound = embed(encoder, items, tmp_path)
-    (block,) = blocks(tmp_path)
+    (block,) = blocks(tmp_path, "embedding")
     damage(block)
     counted = Counted(encoder)
     np.testing.assert_array_equal(embed(encoder, items, tmp_path), sound)
@@ -211,7 +249,7 @@ def test_dense_features_survive_damage(encoder, items, tmp_path: Path, damage) -
 
 def test_foreign_files_among_the_blocks_do_no_harm(encoder, items, tmp_path: Path) -> None:
     sound = embed(encoder, items, tmp_path)
-    (block,) = blocks(tmp_path)
+    (block,) = blocks(tmp_path, "embedding")
     (block.parent / "notes.txt").write_text("hello")
     (block.parent / "empty").mkdir()
     np.testing.assert_array_equal(embed(encoder, items, tmp_path), sound)
@@ -219,7 +257,7 @@ def test_foreign_files_among_the_blocks_do_no_harm(encoder, items, tmp_path: Pat
 
 def test_an_unfinished_block_of_a_killed_run_is_not_read(encoder, items, tmp_path: Path) -> None:
     embed(encoder, items, tmp_path)
-    (block,) = blocks(tmp_path)
+    (block,) = blocks(tmp_path, "embedding")
     block.rename(block.with_name(f".{block.name}.1"))
     counted = Counted(encoder)
     embed(encoder, items, tmp_path)
@@ -228,7 +266,7 @@ def test_an_unfinished_block_of_a_killed_run_is_not_read(encoder, items, tmp_pat
 
 def test_over_budget_the_oldest_blocks_go(encoder, items, tmp_path: Path) -> None:
     for item in items[:4]:
-        embed(encoder, [item], tmp_path)
+        embed(encoder, [item], tmp_path, budget=ROOM_FOR_EMBEDDINGS)
     (size,) = {sum(f.stat().st_size for f in b.rglob("*") if f.is_file()) for b in blocks(tmp_path)}
     embed(encoder, items[4:5], tmp_path, budget=2 * size)
     left = FeatureCache(tmp_path, PLENTY).results(encoder.identity, FeatureKind.EMBEDDING)

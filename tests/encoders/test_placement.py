@@ -19,6 +19,7 @@ NAMES = (
     "vit_small_patch16_dinov3",  # turns by places as parts of the image's sides
     "vit_small_patch16_rope_mixed_224",
 )
+WITH_PLACED_REGISTERS = "vit_tiny_patch16_224 with registers that have places, as Virchow2 has"
 
 
 class WithoutContext(nn.Module):
@@ -27,7 +28,11 @@ class WithoutContext(nn.Module):
     def __init__(self, name: str) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.vit = timm.create_model(name, num_classes=0, dynamic_img_size=True).eval()
+        architecture, _, registers = name.partition(" ")
+        more = {"reg_tokens": 4} if registers else {}
+        self.vit = timm.create_model(
+            architecture, num_classes=0, dynamic_img_size=True, **more
+        ).eval()
         self.patch = self.vit.patch_embed.patch_size[0]
         for block in self.vit.blocks:
             block.attn = OwnTurn()
@@ -47,7 +52,7 @@ class OwnTurn(nn.Module):
         return out
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, WITH_PLACED_REGISTERS])
 @torch.inference_mode()
 def test_a_placed_window_is_that_part_of_the_whole_image(name: str):
     encoder = WithoutContext(name)

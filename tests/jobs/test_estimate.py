@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -92,6 +93,7 @@ def test_steps_that_are_very_slow_are_not_waited_for(project: Project, request_:
 
 
 def test_the_quick_preset_takes_less_once_its_features_are_cached(project: Project):
+    shutil.rmtree(project.cache)
     estimate, events = finish(estimate_training(project, QUICK, device=CPU, clock=ticking(0.5)))
     assert estimate is not None
     assert {type(event) for event in events} == {Progress}, "no curve takes these for training"

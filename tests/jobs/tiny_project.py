@@ -123,14 +123,15 @@ def build(workspace: Path, **config: object) -> None:
 def tree(folder: Path) -> dict[str, str]:
     """Return the hash of every file below a folder, and the names of its folders.
 
-    What SQLite keeps beside a database while it is open counts where it holds records.
+    What SQLite keeps beside a database while it is open counts where it holds records; who has
+    it open does not.
     """
     return {
         path.relative_to(folder).as_posix(): (
             "folder" if path.is_dir() else hashlib.sha256(path.read_bytes()).hexdigest()
         )
         for path in sorted(folder.rglob("*"))
-        if not (path.name.endswith(".db-shm") or _is_empty_log(path))
+        if not (path.name.endswith((".db-shm", ".lock")) or _is_empty_log(path))
     }
 
 

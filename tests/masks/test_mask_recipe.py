@@ -496,3 +496,25 @@ def test_of_a_single_class_pixels_are_left_to_the_rest():
     blue = predictor.predict(np.full((1, 16, 16, 3), (40, 30, 200), np.uint8))
     assert blue.probabilities[0, 0] < 0.5
     assert found(blue) == {0}
+
+
+class RandomMaps(MapModel):
+    """Maps of five classes that have nothing to do with the image."""
+
+    def __init__(self) -> None:
+        super().__init__(range(5), 5, (1,))
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        generator = torch.Generator().manual_seed(7)
+        return (torch.randn(len(images), 5, *images.shape[2:], generator=generator),)
+
+
+def test_of_many_classes_the_highest_wins_by_its_lead_over_the_next():
+    prediction = Predictor(RandomMaps(), range(1, 6), Recipe(flip=False), CPU).predict(
+        picture()[None]
+    )
+    in_order = np.sort(prediction.class_maps, 1)
+    np.testing.assert_array_equal(prediction.masks, prediction.class_maps.argmax(1) + 1)
+    np.testing.assert_array_equal(
+        prediction.confidence, (in_order[:, -1] - in_order[:, -2]).astype(np.float16)
+    )

@@ -20,6 +20,7 @@ from napari_protoseg.training.checkpoint import Checkpoint
 from napari_protoseg.training.config import Compat, Matching
 from napari_protoseg.training.loop import TrainingInputs, train_network
 from napari_protoseg.training.objective import (
+    HEAVIEST,
     balancing_weights,
     classification_loss,
     label_loss,
@@ -89,11 +90,18 @@ def test_pixels_of_a_weighty_image_count_more_and_what_it_holds_does_not():
 
 
 def test_each_combination_of_labels_weighs_the_same():
-    labels = [(1, 0)] * 6 + [(0, 1)] * 2 + [(1, -1)]
+    labels = [(1, 0)] * 6 + [(0, 1)] * 2 + [(1, 1)]
     weights = balancing_weights(labels)
     assert sum(weights) == pytest.approx(9)
     for start, end in ((0, 6), (6, 8), (8, 9)):
         assert sum(weights[start:end]) == pytest.approx(3)
+
+
+def test_one_rare_image_does_not_decide_and_one_with_an_unknown_class_is_no_combination():
+    labels = [(1, 0)] * 50 + [(0, 1)] * 50 + [(1, 1)]
+    assert balancing_weights(labels)[-1] == HEAVIEST
+    assert balancing_weights([*labels[:100], (1, -1), (-1, 0)])[-2:] == [1.0, 1.0]
+    assert balancing_weights([*labels[:100], (1, -1)])[:100] == [1.0] * 100
 
 
 def test_a_balanced_training_is_another_one(tmp_path: Path):

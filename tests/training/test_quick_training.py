@@ -17,7 +17,8 @@ from torch import Tensor
 
 from napari_protoseg.encoders.cache import FeatureCache, FeatureKind
 from napari_protoseg.encoders.encoder import create_encoder
-from napari_protoseg.encoders.encoding import DenseFeatures, EncodeItem
+from napari_protoseg.encoders.encoding import DenseFeatures
+from napari_protoseg.encoders.passes import EncodeItem
 from napari_protoseg.errors import ImageError, TrainingError
 from napari_protoseg.events import Progress
 from napari_protoseg.images.reading import read_image

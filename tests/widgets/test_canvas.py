@@ -158,6 +158,28 @@ def test_a_layer_of_the_persons_own_is_left_alone(user: Any, bench: Any, trained
     assert list(user.viewer.layers) == [own]
 
 
+def test_a_floating_page_is_docked_again_after_the_project_was_closed(
+    user: Any, bench: Any, trained: Path
+):
+    """Drawing once crashed then, so that this test ends without a word where it fails."""
+    bench.session.open(trained / "project")
+    docks = [
+        user.viewer.window.add_plugin_dock_widget("napari-protoseg", name)[0]
+        for name in ("Review", "Labels")
+    ]
+    docks[0].setFloating(True)
+    user.settle()
+    go_on(user, bench, lambda: bench.review.step(1))
+    user.settle()
+    paint(mask_of(user), 2)
+    bench.session.close_project()
+    user.settle()
+    docks[0].setFloating(False)
+    user.settle()
+    assert not docks[0].isFloating()
+    assert list(user.viewer.layers) == []
+
+
 def test_muted_prototypes_leave_the_class_maps_and_one_can_be_shown(
     user: Any, bench: Any, trained: Path
 ):

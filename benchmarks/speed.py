@@ -1,0 +1,246 @@
+"""What the line costs beside its networks: ratios, each in one run on one machine.
+
+``python benchmarks/speed.py [--only steps,masks,line,memory,growth] [--tiles 493]``
+
+Both sides of a ratio are timed in turns, and their medians compared. It ends with 1 where a bar
+does not hold. Memory is measured on Linux alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+from speed_line import bare_pass, batches_of, line, peak_of_child, write_tiles
+from speed_networks import Bench, Setting, Timed
+
+from napari_protoseg.encoders.encoder import create_encoder
+from napari_protoseg.training.config import Matching, Preset
+
+_ROUNDS = 5
+_FEW = 3
+_MEMORY_TILES = (400, 4000)
+_MEMORY_SIDE = 96
+_GROWING_TILES = (60, 120, 240)
+_GROWING = (
+    *(replace(Setting(), classes=classes) for classes in (2, 4, 8, 16)),
+    *(replace(Setting(), prototypes=prototypes) for prototypes in (1, 3, 10, 30)),
+    *(replace(Setting(), side=side) for side in (96, 160, 224, 320, 448)),
+)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A ratio and the bar that it is held to."""
+
+    what: str
+    ratio: float
+    bar: float
+    at_least: bool = False
+
+    @property
+    def holds(self) -> bool:
+        """Whether the ratio is on the right side of the bar."""
+        return self.ratio >= self.bar if self.at_least else self.ratio <= self.bar
+
+    def __str__(self) -> str:
+        word = "at least" if self.at_least else "at most"
+        verdict = "ok" if self.holds else "MISSED"
+        return f"{self.what:<64}{self.ratio:8.3f}  {word:>8} {self.bar:<5g} {verdict}"
+
+
+def in_turns(sides: Mapping[str, Timed], rounds: int) -> dict[str, float]:
+    """Return the median seconds of each side; one turn before those that count warms up."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(rounds + 1):
+        for name, run in sides.items():
+            before = perf_counter()
+            run()
+            if number:
+                seconds[name].append(perf_counter() - before)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def steps(bench: Bench, rounds: int) -> tuple[list[Measured], float]:
+    """Time training steps, matching and losses; return ratios and seconds of the dense step."""
+    dense, reencode, none = Matching.DENSE, Matching.REENCODE, Matching.NONE
+    took = in_turns(
+        {
+            "dense step": bench.step(dense),
+            "re-encoding step": bench.step(reencode),
+            "standard step": bench.step(none),
+            "dense matching": bench.losses(dense, encode=True),
+            "re-encoding matching": bench.losses(reencode, encode=True),
+            "dense losses": bench.losses(dense, encode=False),
+            "standard losses": bench.losses(none, encode=False),
+        },
+        rounds,
+    )
+    return [
+        Measured(
+            "step: re-encoding / dense matching",
+            took["re-encoding step"] / took["dense step"],
+            3,
+            at_least=True,
+        ),
+        Measured(
+            "matching alone: re-encoding / dense",
+            took["re-encoding matching"] / took["dense matching"],
+            5,
+            at_least=True,
+        ),
+        Measured(
+            "losses and masks / step, dense matching",
+            took["dense losses"] / took["dense step"],
+            0.1,
+        ),
+        Measured(
+            "losses and masks / step, preset standard",
+            took["standard losses"] / took["standard step"],
+            0.1,
+        ),
+    ], took["dense step"]
+
+
+def masks(bench: Bench, rounds: int) -> tuple[list[Measured], list[str]]:
+    """Time masks of a batch against bare forward passes; say what averaging over views costs."""
+    ratios, said = [], []
+    for name, model in {"standard": bench.network, "quick": bench.evidence}.items():
+        took = in_turns(
+            {
+                "bare": bench.bare(model),
+                "masks": bench.masks(model, flip=False),
+                "mirrored": bench.masks(model, flip=True),
+            },
+            rounds,
+        )
+        ratios.append(
+            Measured(f"uint8 to masks / forward pass, {name}", took["masks"] / took["bare"], 1.25)
+        )
+        cost = took["mirrored"] / took["masks"]
+        said.append(f"masks averaged with those of the mirror image, {name}: {cost:.2f} times that")
+    return ratios, said
+
+
+def whole_line(folder: Path, tiles: int, rounds: int) -> tuple[Measured, list[str]]:
+    """Time quick, from a folder of tiles to their masks, against its encoder over them."""
+    images = folder / f"tiles-{tiles}"
+    write_tiles(images, tiles, 224, seed=tiles)
+    batches, encoder = list(batches_of(images)), create_encoder(device="cpu")
+    bare, parts = [], []
+    for number in range(rounds):
+        bare.append(_timed(lambda: bare_pass(encoder, batches)))
+        parts.append(line(images, folder / f"line-{tiles}-{number}", Preset.QUICK))
+        shutil.rmtree(folder / f"line-{tiles}-{number}")
+    bare.append(_timed(lambda: bare_pass(encoder, batches)))
+    once = statistics.median(bare)
+    ratio = statistics.median(sum(each) for each in parts) / once
+    said = [
+        f"  of that {name}: {share / once:.2f}"
+        for name, share in zip(
+            ("reading", "bank", "training", "masks"), np.median(parts, 0).tolist(), strict=True
+        )
+    ]
+    return Measured(f"quick, {tiles} tiles to all masks / forward pass", ratio, 4), said
+
+
+def memory(folder: Path) -> list[Measured]:
+    """Compare peaks of processes that go through the line with few tiles and with many."""
+    ratios = []
+    for preset in (Preset.QUICK, Preset.STANDARD):
+        peaks = []
+        for count in _MEMORY_TILES:
+            tiles = folder / f"{preset.value}-{count}"
+            write_tiles(tiles, count, _MEMORY_SIDE, seed=1)
+            peaks.append(peak_of_child(preset, tiles))
+            print(f"  {preset.value}, {count} tiles: {peaks[-1] / 2**20:.0f} MiB", flush=True)
+            shutil.rmtree(tiles)
+            shutil.rmtree(folder / f"{preset.value}-{count}-{preset.value}")
+        few, many = _MEMORY_TILES
+        ratios.append(
+            Measured(f"peak memory, {preset.value}: {many} / {few} tiles", peaks[1] / peaks[0], 1.2)
+        )
+    return ratios
+
+
+def growth(folder: Path) -> None:
+    """Print how the ratios, and the cost itself, change with what they depend on."""
+    print("classes prototypes  side   dense step   of it losses   re-encoding/dense   masks/pass")
+    first: float | None = None
+    for setting in _GROWING:
+        bench = Bench(setting)
+        (step, _, losses, _), seconds = steps(bench, _FEW)
+        (of_masks, _), _ = masks(bench, _FEW)
+        first = first or seconds
+        print(
+            f"{setting.classes:7} {setting.prototypes:10} {setting.side:5}"
+            f" {seconds / first:10.2f} x {losses.ratio:14.3f} {step.ratio:19.2f}"
+            f" {of_masks.ratio:12.2f}",
+            flush=True,
+        )
+    for count in _GROWING_TILES:
+        ratio, _ = whole_line(folder, count, 1)
+        print(f"quick, {count} tiles to masks / forward pass: {ratio.ratio:.2f}", flush=True)
+
+
+def _timed(run: Callable[[], object]) -> float:
+    before = perf_counter()
+    run()
+    return perf_counter() - before
+
+
+def main() -> int:
+    """Measure, and return the exit code."""
+    parts = ("steps", "masks", "line", "memory", "growth")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", default=",".join(parts), help="comma separated")
+    parser.add_argument("--tiles", type=int, default=493, help="of the whole line")
+    parser.add_argument("--rounds", type=int, default=3, help="of the whole line")
+    options = parser.parse_args()
+    chosen = options.only.split(",")
+    if not set(chosen) <= set(parts):
+        parser.error(f"the parts are {', '.join(parts)}")
+    print(f"{torch.get_num_threads()} threads")
+    ratios: list[Measured] = []
+
+    def tell(*found: Measured) -> None:
+        ratios.extend(found)
+        print(*found, sep="\n", flush=True)
+
+    bench = Bench(Setting())
+    if "steps" in chosen:
+        found, _ = steps(bench, _ROUNDS)
+        print(f"{bench.pairs:.1f} selected pairs for each image")
+        tell(*found)
+    if "masks" in chosen:
+        found, said = masks(bench, _ROUNDS)
+        tell(*found)
+        print(*said, sep="\n")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        if "line" in chosen:
+            quick, said = whole_line(folder, options.tiles, options.rounds)
+            tell(quick)
+            print(*said, sep="\n")
+        if "memory" in chosen:
+            tell(*memory(folder))
+        if "growth" in chosen:
+            growth(folder)
+    missed = [ratio for ratio in ratios if not ratio.holds]
+    print("every bar holds" if not missed else f"{len(missed)} of {len(ratios)} bars missed")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,329 @@
+"""The job that verifies everything in a project, and repairs what can be repaired safely."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from napari_protoseg.bank.codec import read_bank
+from napari_protoseg.errors import ProjectError, ProtosegError
+from napari_protoseg.events import Event, Job, Progress, Request
+from napari_protoseg.images.reading import read_mask
+from napari_protoseg.project.folder import Project
+from napari_protoseg.project.inspection import remove, unfinished_files
+from napari_protoseg.project.records import BankRow, ImageRecord, MaskSummary, Round, RoundStatus
+from napari_protoseg.storage import storage_errors
+
+_NAMED = 3
+_CHECKPOINTS = ("best.safetensors", "last.safetensors")
+
+
+class Outcome(Enum):
+    """What has become of something that was found."""
+
+    PROBLEM = "problem"
+    REPAIRED = "repaired"
+    KEPT = "kept"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is not as it should be.
+
+    Parameters
+    ----------
+    outcome
+        A problem that remains, repaired, or left as it is since it does no harm.
+    where
+        File, image, table, bank or round.
+    what
+        What was found, and what is lost.
+    remedy
+        What to do about it, or what was done.
+    """
+
+    outcome: Outcome
+    where: str
+    what: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.outcome.value}: {self.where}: {self.what}. {self.remedy}"
+
+
+@dataclass
+class CheckReport:
+    """What a check has looked at, and what it has found.
+
+    Parameters
+    ----------
+    images, masks, banks, rounds
+        How many of them were looked at.
+    is_complete
+        Whether it was not stopped before it had looked at all.
+    findings
+        In the order in which they were found.
+    """
+
+    images: int = 0
+    masks: int = 0
+    banks: int = 0
+    rounds: int = 0
+    is_complete: bool = True
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def problems(self) -> list[Finding]:
+        """What remains to be done by a person."""
+        return [found for found in self.findings if found.outcome is Outcome.PROBLEM]
+
+    def lines(self) -> list[str]:
+        """Return what was found, a line each, then how much was looked at."""
+        looked = (
+            f"Looked at {self.images} images, {self.masks} masks, {self.banks} banks and "
+            f"{self.rounds} rounds of training: "
+        )
+        count = len(self.problems)
+        found = f"{count} problem{'' if count == 1 else 's'}." if count else "all is well."
+        return [*map(str, self.findings), looked + found]
+
+    def record(self) -> dict[str, object]:
+        """Return the same for a program."""
+        return {
+            "images": self.images,
+            "masks": self.masks,
+            "banks": self.banks,
+            "rounds": self.rounds,
+            "complete": self.is_complete,
+            "problems": len(self.problems),
+            "findings": [
+                {**vars(found), "outcome": found.outcome.value} for found in self.findings
+            ],
+        }
+
+
+def check_project(
+    project: Project, *, repair: bool = False, images: bool = True
+) -> Job[CheckReport]:
+    """Verify the rows, images, masks, banks and checkpoints of a project.
+
+    What killed programs have left half-written is removed. A project that another process has
+    open for writing is looked at alone, and nothing is said of files that are perhaps being
+    written.
+
+    Parameters
+    ----------
+    project
+        To verify.
+    repair
+        Also remove banks, runs and true masks that no row names, rows that mean nothing without
+        an image that is gone, and all caches. No mask, label or named file is ever removed.
+    images
+        Look at the files of images and true masks, too.
+
+    Returns
+    -------
+    CheckReport
+        Up to where it was stopped.
+
+    Raises
+    ------
+    ProjectLockedError
+        Another process writes to the project, and it is to be repaired.
+    StorageError
+        The folder cannot be read.
+    """
+    if repair:
+        project.require_writable()
+    report = CheckReport()
+    steps = [_rows(project, report, repair=repair), _files(project, report, repair=repair)]
+    if images:
+        steps.append(_images(project, report))
+    steps += [_masks(project, report), _banks(project, report), _rounds(project, report)]
+    for step in steps:
+        for event in step:
+            if (yield event) is Request.STOP:
+                report.is_complete = False
+                return report
+    return report
+
+
+def _rows(project: Project, report: CheckReport, *, repair: bool) -> Iterator[Event]:
+    yield Progress("Checking the database", 0, 1)
+    removed = project.remove_orphan_rows() if repair else {}
+    for table, count in removed.items():
+        what = f"{count} rows belonged to an image that is not there"
+        report.findings.append(Finding(Outcome.REPAIRED, f"table {table}", what, "Removed."))
+    report.findings += [
+        Finding(Outcome.PROBLEM, fault.where, fault.what, fault.remedy)
+        for fault in project.faults()
+    ]
+    yield Progress("Checking the database", 1, 1)
+
+
+def _files(project: Project, report: CheckReport, *, repair: bool) -> Iterator[Event]:
+    if project.is_read_only:
+        return
+    yield Progress("Checking the folder", 0, 1)
+    for path in unfinished_files(project.folder):
+        remove(path)
+        what = "it was being written when its program was killed"
+        report.findings.append(Finding(Outcome.REPAIRED, _name(path, project), what, "Removed."))
+    for path in project.unnamed_files():
+        what = "it is part of no bank, training or image"
+        if repair:
+            remove(path)
+            found = Finding(Outcome.REPAIRED, _name(path, project), what, "Removed.")
+        else:
+            remedy = "Left as it is; --repair removes it."
+            found = Finding(Outcome.KEPT, _name(path, project), what, remedy)
+        report.findings.append(found)
+    if repair and project.cache.exists():
+        remove(project.cache)
+        what = "caches were emptied"
+        report.findings.append(
+            Finding(Outcome.REPAIRED, "cache", what, "They are computed again as needed.")
+        )
+    yield Progress("Checking the folder", 1, 1)
+
+
+def _images(project: Project, report: CheckReport) -> Iterator[Event]:
+    images = project.images()
+    missing: dict[Path, list[str]] = defaultdict(list)
+    for number, image in enumerate(images, start=1):
+        report.images += 1
+        try:
+            # Unlike Path.is_file it is no error where a folder is closed.
+            if not os.path.isfile(image.path):  # noqa: PTH113
+                missing[image.path.parent].append(image.path.name)
+            elif content_hash(image.path) != image.content_hash:
+                what = "has changed since it was taken in"
+                report.findings.append(
+                    Finding(Outcome.PROBLEM, str(image.path), what, "Restore the original file.")
+                )
+            if image.mask_path is not None:
+                _require_truth(image, image.mask_path)
+        except ProtosegError as error:
+            report.findings.append(_of_error(error))
+        yield Progress("Checking images", number, len(images))
+    for folder, names in missing.items():
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        what = f"{len(names)} of its images are missing ({', '.join(names[:_NAMED])}{more})"
+        remedy = f"If they have moved: protoseg relocate {project.folder} --images FOLDER"
+        report.findings.append(Finding(Outcome.PROBLEM, str(folder), what, remedy))
+
+
+def _masks(project: Project, report: CheckReport) -> Iterator[Event]:
+    masks = project.mask_summaries()
+    images = {image.id: image for image in project.images()}
+    for number, (image_id, mask) in enumerate(masks.items(), start=1):
+        if image_id in images:
+            report.masks += 1
+            try:
+                project.read_mask(image_id)
+            except ProjectError as error:
+                report.findings.append(_damaged(images[image_id], mask, error))
+        yield Progress("Checking masks", number, len(masks))
+
+
+def _banks(project: Project, report: CheckReport) -> Iterator[Event]:
+    banks = project.banks()
+    for number, row in enumerate(banks, start=1):
+        report.banks += 1
+        try:
+            faults = list(_bank_faults(project, row))
+        except ProtosegError as error:
+            report.findings.append(_of_error(error))
+        else:
+            report.findings += [
+                Finding(Outcome.PROBLEM, f"bank {row.version}", what, "Build a bank anew.")
+                for what in faults
+            ]
+        yield Progress("Checking banks", number, len(banks))
+
+
+def _bank_faults(project: Project, row: BankRow) -> Iterator[str]:
+    bank = read_bank(row.path)
+    if bank.schema.fingerprint != row.fingerprint:
+        yield "its file is of other classes than its row says"
+    if not project.schema.extends(bank.schema):
+        yield f"it is of classes that the project does not have: {', '.join(bank.schema.names)}"
+    strange = [p for p in project.muted_prototypes(row.version) if p >= len(bank.prototypes)]
+    if strange:
+        yield f"prototypes {strange} are muted, and it has {len(bank.prototypes)}"
+
+
+def _rounds(project: Project, report: CheckReport) -> Iterator[Event]:
+    rounds = project.rounds()
+    for number, row in enumerate(rounds, start=1):
+        report.rounds += 1
+        try:
+            found = list(_round_findings(project, row))
+        except ProtosegError as error:
+            found = [_of_error(error)]
+        report.findings += found
+        yield Progress("Checking checkpoints", number, len(rounds))
+
+
+def _round_findings(project: Project, row: Round) -> Iterator[Finding]:
+    # Imported here: torch takes seconds, and a project may have been trained on nothing yet.
+    from napari_protoseg.training.checkpoint import Checkpoint
+
+    where = f"round {row.id}"
+    files = [row.folder / name for name in _CHECKPOINTS if (row.folder / name).exists()]
+    ended_with_a_model = row.status in (RoundStatus.FINISHED, RoundStatus.STOPPED)
+    if not files and ended_with_a_model:
+        yield Finding(Outcome.PROBLEM, where, "its checkpoint is missing", "Train again.")
+    if row.status is RoundStatus.RUNNING and not project.is_read_only:
+        what = "its program has ended before it did"
+        remedy = "It can be resumed." if files else "It has left nothing; train again."
+        yield Finding(Outcome.KEPT, where, what, remedy)
+    for path in files:
+        record = Checkpoint(path).record
+        if not project.schema.extends(record.classes):
+            what = f"{path.name} is of classes that the project does not have"
+            yield Finding(Outcome.PROBLEM, where, what, "Train again.")
+
+
+def content_hash(path: Path) -> str:
+    """Return the SHA-256 of a file, hexadecimal; `StorageError` where it cannot be read."""
+    with storage_errors(path), path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _require_truth(image: ImageRecord, mask_path: Path) -> None:
+    shape = read_mask(mask_path).shape
+    if shape != (image.height, image.width):
+        raise ProjectError(
+            f"the true mask is {shape[1]} x {shape[0]} pixels, its image "
+            f"{image.width} x {image.height}",
+            where=mask_path,
+            remedy="Import the mask again.",
+        )
+
+
+def _damaged(image: ImageRecord, mask: MaskSummary, error: ProjectError) -> Finding:
+    """Say whose work is lost with a mask that cannot be read."""
+    where = f"image {image.id} ({image.path})"
+    if mask.corrected_by is not None:
+        when = "" if mask.corrected is None else f" of {mask.corrected:%Y-%m-%d %H:%M}"
+        lost = f"corrections by {mask.corrected_by}{when} are lost with it"
+        remedy = "Restore the project folder from a copy."
+    else:
+        model = "a model" if mask.round_id is None else f"round {mask.round_id}"
+        lost = f"nobody has corrected it since {model} has made it"
+        remedy = "Make the masks again."
+    return Finding(Outcome.PROBLEM, where, f"{error.what}; {lost}", remedy)
+
+
+def _of_error(error: ProtosegError) -> Finding:
+    return Finding(Outcome.PROBLEM, error.where, error.what, error.remedy)
+
+
+def _name(path: Path, project: Project) -> str:
+    return path.relative_to(project.folder).as_posix()

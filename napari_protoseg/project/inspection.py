@@ -1,0 +1,180 @@
+"""What can be wrong in a project folder: its rows, and the files that no row names."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from napari_protoseg.errors import SchemaError
+from napari_protoseg.project.arrays import array_name
+from napari_protoseg.project.lock import LOCK, ProjectLock
+from napari_protoseg.project.schema_rows import require_successor
+from napari_protoseg.schema import ClassSchema
+from napari_protoseg.storage import storage_errors
+
+COPY = "Restore the project folder from a copy."
+_FAULTS = 100
+
+# As `storage.replacing` names a file that it writes; others that begin with a dot are not ours.
+_UNFINISHED = re.compile(r"\..+\.[a-z0-9_]{8}")
+STAGE = ".backup-"
+"""How the name of a folder begins in which a backup keeps its files together meanwhile."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong.
+
+    Parameters
+    ----------
+    where
+        Table, file or image.
+    what
+        What is wrong with it, and what is lost, as a clause.
+    remedy
+        What to do about it, as a sentence.
+    """
+
+    where: str
+    what: str
+    remedy: str
+
+
+def row_faults(connection: sqlite3.Connection, folder: Path) -> Iterator[Fault]:
+    """Yield what is wrong with the rows of the database, within the caller's transaction."""
+    for (text,) in connection.execute(f"PRAGMA integrity_check({_FAULTS})"):
+        if text != "ok":
+            yield Fault("project.db", f"the database is damaged ({text})", COPY)
+    orphans = Counter(
+        (table, parent)
+        for table, _, parent, _ in connection.execute("PRAGMA foreign_key_check").fetchall()
+    )
+    for (table, parent), count in orphans.items():
+        yield Fault(
+            f"table {table}",
+            f"{count} rows belong to a row of {parent} that is not there",
+            "Check again with --repair, which removes those that mean nothing without it."
+            if table in orphan_keys(connection)
+            else COPY,
+        )
+    yield from _schema_faults(connection, folder)
+    query = (
+        "SELECT images.id, images.path, array, height, width FROM masks"
+        " JOIN images ON images.id = masks.image_id"
+    )
+    for image_id, path, array, height, width in connection.execute(query):
+        if array != array_name(height, width):
+            yield Fault(
+                f"image {image_id} ({path})",
+                f"its mask is recorded in the array {array}, the image is {height}x{width}",
+                COPY,
+            )
+
+
+def orphan_keys(connection: sqlite3.Connection) -> dict[str, list[tuple[str, str, str]]]:
+    """Return the keys whose rows go with their parent: column, parent and its column, by table."""
+    keys: dict[str, list[tuple[str, str, str]]] = {}
+    tables = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+    for (table,) in tables:
+        for _, _, parent, column, target, _, on_delete, _ in connection.execute(
+            f"PRAGMA foreign_key_list({table})"
+        ):
+            if on_delete == "CASCADE":
+                keys.setdefault(table, []).append((column, parent, target))
+    return keys
+
+
+def remove_orphan_rows(connection: sqlite3.Connection) -> Counter[str]:
+    """Remove rows that mean nothing without a parent that is gone; return how many, by table."""
+    removed: Counter[str] = Counter()
+    for table, keys in orphan_keys(connection).items():
+        for column, parent, target in keys:
+            deleted = connection.execute(
+                f"DELETE FROM {table} WHERE {column} NOT IN (SELECT {target} FROM {parent})"
+            )
+            removed[table] += max(deleted.rowcount, 0)
+    return +removed
+
+
+def unfinished_files(folder: Path) -> list[Path]:
+    """Return what killed programs have left half-written in a project that nobody has open."""
+    with storage_errors(folder):
+        found = [
+            path
+            for place in (folder, *(folder / name for name in ("banks", "truth")))
+            for path in place.glob(".*")
+            if path.is_file() and _UNFINISHED.fullmatch(path.name)
+        ]
+        for name in ("arrays.zarr", "runs"):
+            found += [
+                path
+                for path in (folder / name).rglob(".*")
+                if path.is_file() and _UNFINISHED.fullmatch(path.name)
+            ]
+        found += [path for path in (folder / "cache").glob("*/*/.*") if path.is_dir()]
+        found += [
+            path
+            for path in folder.glob(f"{STAGE}*")
+            if path.is_dir() and ProjectLock(path / LOCK).other() is None
+        ]
+    return sorted(found)
+
+
+def unnamed_files(connection: sqlite3.Connection, folder: Path) -> list[Path]:
+    """Return banks, runs and true masks in the folder that no row names."""
+    named = {
+        folder / path
+        for (path,) in connection.execute(
+            "SELECT file FROM banks UNION ALL SELECT folder FROM rounds"
+            " UNION ALL SELECT mask_path FROM images WHERE mask_path IS NOT NULL"
+        )
+    }
+    with storage_errors(folder):
+        return sorted(
+            path
+            for name in ("banks", "runs", "truth")
+            for path in (folder / name).glob("*")
+            if path not in named and not path.name.startswith(".")
+        )
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it.
+
+    Raises
+    ------
+    StorageError
+    """
+    with storage_errors(path):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _schema_faults(connection: sqlite3.Connection, folder: Path) -> Iterator[Fault]:
+    before: ClassSchema | None = None
+    for version, json, fingerprint in connection.execute(
+        "SELECT version, json, fingerprint FROM class_schemas ORDER BY version"
+    ):
+        where = f"class schema {version}"
+        try:
+            schema = ClassSchema.model_validate_json(json)
+            if before is not None:
+                require_successor(schema, before, folder)
+        except ValidationError:
+            yield Fault(where, "it cannot be read", COPY)
+            continue
+        except SchemaError as error:
+            yield Fault(where, error.what, COPY)
+            continue
+        if schema.fingerprint != fingerprint:
+            yield Fault(where, "its classes are not those of its fingerprint", COPY)
+        before = schema

@@ -1,0 +1,235 @@
+"""Who may write to a project: one process, which a file in its folder names."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import threading
+from collections import Counter
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+
+import psutil
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from napari_protoseg.errors import ProjectLockedError
+from napari_protoseg.events import Notice, Severity
+from napari_protoseg.storage import storage_errors, write_atomically
+
+LOCK = "project.lock"
+"""Name of the file in the project folder."""
+
+# The clock that tells when a process has started may be set anew by so much meanwhile.
+_CLOCK_SECONDS = 2.0
+
+
+class LockOwner(BaseModel):
+    """The process that writes to a project.
+
+    Parameters
+    ----------
+    host
+        Name of its machine.
+    process
+        Its number there; None where the file in the project cannot be read.
+    started
+        When it has started, in seconds since 1970: numbers of processes are given again.
+    user
+        Who runs it.
+    since
+        When it has opened the project; None where it is not known.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    host: str = "an unknown machine"
+    process: int | None = None
+    started: float = 0.0
+    user: str = "somebody"
+    since: datetime | None = None
+
+    @classmethod
+    def here(cls) -> LockOwner:
+        """Return this process, from now on."""
+        return cls(
+            host=socket.gethostname(),
+            process=os.getpid(),
+            started=psutil.Process().create_time(),
+            user=_user(),
+            since=datetime.now(UTC),
+        )
+
+    @cached_property
+    def is_gone(self) -> bool:
+        """Whether the process is known to have ended: only one of this machine is."""
+        if self.process is None or self.host != socket.gethostname():
+            return False
+        try:
+            process = psutil.Process(self.process)
+            started: float = process.create_time()
+            if process.status() == psutil.STATUS_ZOMBIE:  # killed, and nobody has looked yet
+                return True
+        except psutil.NoSuchProcess:
+            return True
+        except psutil.AccessDenied:  # it is another's process, and there
+            return False
+        return abs(started - self.started) > _CLOCK_SECONDS
+
+    def __str__(self) -> str:
+        if self.process is None or self.since is None:
+            return f"{self.user} on {self.host}"
+        since = f"{self.since.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        return f"{self.user} on {self.host} (process {self.process}, since {since})"
+
+
+class ProjectLock:
+    """The lock of one project as one opening of it sees it.
+
+    All that is open of a project in one process shares its lock; the last to be closed gives it
+    up. `take`, `require` and `give_up` are called within a writing transaction of the database,
+    which no other process has at the same time.
+
+    Parameters
+    ----------
+    path
+        Of the file; it may be missing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._text: bytes | None = None
+        self.former: LockOwner | None = None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this opening may write; see `require`, which looks whether that still holds."""
+        return self._text is not None
+
+    def other(self) -> LockOwner | None:
+        """Return the process that has the lock; None where it is free, or this one has it."""
+        found = self._read()
+        if found is None or _openings[self._key(found)] > 0:
+            return None
+        owner = _owner_of(found)
+        return None if owner.is_gone else owner
+
+    def take(self, *, take_over: bool = False) -> bool:
+        """Take the lock where it is free, or its process is gone; return whether it was taken.
+
+        `former` is afterwards the process that had left it behind, or had to give it up.
+
+        Parameters
+        ----------
+        take_over
+            Take it from whoever has it.
+
+        Raises
+        ------
+        StorageError
+            The folder cannot be written.
+        """
+        with _guard:
+            text = self._read()
+            if text is None or _openings[self._key(text)] == 0:
+                owner = None if text is None else _owner_of(text)
+                if owner is not None and not (take_over or owner.is_gone):
+                    return False
+                self.former = owner
+                text = LockOwner.here().model_dump_json().encode()
+                write_atomically(self._path, text)
+            self._text = text
+            _openings[self._key(text)] += 1
+        return True
+
+    def notice(self) -> Notice | None:
+        """Say why the project is read-only, or whose lock was taken; None where neither is so."""
+        if self._text is None:
+            owner = self.other()
+            now = f"it is open for writing by {owner}. {self._way_out()}"
+            before = "it was open for writing elsewhere. Open it again."
+            return Notice(
+                f"The project is read-only here: {now if owner else before}", Severity.WARNING
+            )
+        if self.former is None:
+            return None
+        return Notice(
+            f"The project was left open by {self.former}; it is open for writing here now.",
+            Severity.INFO if self.former.is_gone else Severity.WARNING,
+        )
+
+    def require(self) -> None:
+        """Make sure that this opening still has the lock.
+
+        Raises
+        ------
+        ProjectLockedError
+            Another process has it, or has had it in between: this opening is read-only for good.
+        """
+        found = self._read()
+        if self._text is not None and found == self._text:
+            return
+        self._forget()
+        if found is not None:
+            raise ProjectLockedError(
+                f"the project is read-only here, for it is open for writing by {_owner_of(found)}",
+                where=self._path.parent,
+                remedy=self._way_out(),
+            )
+        raise ProjectLockedError(
+            "the project was open for writing elsewhere, and may have changed since",
+            where=self._path.parent,
+            remedy="Open it again to go on.",
+        )
+
+    def give_up(self) -> None:
+        """Give the lock up; without one, nothing happens."""
+        text = self._text
+        self._forget()
+        if text is None or _openings[self._key(text)] > 0 or self._read() != text:
+            return
+        # Windows removes no file that is just being read. What stays is the lock of a process
+        # that will be gone.
+        with suppress(PermissionError):
+            self._path.unlink(missing_ok=True)
+
+    def _way_out(self) -> str:
+        command = f"protoseg check {self._path.parent} --take-over"
+        return f"Close it there, then open it here again; if that program is gone, run {command}"
+
+    def _forget(self) -> None:
+        with _guard:
+            if self._text is not None:
+                _openings[self._key(self._text)] -= 1
+            self._text = None
+
+    def _read(self) -> bytes | None:
+        with storage_errors(self._path):
+            try:
+                return self._path.read_bytes()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def _key(self, text: bytes) -> tuple[int, Path, bytes]:
+        return os.getpid(), self._path, text
+
+
+def _owner_of(text: bytes) -> LockOwner:
+    try:
+        return LockOwner.model_validate_json(text)
+    except ValidationError:  # no program of ours has written it: it is not known to be gone
+        return LockOwner()
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a number without a name, as in some containers
+        return "somebody"
+
+
+# How many openings of a project in this process share the lock with this text.
+_openings: Counter[tuple[int, Path, bytes]] = Counter()
+_guard = threading.Lock()

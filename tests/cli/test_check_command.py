@@ -1,0 +1,35 @@
+"""``protoseg check``: what it prints, and how it exits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from terminal_runs import protoseg
+
+from napari_protoseg.project.lock import LockOwner
+
+PROBLEMS = 1
+
+
+def test_a_trained_project_is_well_until_its_files_are_damaged(trained: Path):
+    project = trained / "project"
+    assert "1 banks and 1 rounds of training: all is well" in protoseg("check", project).out
+    (checkpoint,) = (project / "runs" / "0001").glob("*.safetensors")
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-10])
+    (project / "banks" / "0001.safetensors").unlink()
+    said = protoseg("check", project, code=PROBLEMS).out
+    assert "2 problems" in said
+    assert f"problem: {checkpoint}" in said
+    record = json.loads(protoseg("check", project, "--json", code=PROBLEMS).out)
+    assert record["problems"] == len(record["findings"]) == 2
+    assert record["findings"][1]["outcome"] == "problem"
+
+
+def test_a_project_of_a_program_that_is_gone_elsewhere_is_set_free(made: Path):
+    project = made / "project"
+    owner = LockOwner.here().model_copy(update={"host": "elsewhere", "user": "ada"})
+    (project / "project.lock").write_text(owner.model_dump_json())
+    assert "read-only here" in protoseg("check", project).err
+    assert "ada on elsewhere" in protoseg("check", project, "--take-over").err
+    assert not (project / "project.lock").exists()

@@ -1,0 +1,214 @@
+"""A project is verified: what is damaged is named, what is left over goes, nothing else changes."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import sqlite3
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from napari_protoseg.errors import ProjectLockedError
+from napari_protoseg.events import finish
+from napari_protoseg.jobs.check import CheckReport, Finding, Outcome, check_project
+from napari_protoseg.project import ImageRecord, MaskSource, PredictedMask, Project
+from napari_protoseg.project.lock import LockOwner
+from napari_protoseg.schema import ClassSchema
+
+NOW = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
+SCHEMA = ClassSchema.from_names(["tumour", "stroma"])
+SOURCE = MaskSource(round_id=None, label_condition="given", recipe_json="{}", created=NOW)
+SIZES = (16, 16, 600)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A project of three images with masks; Ada has corrected the second."""
+    random = np.random.default_rng(0)
+    records = []
+    (tmp_path / "tiles").mkdir()
+    for number, size in enumerate(SIZES):
+        path = tmp_path / "tiles" / f"{number}.png"
+        Image.fromarray(random.integers(0, 255, (size, size, 3), dtype=np.uint8)).save(path)
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        records.append(
+            ImageRecord(path=path, content_hash=content, width=size, height=size, label=(1, 0))
+        )
+    with Project.create(tmp_path / "project", SCHEMA, created=NOW) as project:
+        project.add_images(records)
+        for image in project.images():
+            mask = random.integers(0, 3, (image.height, image.width), dtype=np.uint8)
+            confidence = np.ones(mask.shape, np.float16)
+            project.write_mask(PredictedMask(image.known_id, mask, confidence), SOURCE)
+        stored = project.read_mask(2)
+        assert stored is not None
+        project.correct_mask(2, np.ones_like(stored.mask), base=stored, person="Ada", now=NOW)
+    return tmp_path / "project"
+
+
+def checked(folder: Path, *, repair: bool = False) -> CheckReport:
+    with Project.open(folder) as project:
+        return finish(check_project(project, repair=repair))
+
+
+def only(report: CheckReport) -> Finding:
+    (finding,) = report.findings
+    return finding
+
+
+def flip_a_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 0xFF
+    path.write_bytes(content)
+
+
+def test_a_sound_project_is_well(folder: Path) -> None:
+    report = checked(folder)
+    assert report.findings == []
+    assert (report.images, report.masks) == (3, 3)
+    assert "all is well" in report.lines()[-1]
+
+
+def test_a_damaged_mask_is_named_with_its_image_and_whose_work_is_lost(folder: Path) -> None:
+    shutil.rmtree(folder / "arrays.zarr" / "masks" / "16x16" / "c")
+    first, second = checked(folder).problems
+    assert "image 1" in first.where
+    assert "0.png" in first.where
+    assert "nobody has corrected it" in first.what
+    assert "Make the masks again" in first.remedy
+    assert "image 2" in second.where
+    assert "corrections by Ada of 2026-03-01 12:30 are lost" in second.what
+    assert "from a copy" in second.remedy
+
+
+def test_a_single_byte_that_has_changed_in_a_mask_is_found(folder: Path) -> None:
+    for shard in (folder / "arrays.zarr" / "confidence" / "600x600" / "c").rglob("*"):
+        if shard.is_file():
+            flip_a_byte(shard)
+    assert "image 3" in only(checked(folder)).where
+
+
+def test_missing_and_changed_images_are_found(folder: Path) -> None:
+    tiles = folder.parent / "tiles"
+    (tiles / "0.png").unlink()
+    flip_a_byte(tiles / "1.png")
+    changed, missing = checked(folder).problems
+    assert changed.where == str(tiles / "1.png")
+    assert "has changed" in changed.what
+    assert missing.where == str(tiles)
+    assert "1 of its images are missing (0.png)" in missing.what
+    assert "protoseg relocate" in missing.remedy
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda file: file.unlink(), "no such file"),
+        (lambda file: file.write_bytes(b"?"), "image"),
+        (lambda file: Image.new("L", (9, 9)).save(file), "9 x 9 pixels, its image 16 x 16"),
+    ],
+)
+def test_a_true_mask_that_is_missing_or_does_not_fit_is_found(
+    folder: Path, spoil: Callable[[Path], object], words: str
+) -> None:
+    truth = folder / "truth" / "000001.png"
+    truth.parent.mkdir()
+    Image.new("L", (16, 16)).save(truth)
+    with Project.open(folder) as project:
+        project.set_truth({1: truth})
+    assert checked(folder).findings == []
+    spoil(truth)
+    finding = only(checked(folder))
+    assert finding.where == str(truth)
+    assert words in finding.what
+
+
+def test_leftovers_of_killed_writes_are_removed_and_files_of_others_stay(folder: Path) -> None:
+    left = [
+        folder / ".project.db.abcd_123",
+        folder / "arrays.zarr" / "masks" / "16x16" / "c" / "0" / "0" / ".0.x1y2z3a4",
+        folder / "runs" / "0001" / ".last.safetensors.abcdefgh",
+        folder / "banks" / ".0001.safetensors.abcdefgh",
+    ]
+    foreign = [folder / ".DS_Store", folder / "notes.txt", folder / ".git" / "config.abcdefgh"]
+    for path in (*left, *foreign):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half")
+    unfinished_block = folder / "cache" / "features" / "embedding-0" / ".0123.99"
+    unfinished_block.mkdir(parents=True)
+    report = checked(folder)
+    repaired = {f.where for f in report.findings if f.outcome is Outcome.REPAIRED}
+    assert repaired == {path.relative_to(folder).as_posix() for path in (*left, unfinished_block)}
+    assert not any(path.exists() for path in (*left, unfinished_block))
+    assert all(path.exists() for path in foreign)
+    assert report.problems == []
+
+
+def test_files_without_a_row_are_named_and_go_only_on_demand(folder: Path) -> None:
+    unnamed = [folder / "banks" / "0007.safetensors", folder / "truth" / "000009.png"]
+    for path in unnamed:
+        path.parent.mkdir()
+        path.write_bytes(b"?")
+    (folder / "runs" / "0004").mkdir(parents=True)
+    unnamed.append(folder / "runs" / "0004")
+    (folder / "cache").mkdir()
+    report = checked(folder)
+    assert {f.outcome for f in report.findings} == {Outcome.KEPT}
+    assert len(report.findings) == 3
+    assert all(path.exists() for path in unnamed)
+    repaired = checked(folder, repair=True)
+    assert {f.outcome for f in repaired.findings} == {Outcome.REPAIRED}
+    assert not any(path.exists() for path in (*unnamed, folder / "cache"))
+    assert checked(folder).findings == []
+
+
+def test_rows_of_an_image_that_is_gone_are_found_and_removed_on_demand(folder: Path) -> None:
+    connection = sqlite3.connect(folder / "project.db")
+    connection.execute("DELETE FROM images WHERE id = 1")  # without its labels and mask
+    connection.commit()
+    connection.close()
+    found = checked(folder).problems
+    assert {problem.where for problem in found} == {"table labels", "table masks"}
+    assert all("--repair" in problem.remedy for problem in found)
+    assert {f.outcome for f in checked(folder, repair=True).findings} == {Outcome.REPAIRED}
+    assert checked(folder).findings == []
+
+
+def test_damaged_rows_of_classes_and_masks_are_found(folder: Path) -> None:
+    connection = sqlite3.connect(folder / "project.db")
+    connection.executescript(
+        "INSERT INTO class_schemas SELECT 2, json, 'other', created FROM class_schemas;"
+        "UPDATE masks SET array = '9x9' WHERE image_id = 3"
+    )
+    connection.close()
+    where = [problem.where for problem in checked(folder).problems]
+    assert where[0] == "class schema 2"
+    assert where[1].startswith("image 3")
+
+
+def test_a_bank_that_is_missing_or_damaged_is_found(folder: Path) -> None:
+    connection = sqlite3.connect(folder / "project.db")
+    connection.execute("INSERT INTO banks VALUES (1, 'banks/0001.safetensors', '{}', '?', '?')")
+    connection.execute("UPDATE banks SET created = '2026-03-01T12:30:00+00:00'")
+    connection.commit()
+    connection.close()
+    assert "0001.safetensors" in only(checked(folder)).where
+    (folder / "banks").mkdir()
+    (folder / "banks" / "0001.safetensors").write_bytes(b"?")
+    assert "damaged" in only(checked(folder)).what
+
+
+def test_a_project_in_use_is_looked_at_and_nothing_in_it_is_touched(folder: Path) -> None:
+    being_written = folder / ".project.db.abcd_123"
+    being_written.write_bytes(b"half")
+    owner = LockOwner.here().model_copy(update={"host": "elsewhere"})
+    (folder / "project.lock").write_text(owner.model_dump_json())
+    assert checked(folder).findings == []
+    assert being_written.exists()
+    with pytest.raises(ProjectLockedError):
+        checked(folder, repair=True)

@@ -1,0 +1,244 @@
+"""One process writes; real other processes find out, and go on where it has ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from napari_protoseg.errors import ProjectLockedError
+from napari_protoseg.project import (
+    ImageRecord,
+    MaskSource,
+    PredictedMask,
+    Project,
+    ReviewStatus,
+)
+from napari_protoseg.project.lock import LockOwner
+from napari_protoseg.schema import ClassSchema
+
+NOW = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
+SCHEMA = ClassSchema.from_names(["tumour", "stroma"])
+MASK = PredictedMask(1, np.ones((9, 9), np.uint8), np.ones((9, 9), np.float16))
+SOURCE = MaskSource(round_id=None, label_condition="given", recipe_json="{}", created=NOW)
+
+HOLD = """
+import sys
+from pathlib import Path
+from napari_protoseg.project import Project
+project = Project.open(Path(sys.argv[1]), take_over="take-over" in sys.argv)
+print("read-only" if project.is_read_only else "open", flush=True)
+sys.stdin.readline()
+project.close()
+"""
+
+WRITE_WHEN_TOLD = """
+import sys
+from pathlib import Path
+from napari_protoseg.errors import ProjectLockedError
+from napari_protoseg.project import Project
+project = Project.open(Path(sys.argv[1]))
+print("open", flush=True)
+sys.stdin.readline()
+try:
+    project.set_recipe_json("{}")
+except ProjectLockedError as error:
+    print(project.is_read_only, error, flush=True)
+project.close()
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    with Project.create(tmp_path / "project", SCHEMA, created=NOW) as project:
+        project.add_images(
+            ImageRecord(
+                path=tmp_path / f"{n}.png", content_hash=str(n), width=9, height=9, label=(1, 0)
+            )
+            for n in range(3)
+        )
+        project.write_mask(MASK, SOURCE)
+    return tmp_path / "project"
+
+
+@contextmanager
+def other_process(
+    folder: Path, *options: str, script: str = HOLD
+) -> Iterator[subprocess.Popen[str]]:
+    """Open the project in a process of its own, until the end of the block or its own."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", script, str(folder), *options],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.communicate()
+
+
+def said(child: subprocess.Popen[str]) -> str:
+    assert child.stdout is not None
+    return child.stdout.readline().strip()
+
+
+def tell_to_go_on(child: subprocess.Popen[str]) -> str:
+    answer, _ = child.communicate("\n")
+    return answer.strip()
+
+
+def left_by(folder: Path, **changed: object) -> None:
+    """Put the lock of another process into the project."""
+    owner = json.loads(LockOwner.here().model_dump_json()) | changed
+    (folder / "project.lock").write_text(json.dumps(owner))
+
+
+def test_the_lock_is_there_while_a_project_is_open_and_says_who_has_it(folder: Path) -> None:
+    with Project.open(folder) as project:
+        assert not project.is_read_only
+        assert project.lock_notice() is None
+        owner = json.loads((folder / "project.lock").read_text())
+        assert owner["process"] == os.getpid()
+        assert {"host", "user", "started", "since"} <= set(owner)
+    assert not (folder / "project.lock").exists()
+
+
+def test_one_process_may_open_a_project_twice_and_keeps_it_until_both_are_closed(
+    folder: Path,
+) -> None:
+    with Project.open(folder) as first:
+        with Project.open(folder) as second:
+            second.set_recipe_json("{}")
+        first.close()  # what is closed twice is given up once
+        with Project.open(folder) as third:
+            third.set_recipe_json("[]")
+    with Project.open(folder) as first, Project.open(folder) as second:
+        first.close()
+        first.close()
+        assert (folder / "project.lock").exists()
+        second.set_recipe_json("{}")
+
+
+def test_what_another_process_has_open_is_read_only_and_says_who_has_it(folder: Path) -> None:
+    with other_process(folder) as owner:
+        assert said(owner) == "open"
+        with Project.open(folder) as project:
+            assert project.is_read_only
+            notice = project.lock_notice()
+            assert notice is not None
+            assert f"process {owner.pid}," in notice.text
+            assert len(project.images()) == 3
+            stored = project.read_mask(1)
+            assert stored is not None
+            assert np.array_equal(stored.mask, MASK.mask)
+            for write in (
+                lambda: project.write_mask(MASK, SOURCE),
+                lambda: project.set_review_status(1, ReviewStatus.ACCEPTED),
+                lambda: project.set_labels({1: (0, 1)}, source="person"),
+                lambda: project.correct_mask(1, 2 * MASK.mask, base=stored, person="A", now=NOW),
+                project.require_writable,
+            ):
+                with pytest.raises(ProjectLockedError, match=f"process {owner.pid},.*Close it"):
+                    write()
+            assert project.review_states() == {}
+        tell_to_go_on(owner)
+    with Project.open(folder) as project:
+        assert not project.is_read_only
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX processes")
+def test_the_lock_of_a_process_that_was_killed_is_taken_over(folder: Path) -> None:
+    with other_process(folder) as owner:
+        assert said(owner) == "open"
+        owner.kill()
+        while psutil.Process(owner.pid).status() != psutil.STATUS_ZOMBIE:
+            pass  # it has ended, and its parent has not asked for it yet
+        with Project.open(folder) as project:
+            assert not project.is_read_only
+    with other_process(folder) as owner:
+        assert said(owner) == "open"
+    assert (folder / "project.lock").exists()
+    with Project.open(folder) as project:
+        assert not project.is_read_only
+        notice = project.lock_notice()
+        assert notice is not None
+        assert f"left open by {LockOwner.here().user}" in notice.text
+        project.set_recipe_json("{}")
+    assert not (folder / "project.lock").exists()
+
+
+def test_a_process_that_was_given_the_number_of_the_owner_is_told_from_it(folder: Path) -> None:
+    left_by(folder, process=os.getppid(), started=1.0)
+    with Project.open(folder) as project:
+        assert not project.is_read_only
+
+
+def test_the_lock_of_another_machine_is_taken_over_only_when_asked_for(folder: Path) -> None:
+    left_by(folder, host="elsewhere", user="ada", process=2**30)
+    with Project.open(folder) as project:
+        with pytest.raises(ProjectLockedError, match="ada on elsewhere") as refusal:
+            project.set_recipe_json("{}")
+        assert f"protoseg check {folder} --take-over" in refusal.value.remedy
+    assert "elsewhere" in (folder / "project.lock").read_text()
+    with Project.open(folder, take_over=True) as project:
+        notice = project.lock_notice()
+        assert notice is not None
+        assert "ada on elsewhere" in notice.text
+        project.set_recipe_json("{}")
+
+
+def test_a_lock_that_cannot_be_read_is_not_taken_for_one_of_a_process_that_is_gone(
+    folder: Path,
+) -> None:
+    (folder / "project.lock").write_text("?")
+    with Project.open(folder) as project:
+        assert project.is_read_only
+    with Project.open(folder, take_over=True) as project:
+        project.set_recipe_json("{}")
+
+
+def test_who_was_taken_over_writes_no_more_even_after_the_other_has_closed(folder: Path) -> None:
+    with other_process(folder, script=WRITE_WHEN_TOLD) as slow:
+        assert said(slow) == "open"
+        with Project.open(folder, take_over=True) as project:
+            project.set_recipe_json("[]")
+        answer = tell_to_go_on(slow)
+    assert answer.startswith("True")
+    assert "may have changed since. Open it again" in answer
+    with Project.open(folder) as project:
+        assert project.recipe_json() == "[]"
+        assert not project.is_read_only
+
+
+def test_of_many_processes_that_find_a_stale_lock_one_gets_the_project(folder: Path) -> None:
+    left_by(folder, process=2**30)
+
+    def answer(number: int) -> tuple[subprocess.Popen[str], str]:
+        child = subprocess.Popen(
+            [sys.executable, "-c", HOLD, str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
+        return child, said(child)
+
+    with ThreadPoolExecutor(6) as threads:
+        answers = list(threads.map(answer, range(6)))
+    for child, _ in answers:
+        tell_to_go_on(child)
+    assert sorted(text for _, text in answers) == ["open"] + 5 * ["read-only"]
+    assert sorted(path.name for path in folder.iterdir()) == ["arrays.zarr", "project.db"]
