@@ -129,7 +129,7 @@ def test_a_single_class_competes_with_the_rest():
     )
     assert present == unknown == pytest.approx(0, abs=1e-6), "the rest may be in any image"
     assert absent == pytest.approx(float(F.softplus(logits).mean()))
-    assert top_share_logits(logits, rest=True).item() == pytest.approx(1, abs=1e-4)
+    assert top_share_logits(logits, rest=True).item() == pytest.approx(1, abs=1e-3)
 
 
 def test_a_class_without_a_prototype_claims_no_pixel_and_leaves_the_losses_finite():
