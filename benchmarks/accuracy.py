@@ -71,8 +71,8 @@ from napari_protoseg.schema import ClassSchema
 from napari_protoseg.training.config import (
     PLAIN,
     PRESETS,
+    RELEASED,
     SECOND_STAGE,
-    Compat,
     Matching,
     Preset,
     TrainingConfig,
@@ -115,13 +115,7 @@ def _standard(**changes: object) -> TrainingConfig:
 
 
 _MEANS = _standard(competing=False, matching=Matching.DENSE, cosine=False)
-_REFERENCE = _standard(
-    compat=Compat.REFERENCE,
-    competing=False,
-    matching=Matching.REENCODE,
-    cosine=False,
-    max_pairs=8,
-)
+_REFERENCE = _standard(**RELEASED, max_pairs=8)
 
 CONFIGURATIONS = {
     "plain CAM": Configuration(PLAIN, ModelKind.PLAIN_CAM),

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from napari_protoseg import __version__
 from napari_protoseg.bank.bank import BankConfig
+from napari_protoseg.cli.again import again, again_to_resume
 from napari_protoseg.cli.care import backup, check, relocate
 from napari_protoseg.cli.encoder_table import encoder_table
 from napari_protoseg.cli.opening import opened_to_read, opened_to_write
@@ -25,6 +26,8 @@ from napari_protoseg.cli.options import (
     ProjectArgument,
     Quiet,
     class_names,
+    cluster_numbers,
+    said,
 )
 from napari_protoseg.cli.second_stage import segment, write_network
 from napari_protoseg.cli.terminal import Terminal
@@ -42,12 +45,20 @@ from napari_protoseg.jobs.muted import with_muted_of_project
 from napari_protoseg.jobs.new import NewProject, new_project
 from napari_protoseg.jobs.predict import predict_images
 from napari_protoseg.jobs.preparation import TrainRequest
+from napari_protoseg.jobs.recipes import recipe_of
 from napari_protoseg.jobs.train import resume_training, train_project
 from napari_protoseg.masks.recipe import SEGMENTATION, Background, LabelCondition, Recipe
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import Stage
 from napari_protoseg.storage import write_atomically
-from napari_protoseg.training.config import PRESETS, Compat, Matching, Preset, TrainingConfig
+from napari_protoseg.training.config import (
+    PRESETS,
+    RELEASED,
+    Compat,
+    Matching,
+    Preset,
+    TrainingConfig,
+)
 from napari_protoseg.training.devices import choose_device
 
 application = typer.Typer(
@@ -122,6 +133,7 @@ def new(
 
 @application.command()
 def bank(
+    context: typer.Context,
     project: ProjectArgument,
     clusters: Annotated[
         str, typer.Option(help="Prototypes of each class: one number, or one for each class.")
@@ -137,10 +149,11 @@ def bank(
     json: AsJson = False,
 ) -> None:
     """Cluster the images of each class into prototypes."""
+    numbers = cluster_numbers(clusters)
     terminal = Terminal(quiet=quiet, as_json=json)
     with terminal.errors(), opened_to_write(terminal, project) as opened:
         request = BankRequest(
-            config=BankConfig(clusters=_clusters(clusters), members=members, seed=seed),
+            config=BankConfig(clusters=numbers, members=members, seed=seed),
             encoder=encoder,
             encoder_weights=encoder_weights,
         )
@@ -148,7 +161,7 @@ def bank(
             build_project_bank(opened, request, device=choose_device(device), now=_now())
         )
     if built is None:
-        terminal.leave(f"What was encoded is kept; go on with: protoseg bank {project}")
+        terminal.leave(f"What was encoded is kept; go on with: {again(context)}")
     schema = built.bank.schema
     names = dict(zip(schema.ids, schema.names, strict=True))
     prototypes = built.bank.prototypes
@@ -167,6 +180,7 @@ def bank(
 
 @application.command()
 def train(
+    context: typer.Context,
     project: ProjectArgument,
     preset: Annotated[
         Preset,
@@ -199,10 +213,9 @@ def train(
         "compat": compat,
         "seed": seed,
     }
-    if compat is Compat.REFERENCE:
-        released = {"competing": False, "cosine": False}
-        chosen |= {**released, "matching": matching or Matching.REENCODE}
     given = {name: value for name, value in chosen.items() if value is not None}
+    if compat is Compat.REFERENCE:
+        given = {**RELEASED, **given}
     if resume and (given or backbone_weights or encoder_weights or preset is not Preset.STANDARD):
         raise typer.BadParameter("--resume takes up all options of the stopped training.")
     with terminal.errors(), opened_to_write(terminal, project) as opened:
@@ -219,7 +232,7 @@ def train(
             job = train_project(opened, request, device=where, now=_now)
         ended = terminal.run(job)
     if ended is None:
-        terminal.leave(f"Nothing was trained yet; begin again with: protoseg train {project}")
+        terminal.leave(f"Nothing was trained yet; begin again with: {again(context)}")
     record = {
         "round": ended.round.id,
         "checkpoint": ended.checkpoint,
@@ -230,7 +243,7 @@ def train(
         lines.append(f"Next: protoseg export {project} --format png --out masks")
     terminal.result("\n".join(lines), record)
     if not ended.finished:
-        terminal.leave(f"The best state is kept; go on with: protoseg train {project} --resume")
+        terminal.leave(f"The best state is kept; go on with: {again_to_resume(context)}")
 
 
 application.command()(segment)
@@ -238,6 +251,7 @@ application.command()(segment)
 
 @application.command()
 def predict(
+    context: typer.Context,
     project: ProjectArgument,
     out: Out,
     model: Annotated[
@@ -285,7 +299,7 @@ def predict(
             )
         )
     if written is None:
-        terminal.leave("Nothing was written; predict again.")
+        terminal.leave(f"Nothing was written; predict again with: {again(context)}")
     terminal.result(
         f"{written.images} masks in {written.folder}",
         {"folder": written.folder, "images": written.images},
@@ -326,6 +340,7 @@ def evaluate(
 
 @application.command()
 def export(
+    context: typer.Context,
     project: ProjectArgument,
     out: Annotated[
         Path, typer.Option(help="A new or empty folder; of onnx a folder, or a file .onnx.")
@@ -362,10 +377,7 @@ def export(
             )
         )
     if written is None:
-        terminal.leave(
-            f"The masks made so far are kept; go on with: protoseg export {project} "
-            f"--format {format.value} --out {out}{' --overwrite' if overwrite else ''}"
-        )
+        terminal.leave(f"The masks made so far are kept; go on with: {again(context)}")
     terminal.result(
         f"{written.images} masks in {written.folder}",
         {"folder": written.folder, "images": written.images},
@@ -433,23 +445,13 @@ def _training_config(preset: Preset, given: dict[str, Any]) -> TrainingConfig:
     try:
         return TrainingConfig.model_validate(PRESETS[preset].model_dump() | given)
     except ValidationError as error:
-        raise typer.BadParameter(error.errors()[0]["msg"]) from error
+        raise typer.BadParameter(said(error)) from error
 
 
 def _recipe(project: Project, file: Path | None, stage: Stage = Stage.PROTOTYPES) -> Recipe:
-    """Return the recipe in a file as it stands, or else the usual one of a stage."""
+    """Return the recipe in a file as it stands; without one, that of the project as it is now."""
     if file is not None:
         return Recipe.read(file)
     if stage is Stage.SEGMENTATION:
         return SEGMENTATION
-    return with_muted_of_project(project, Recipe())
-
-
-def _clusters(text: str) -> int | tuple[int, ...]:
-    try:
-        numbers = tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise typer.BadParameter(
-            f"{text!r} is not a number, or numbers joined by commas"
-        ) from error
-    return numbers[0] if len(numbers) == 1 else numbers
+    return with_muted_of_project(project, recipe_of(project))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
 from napari_protoseg.jobs.export_plan import ExportFormat
 
@@ -40,3 +41,21 @@ class Exportable(StrEnum):
 def class_names(classes: str | None) -> tuple[str, ...] | None:
     """Part a comma-separated list of class names."""
     return None if classes is None else tuple(name.strip() for name in classes.split(","))
+
+
+def cluster_numbers(text: str) -> int | tuple[int, ...]:
+    """Read one number of prototypes, 1 or more, or one for each class, comma separated."""
+    try:
+        numbers = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or min(numbers) < 1:
+        raise typer.BadParameter(
+            f"{text!r} is not a number from 1 on, or such numbers joined by commas."
+        )
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def said(error: ValidationError) -> str:
+    """Return what is wrong with a configuration, without the words of the library that found it."""
+    return error.errors()[0]["msg"].removeprefix("Value error, ")

@@ -140,9 +140,8 @@ class _Display:
         self._console = console
         self._quiet = quiet
         self._bar: ProgressBar | None = None
-        self._task: TaskID | None = None
-        self._stage = ""
-        self._tenth = -1
+        self._tasks: dict[str, TaskID] = {}
+        self._tenths: dict[str, int] = {}
 
     def __enter__(self) -> Self:
         if self._console.is_terminal and not self._quiet:
@@ -186,15 +185,16 @@ class _Display:
         stage, done, total = progress.stage, progress.done, progress.total
         described = f"{stage} ({detail})" if detail else stage
         if self._bar is not None:
-            if stage != self._stage:
-                self._task = self._bar.add_task(escape(described), total=total)
-                self._stage = stage
-            assert self._task is not None
-            self._bar.update(self._task, completed=done, total=total, description=escape(described))
+            # Stages may take turns, as those of each epoch do.
+            if stage not in self._tasks:
+                self._tasks[stage] = self._bar.add_task(escape(described), total=total)
+            self._bar.update(
+                self._tasks[stage], completed=done, total=total, description=escape(described)
+            )
             return
         tenth = _TENTHS * done // max(total, 1)
-        if (stage, tenth) != (self._stage, self._tenth):
-            self._stage, self._tenth = stage, tenth
+        if tenth != self._tenths.get(stage):
+            self._tenths[stage] = tenth
             self._console.print(escape(f"{described}: {done} of {total}"))
 
 

@@ -7,6 +7,7 @@ import importlib.util
 import mmap
 import pickle
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Collection, Mapping
@@ -82,13 +83,18 @@ def read_weights(path: Path) -> Weights:
             if path.suffix != ".safetensors":
                 _refuse_allocation(path)
             content: object = (
-                load_file(path)
-                if path.suffix == ".safetensors"
-                else torch.load(path, map_location="cpu", weights_only=True)
+                load_file(path) if path.suffix == ".safetensors" else _load_pickle(path)
             )
         except _UNREADABLE as error:
             raise WeightsError(_reason(start, path), where=path, remedy=_FORMATS) from error
     return Weights(_state_dict(content, path), sha256, path)
+
+
+def _load_pickle(path: Path) -> object:
+    """Read a torch file of tensors alone; of one that is no such file torch also warns."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def packaged_efficientnet_lite0() -> Weights:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from napari_protoseg.evaluation.protocol import MaskCodes, Protocol, class_posit
 from napari_protoseg.evaluation.scores import Counts, Evaluation, Scores, TrivialScores
 from napari_protoseg.evaluation.trivial import TRIVIAL
 from napari_protoseg.events import Job, Notice, Progress, Request, Severity
+from napari_protoseg.images.flat_names import flat_name
 from napari_protoseg.images.reading import read_mask
 from napari_protoseg.schema import ClassSchema
 from napari_protoseg.storage import storage_errors
@@ -48,8 +49,9 @@ def evaluate_folder(
     Parameters
     ----------
     predictions, masks
-        Folders of indexed or grey PNGs, searched with their subfolders. Predictions without
-        a true mask are left out, which a notice says.
+        Folders of indexed or grey PNGs, searched with their subfolders. Predictions have the
+        paths of the masks, or their flat names. Those without a true mask are left out, which a
+        notice says.
     schema
         The classes that both hold.
     image_labels
@@ -71,7 +73,8 @@ def evaluate_folder(
     names = mask_names(masks)
     if not names:
         raise EvaluationError("holds no PNG", where=masks, remedy="Give the folder of true masks.")
-    extra = len(set(mask_names(predictions)) - set(names))
+    paired = {prediction_of(predictions, name) for name in names}
+    extra = sum(predictions / name not in paired for name in mask_names(predictions))
     if extra:
         yield Notice(f"{extra} predictions have no true mask; left out.", Severity.WARNING)
     classes, background = len(schema.classes), protocol.background
@@ -123,22 +126,38 @@ def mask_names(folder: Path) -> list[str]:
         )
 
 
+def prediction_of(predictions: Path, name: str) -> Path:
+    """Return where the prediction for a mask is: in folders as that is, or under its flat name.
+
+    Parameters
+    ----------
+    predictions
+        Their folder.
+    name
+        Path of the mask below its own folder, with forward slashes and the suffix.
+    """
+    flat = predictions / f"{flat_name(PurePosixPath(name))}.png"
+    nested = predictions / name
+    return flat if flat.is_file() and not nested.is_file() else nested
+
+
 def read_pair(
     predictions: Path, masks: Path, name: str, schema: ClassSchema, protocol: Protocol
 ) -> MaskPair:
     """Read a true mask and its prediction; parameters and errors as `evaluate_folder`."""
-    if not (predictions / name).is_file():
+    path = prediction_of(predictions, name)
+    if not path.is_file():
         raise EvaluationError(
             "no prediction for this mask",
-            where=predictions / name,
+            where=path,
             remedy="Predict every image that has a mask, or leave its mask out.",
         )
     truth = _read(masks / name, schema, protocol.mask_codes)
-    prediction = _read(predictions / name, schema, protocol.prediction_codes)
+    prediction = _read(path, schema, protocol.prediction_codes)
     if truth.shape != prediction.shape:
         raise EvaluationError(
             f"{_size(prediction)} pixels, but the true mask has {_size(truth)}",
-            where=predictions / name,
+            where=path,
             remedy="Predict at the size of the true mask.",
         )
     return MaskPair(name, truth, prediction)

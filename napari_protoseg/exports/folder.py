@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,6 +134,16 @@ def take_name(name: str, taken: set[str]) -> None:
             remedy="Rename one of them, or export them apart.",
         )
     taken.add(name.casefold())
+
+
+def require_names(names: Iterable[str]) -> None:
+    """Make sure that each name can be that of a file, and that no two are one.
+
+    For whoever is about to make their masks, which takes long; errors as `take_name`.
+    """
+    taken: set[str] = set()
+    for name in names:
+        take_name(name, taken)
 
 
 def write_classes(path: Path, schema: ClassSchema, values: list[int], unlabelled: int) -> None:

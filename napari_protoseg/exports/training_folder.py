@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -151,8 +151,21 @@ def _bracketed(item: MaskedImage, schema: ClassSchema) -> str:
                 where=item.image_path,
                 remedy="Complete its label, or leave the image out.",
             )
-    stem = re.sub(r"[-_ ]?\[[01, ]*\]$", "", item.name).translate(str.maketrans("[]", "()"))
-    return f"{stem}[{''.join(map(str, item.label))}]"
+    return bracketed_name(item.name, item.label)
+
+
+def bracketed_name(name: str, label: Sequence[int]) -> str:
+    """Return the name that an image gets in the training folder.
+
+    Parameters
+    ----------
+    name
+        Of the image, without suffix.
+    label
+        1 or 0 for each class, in schema order.
+    """
+    stem = re.sub(r"[-_ ]?\[[01, ]*\]$", "", name).translate(str.maketrans("[]", "()"))
+    return f"{stem}[{''.join(map(str, label))}]"
 
 
 def _zero_based(item: MaskedImage, schema: ClassSchema) -> NDArray[np.uint8]:

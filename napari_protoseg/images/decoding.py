@@ -74,6 +74,21 @@ def _decoding(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def _known_pixels(path: Path) -> Iterator[None]:
+    """Tell a sound TIFF whose pixels Pillow does not know, such as floats, from a damaged one."""
+    try:
+        yield
+    except SyntaxError as error:
+        if str(error) != "unknown pixel mode":
+            raise
+        raise ImageError(
+            "pixels of an unsupported type, such as fractions or more than 8 bits",
+            where=path,
+            remedy="Convert it to 8 bits a channel; scaling it here would be a guess.",
+        ) from error
+
+
+@contextmanager
 def opened(path: Path, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
     """Yield the image with its header read and its size checked, its pixels not decoded.
 
@@ -96,7 +111,7 @@ def opened(path: Path, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
             start = file.read(16)
             file.seek(0)
         format_class = _format_of(start, path)
-        with _decoding(path):
+        with _decoding(path), _known_pixels(path):
             image = format_class(file, str(path))
         if image.width * image.height > max_pixels:
             raise _too_large(

@@ -21,6 +21,7 @@ from napari_protoseg.jobs.predict import (
     store_predictions,
     with_margin,
 )
+from napari_protoseg.jobs.recipes import recipe_of_round
 from napari_protoseg.labels.records import is_labelled
 from napari_protoseg.masks.prediction import Predictor
 from napari_protoseg.masks.recipe import LabelCondition, Recipe
@@ -84,7 +85,12 @@ class _Applied:
 
 
 def apply_model(
-    project: Project, request: ApplyModel, recipe: Recipe, *, device: torch.device, now: datetime
+    project: Project,
+    request: ApplyModel,
+    recipe: Recipe | None,
+    *,
+    device: torch.device,
+    now: datetime,
 ) -> Job[AppliedModel | None]:
     """Add the images of a folder to the project, and store the masks that a model makes of them.
 
@@ -99,9 +105,9 @@ def apply_model(
     request
         Images and model.
     recipe
-        From prototype maps to masks, with the prototypes muted that are muted in the project
-        whose model it is. Where labels are to be given and an image has none, the classes that
-        the model finds in it take their place.
+        From prototype maps to masks, None for what suits the model; with the prototypes muted that
+        are muted in the project whose model it is. Where labels are to be given and an image has
+        none, the classes that the model finds in it take their place.
     device, now
         Where it computes; date of the masks.
 
@@ -123,6 +129,7 @@ def apply_model(
     """
     project.require_writable()
     applied = _model_of(project, request.model_project, recipe)
+    recipe = applied.recipe
     trained = applied.trained
     classes = trained.record.classes
     positions = _positions_by_name(project, classes)
@@ -178,16 +185,18 @@ def apply_model(
     return AppliedModel(added=added.added, predicted=done, unlabelled=without_label)
 
 
-def _model_of(project: Project, folder: Path | None, recipe: Recipe) -> _Applied:
+def _model_of(project: Project, folder: Path | None, chosen: Recipe | None) -> _Applied:
     """Return the model of the project in `folder`, or of `project` itself."""
     if folder is None or real_path(folder) == project.folder:
         trained = trained_model(project)
         version = trained.round.bank_version
+        recipe = recipe_of_round(trained.round) if chosen is None else chosen
         own_recipe = with_muted_of_bank(project, recipe, trained.record.kind, version)
         return _Applied(trained, _training(project, trained), own_recipe, trained.round.id)
     with Project.open(folder) as other:
         trained = trained_model(other)
         version = trained.round.bank_version
+        recipe = recipe_of_round(trained.round) if chosen is None else chosen
         own_recipe = with_muted_of_bank(other, recipe, trained.record.kind, version)
         return _Applied(trained, _training(other, trained), own_recipe, None)
 

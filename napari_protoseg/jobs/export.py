@@ -10,9 +10,13 @@ import torch
 
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.events import Event, Job, Notice, Request, Severity
-from napari_protoseg.exports.folder import Exported, NamedMask
+from napari_protoseg.exports.folder import Exported, NamedMask, require_names
 from napari_protoseg.exports.masks_folder import export_png
-from napari_protoseg.exports.training_folder import MaskedImage, export_training_folder
+from napari_protoseg.exports.training_folder import (
+    MaskedImage,
+    bracketed_name,
+    export_training_folder,
+)
 from napari_protoseg.jobs.export_plan import ExportFormat, ExportPlan, plan_export
 from napari_protoseg.jobs.models import TrainedModel, trained_model
 from napari_protoseg.jobs.names import mask_names
@@ -69,6 +73,10 @@ def export_project(
         yield Notice(line, Severity.WARNING)
     wanted = set(plan.exported)
     images = [image for image in project.images() if image.id in wanted]
+    names = mask_names(images)
+    if form is ExportFormat.TRAINING:
+        names = [bracketed_name(n, i.label) for n, i in zip(names, images, strict=True)]
+    require_names(names)
     trained = yield from _model(project, plan)
     if trained is not None and plan.stale:
         stale = set(plan.stale)

@@ -13,6 +13,7 @@ from napari_protoseg.evaluation.image_level import image_level_f1
 from napari_protoseg.evaluation.protocol import Background, MaskCodes, class_positions
 from napari_protoseg.evaluation.scores import Counts, Scores
 from napari_protoseg.evaluation.trivial import TRIVIAL, Trivial
+from napari_protoseg.events import Job, Progress, Request, finish
 from napari_protoseg.images.reading import read_mask
 from napari_protoseg.jobs.batches import predict_batches
 from napari_protoseg.masks.prediction import Predictor
@@ -41,8 +42,17 @@ def measure(predictor: Predictor, images: Sequence[ImageRecord], schema: ClassSc
 
     Raises
     ------
-    EvaluationError, ImageError
+    EvaluationError, ImageError, TrainingError
     """
+    measured = finish(measuring(predictor, images, schema))
+    assert measured is not None  # nobody has stopped it
+    return measured
+
+
+def measuring(
+    predictor: Predictor, images: Sequence[ImageRecord], schema: ClassSchema
+) -> Job[Measured | None]:
+    """Do the same as a job, which returns None after a stop."""
     counts = Counts.none(len(schema.ids), Background.IGNORE)
     truth, predicted = [], []
     for batch, prediction in predict_batches(predictor, images):
@@ -53,6 +63,9 @@ def measure(predictor: Predictor, images: Sequence[ImageRecord], schema: ClassSc
             counts += Counts.of(_truth(image, schema), found, len(schema.ids), Background.IGNORE)
             truth.append(image.label)
             predicted.append(probabilities > 0.5)
+        stage = f"Measuring on {len(images)} masks"
+        if (yield Progress(stage, len(truth), len(images))) is Request.STOP:
+            return None
     f1 = image_level_f1(np.array(truth, dtype=np.int8), np.array(predicted, dtype=np.int8))
     return Measured(Scores.of(counts, schema), tuple(float(value) for value in f1))
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import ValidationError
-
 from napari_protoseg.jobs.models import newest_trained_round
-from napari_protoseg.jobs.preparation import TrainRequest
+from napari_protoseg.jobs.recipes import request_of
 from napari_protoseg.masks.recipe import Recipe
 from napari_protoseg.network.record import ModelKind
 from napari_protoseg.project.folder import Project
-from napari_protoseg.project.records import Round
 
 
 def with_muted_of_project(project: Project, recipe: Recipe) -> Recipe:
@@ -26,7 +23,10 @@ def with_muted_of_project(project: Project, recipe: Recipe) -> Recipe:
     trained = newest_trained_round(project)
     if trained is None:
         return recipe.model_copy(update={"muted": ()})
-    return with_muted_of_bank(project, recipe, _kind_of(trained), trained.bank_version)
+    request = request_of(trained)
+    # Of another version of this program almost every model is one of prototypes.
+    kind = ModelKind.PROTOTYPES if request is None else request.kind
+    return with_muted_of_bank(project, recipe, kind, trained.bank_version)
 
 
 def with_muted_of_bank(
@@ -47,10 +47,3 @@ def with_muted_of_bank(
     if kind.has_prototypes:
         muted = tuple(sorted(project.muted_prototypes(bank_version)))
     return recipe.model_copy(update={"muted": muted})
-
-
-def _kind_of(trained: Round) -> ModelKind:
-    try:
-        return TrainRequest.model_validate_json(trained.config_json).kind
-    except ValidationError:
-        return ModelKind.PROTOTYPES  # of another version of this program; almost every model is

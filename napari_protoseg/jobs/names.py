@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from napari_protoseg.images.flat_names import flat_name
 from napari_protoseg.project.records import ImageRecord
 
 
@@ -24,7 +25,4 @@ def mask_names(images: Sequence[ImageRecord]) -> list[str]:
     """
     parents = [image.path.parent for image in images]
     common = Path(os.path.commonpath(parents)) if len({p.anchor for p in parents}) == 1 else None
-    return [
-        "__".join(image.path.relative_to(common or image.path.parent).with_suffix("").parts)
-        for image in images
-    ]
+    return [flat_name(image.path.relative_to(common or image.path.parent)) for image in images]

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from napari_protoseg.errors import ImageError, ProjectError, Stopped
+from napari_protoseg.errors import ExportError, ImageError, ProjectError, Stopped
 from napari_protoseg.evaluation.protocol import MaskCodes, class_positions
-from napari_protoseg.events import Job, Progress, Request
+from napari_protoseg.events import Job, Notice, Progress, Request, Severity
+from napari_protoseg.exports.folder import require_names
 from napari_protoseg.images.reading import read_mask
+from napari_protoseg.jobs.names import mask_names
 from napari_protoseg.jobs.records import image_record
 from napari_protoseg.labels.reader import LabelReading, read_labels
 from napari_protoseg.labels.records import LabelledImage
@@ -123,6 +125,10 @@ def make_project(request: NewProject, reading: LabelReading, *, now: datetime) -
     records = yield from image_records(
         reading, images=request.images, masks=request.masks, split=request.split
     )
+    try:
+        require_names(mask_names(records))
+    except ExportError as error:
+        yield Notice(f"Their masks cannot go into one folder. {error}", Severity.WARNING)
     folder = real_path(request.folder)
     with created_folder(folder, reading.schema, created=now), Project.open(folder) as project:
         project.add_images(records, label_source=reading.report.source.value)

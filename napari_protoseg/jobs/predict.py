@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from napari_protoseg.encoders.encoding import DenseFeatures
 from napari_protoseg.errors import LabelError
 from napari_protoseg.events import Event, Job, Notice, Progress, Request, Severity
-from napari_protoseg.exports.folder import Exported, NamedMask
+from napari_protoseg.exports.folder import Exported, NamedMask, require_names
 from napari_protoseg.exports.masks_folder import export_png
 from napari_protoseg.jobs.batches import predict_batches
 from napari_protoseg.jobs.features import cached_features
@@ -161,6 +161,8 @@ def _write_masks(
     now: datetime,
 ) -> Job[Exported | None]:
     """Write the masks of `images`, whose labels are in the order of the model's classes."""
+    names = mask_names(images)
+    require_names(names)
     schema = trained.record.classes
     yield from compare_pixel_sizes(trained.record, images)
     predictor = Predictor(trained.model, schema.ids, recipe, device)
@@ -172,7 +174,7 @@ def _write_masks(
         images=len(images),
         created=now.isoformat(),
     )
-    name_of = dict(zip((image.path for image in images), mask_names(images), strict=True))
+    name_of = dict(zip((image.path for image in images), names, strict=True))
     masks = (
         NamedMask(name_of[image.path], mask)
         for batch, prediction in predict_batches(predictor, images)

@@ -15,14 +15,14 @@ from napari_protoseg.encoders.encoder import FrozenEncoder, create_encoder
 from napari_protoseg.encoders.registry import licence_of
 from napari_protoseg.encoders.weights import read_weights
 from napari_protoseg.errors import TrainingError
-from napari_protoseg.events import Event
+from napari_protoseg.events import Event, Job
 from napari_protoseg.jobs.bank import BuiltBank, latest_bank
-from napari_protoseg.jobs.measure import measure
+from napari_protoseg.jobs.measure import measuring
 from napari_protoseg.jobs.records import reader_of
 from napari_protoseg.jobs.split import hold_out_cases
-from napari_protoseg.labels.records import is_labelled
+from napari_protoseg.labels.records import Presence, is_labelled
 from napari_protoseg.masks.prediction import Predictor
-from napari_protoseg.masks.recipe import Recipe
+from napari_protoseg.masks.recipe import default_recipe
 from napari_protoseg.network.backbones import pretrained_weights
 from napari_protoseg.network.build import create_model
 from napari_protoseg.network.evidence import EvidenceModel
@@ -37,6 +37,7 @@ from napari_protoseg.training.config import (
     Preset,
     TrainingConfig,
 )
+from napari_protoseg.training.fingerprint import DataFingerprint
 from napari_protoseg.training.images import TrainingImage
 from napari_protoseg.training.loop import TrainingInputs
 from napari_protoseg.training.step import Matcher
@@ -125,6 +126,14 @@ def prepare(
             where=project.folder,
             remedy="Label images first, or make the project with labelled ones.",
             on_terminal="protoseg new --labels FILE",
+        )
+    is_absent = any(Presence.ABSENT in image.label for image in labelled)
+    if len(project.schema.classes) == 1 and not is_absent:
+        raise TrainingError(
+            f"{project.schema.names[0]}, the only class, is absent from no labelled image: there "
+            "is nothing to tell it from",
+            where=project.folder,
+            remedy="Label images without it as such, or add a second class, such as other.",
         )
     quick = request.preset is Preset.QUICK
     cam = request.kind is ModelKind.PLAIN_CAM
@@ -233,6 +242,11 @@ def training_inputs(
         after_epoch=after_epoch,
         device=prepared.device,
         folder=folder,
+        data=DataFingerprint.of(
+            [(image.content_hash, image.label) for image in prepared.training],
+            [(image.content_hash, image.label) for image in prepared.held_out],
+            [image.content_hash for image in prepared.masked],
+        ),
     )
 
 
@@ -287,13 +301,20 @@ def frozen_evidence(project: Project, *, device: torch.device) -> MapModel:
     return EvidenceModel(encoder, centres, positions, len(project.schema.ids))
 
 
-def scorer_of(prepared: Prepared) -> Callable[[MapModel], float]:
-    """Return what measures a model's mIoU on the project's own masks, with given labels."""
-    schema = prepared.record.classes
+def scorer_of(prepared: Prepared) -> Callable[[MapModel], Job[float | None]]:
+    """Return the job that measures a model's mIoU on the project's own masks, with given labels.
 
-    def score(model: MapModel) -> float:
-        predictor = Predictor(model, schema.ids, Recipe(flip=False), prepared.device)
-        return measure(predictor, prepared.masked, schema).scores.mean_iou or 0.0
+    After a stop it returns None.
+    """
+    schema = prepared.record.classes
+    recipe = default_recipe(prepared.request.config.compat)
+    # One view of each image is enough to compare epochs by.
+    recipe = recipe.model_copy(update={"flip": False, "intensities": (1.0,)})
+
+    def score(model: MapModel) -> Job[float | None]:
+        predictor = Predictor(model, schema.ids, recipe, prepared.device)
+        measured = yield from measuring(predictor, prepared.masked, schema)
+        return None if measured is None else measured.scores.mean_iou or 0.0
 
     return score
 

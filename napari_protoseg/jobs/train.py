@@ -30,9 +30,10 @@ from napari_protoseg.jobs.preparation import (
     training_inputs,
 )
 from napari_protoseg.jobs.previews import ChooseImage, epoch_previews
-from napari_protoseg.jobs.recipes import recipe_of
+from napari_protoseg.jobs.recipes import chosen_recipe
 from napari_protoseg.jobs.records import reader_of
 from napari_protoseg.jobs.split import case_of
+from napari_protoseg.masks.recipe import Recipe, default_recipe
 from napari_protoseg.network.evidence import EvidenceModel
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import Round, RoundStatus
@@ -218,15 +219,17 @@ def _score(prepared: Prepared) -> Job[float | None]:
     if not prepared.masked:
         return None
     count = len(prepared.masked)
-    if (yield Progress(f"Measuring on {count} masks", 0, 1)) is Request.STOP:
+    if (yield Progress(f"Measuring on {count} masks", 0, count)) is Request.STOP:
         return None
     try:
-        score = scorer_of(prepared)(prepared.model)
+        score = yield from scorer_of(prepared)(prepared.model)
     except ProtosegError as error:
         yield Notice(f"{_UNMEASURED} {error}", Severity.WARNING)
         return None
     except torch.OutOfMemoryError:
         yield Notice(f"{_UNMEASURED} {out_of_memory(prepared.device)}", Severity.WARNING)
+        return None
+    if score is None:
         return None
     yield Notice(f"mIoU {score:.3f} on {count} images with masks.")
     return score
@@ -306,12 +309,12 @@ def _train_network(
     yield from _describe_split(prepared)
     after_epoch = None
     if preview is not None:
-        after_epoch = epoch_previews(
-            preview,
-            prepared.record.classes,
-            lambda: with_muted_of_bank(project, recipe_of(project), kind, begun.bank_version),
-            prepared.device,
-        )
+
+        def recipe() -> Recipe:
+            chosen = chosen_recipe(project) or default_recipe(config.compat)
+            return with_muted_of_bank(project, chosen, kind, begun.bank_version)
+
+        after_epoch = epoch_previews(preview, prepared.record.classes, recipe, prepared.device)
     inputs = training_inputs(prepared, begun.folder, after_epoch)
     has_begun = (begun.folder / LAST).exists()
     return (yield from train_network(inputs, config, resume=resume and has_begun))

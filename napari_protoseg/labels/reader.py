@@ -144,7 +144,11 @@ def read_labels(
     wanted = _wanted_schema(classes, schema)
     paths = list_images(images)
     unreadable = [
-        UnreadableImage(file=_escaped(path.relative_to(images)), reason="its name is not Unicode")
+        UnreadableImage(
+            file=_escaped(path.relative_to(images)),
+            reason="its name is not Unicode",
+            remedy="Rename it.",
+        )
         for path in paths
         if not _is_unicode(path.relative_to(images))
     ]
@@ -173,7 +177,9 @@ def read_labels(
                     usable.append(facts.labelled(path, info))
                 else:
                     file = path.relative_to(images).as_posix()
-                    unreadable.append(UnreadableImage(file=file, reason=info.what))
+                    unreadable.append(
+                        UnreadableImage(file=file, reason=info.what, remedy=info.remedy)
+                    )
     yield Progress("Reading images", len(named), len(named))
 
     if not usable:

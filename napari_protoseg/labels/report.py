@@ -46,10 +46,11 @@ class Combination(_Record):
 
 
 class UnreadableImage(_Record):
-    """A file left out, and why."""
+    """A file left out, why, and what to do about it."""
 
     file: str
     reason: str
+    remedy: str = ""
 
 
 class LabelReport(_Record):
@@ -131,9 +132,7 @@ class LabelReport(_Record):
             *self._older_labels(),
             *_listed("Images without label", self.images_without_labels),
             *_listed("Labels without image", self.labels_without_images),
-            *_listed(
-                "Images left out", [f"{shown(u.file)} ({u.reason})" for u in self.unreadable], "; "
-            ),
+            *self._left_out(),
             *_listed(
                 "Files of equal content, the first of each kept",
                 [" = ".join(map(shown, group)) for group in self.duplicates],
@@ -141,6 +140,12 @@ class LabelReport(_Record):
             ),
             *_listed("Images without case, each its own", self.images_without_case),
         ]
+
+    def _left_out(self) -> list[str]:
+        """Name the files left out, and once each what to do about them."""
+        entries = [f"{shown(u.file)} ({u.reason})" for u in self.unreadable]
+        remedies = dict.fromkeys(u.remedy for u in self.unreadable if u.remedy)
+        return [" ".join([line, *remedies]) for line in _listed("Images left out", entries, "; ")]
 
     def _older_labels(self) -> list[str]:
         if not self.later_classes:

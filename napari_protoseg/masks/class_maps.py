@@ -9,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from napari_protoseg.masks.recipe import Normalisation
-from napari_protoseg.network.competition import class_logits
+from napari_protoseg.network.competition import class_logits, class_shares
 from napari_protoseg.network.reduction import Merge, merge_prototypes
 
 PRESENCE_POWER = 4.0
@@ -25,6 +25,8 @@ def coarse_class_maps(
     gate: Tensor,
     merge: Merge,
     normalisation: Normalisation,
+    *,
+    rest: bool = False,
 ) -> list[tuple[Tensor, float]]:
     """Turn the prototype maps of all stages into class maps, each with its share in the result.
 
@@ -43,6 +45,8 @@ def coarse_class_maps(
         How prototypes make a class.
     normalisation
         How maps of different classes are made comparable.
+    rest
+        Whether classes that share each pixel share it with the rest, as for `class_shares`.
 
     Returns
     -------
@@ -51,11 +55,7 @@ def coarse_class_maps(
     """
     if normalisation is Normalisation.SOFTMAX:
         logits = class_logits(maps, weights, class_positions, gate.shape[1], merge)
-        # A class without a prototype takes nothing from the others.
-        without = torch.ones_like(gate, dtype=torch.bool)
-        without[:, class_positions] = False
-        shares = logits.masked_fill(without[:, :, None, None], -torch.inf).softmax(1)
-        return [(shares * gate[:, :, None, None], 1.0)]
+        return [(class_shares(logits, rest=rest) * gate[:, :, None, None], 1.0)]
     total = sum(weights)
     return [
         (stage_class_maps(stage, class_positions, gate, merge, normalisation), weight / total)
@@ -63,7 +63,7 @@ def coarse_class_maps(
     ]
 
 
-def soft_gate(logits: Tensor) -> Tensor:
+def soft_gate(logits: Tensor, *, rest: bool = False) -> Tensor:
     """Weigh classes by how probable it is that they are in the image, ``(B, N)`` in 0..1.
 
     A pixel alone tells classes apart less well than the image as a whole does. So its
@@ -74,9 +74,15 @@ def soft_gate(logits: Tensor) -> Tensor:
     ----------
     logits
         That each class is present, ``(B, N)``.
+    rest
+        Whether there is the rest, too, which is as probable as that no class is present.
     """
     powers = PRESENCE_POWER * F.logsigmoid(logits)
-    return (powers - powers.amax(1, keepdim=True)).exp()
+    highest = powers.amax(1, keepdim=True)
+    if rest:
+        of_rest = PRESENCE_POWER * F.logsigmoid(-logits.amax(1, keepdim=True))
+        highest = torch.maximum(highest, of_rest)
+    return (powers - highest).exp()
 
 
 def stage_class_maps(

@@ -114,6 +114,7 @@ class Predictor:
                 remedy="Give each 0 or more, and at least one of them more than 0.",
             )
         self._sounding = sounding_prototypes(model, recipe.muted).to(device)
+        self._has_rest = model.has_rest and recipe.normalisation is Normalisation.SOFTMAX
         self.model = model.to(device).eval()
         self.class_ids = np.array(class_ids, dtype=np.uint8)
         self.recipe = recipe
@@ -189,7 +190,7 @@ class Predictor:
         """Turn what `look` saw into class maps and masks; parameters as `predict`."""
         height, width = images.shape[1:3]
         padded = padded_size(height, width, self.model.coarsest)
-        logits = self.model.image_logits(views[0].maps)
+        logits = self.model.image_logits(views[0].maps, self._sounding)
         gate = self._gate(logits, labels)
         counting = [view for view in views if view.counts]
         parts = [part for view in counting for part in self._parts(view, gate)]
@@ -218,7 +219,9 @@ class Predictor:
         self, class_maps: Tensor, images: NDArray[np.uint8]
     ) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
         highest, second, winners = (part.cpu().numpy() for part in _two_highest(class_maps))
-        labelled = highest > 0
+        if self._has_rest:
+            second = np.maximum(second, 1 - highest)
+        labelled = highest > (second if self._has_rest else 0)
         if self.recipe.background is Background.WHITE:
             labelled &= ~np.stack([glass_mask(image) for image in images])
         if self.recipe.background is Background.MARGIN:
@@ -232,11 +235,10 @@ class Predictor:
         positions = torch.arange(logits.shape[1], device=logits.device)
         has_map = torch.isin(positions, self.model.class_positions[self._sounding])
         if self.recipe.labels is LabelCondition.PREDICTED and not self.model.decides_by_pixel:
-            of_these = logits.masked_fill(~has_map, -torch.inf)
             if self.recipe.normalisation is Normalisation.SOFTMAX:
-                return soft_gate(of_these)
-            most_probable = of_these == of_these.amax(1, keepdim=True)
-            return ((of_these > 0) | most_probable).float()
+                return soft_gate(logits, rest=self._has_rest)
+            most_probable = logits == logits.amax(1, keepdim=True)
+            return (((logits > 0) | most_probable) & has_map).float()
         if self.recipe.labels is not LabelCondition.GIVEN or labels is None:
             return has_map.expand_as(logits).float()
         return (torch.from_numpy(labels != 0).to(logits.device) & has_map).float()
@@ -268,6 +270,7 @@ class Predictor:
             gate,
             self.recipe.merge,
             self.recipe.normalisation,
+            rest=self._has_rest,
         )
         return [(maps.flip(3) if view.flip else maps, share) for maps, share in parts]
 

@@ -11,6 +11,7 @@ from napari_protoseg.errors import ProjectError
 from napari_protoseg.network.maps import STAGE_WEIGHTS
 from napari_protoseg.network.reduction import Merge
 from napari_protoseg.storage import read_whole
+from napari_protoseg.training.config import Compat
 
 _MOST_BYTES = 2**20
 
@@ -115,3 +116,13 @@ REFERENCE = Recipe(
 
 SEGMENTATION = Recipe(labels=LabelCondition.PREDICTED)
 """Of the second stage, which asks for no labels."""
+
+
+def default_recipe(compat: Compat) -> Recipe:
+    """Return the recipe that suits a model which was trained by a form of the method.
+
+    A class of the released form is told by the mean of a map, so that its maps are scaled each by
+    itself. Any other model does best where classes share each pixel, a plain class activation map
+    too.
+    """
+    return REFERENCE if compat is Compat.REFERENCE else Recipe()

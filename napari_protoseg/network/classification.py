@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -84,22 +84,28 @@ class PrototypeNetwork(MapModel):
             maps.append(of_stage + self.biases[:, None, None] if self.competing else of_stage)
         return tuple(maps)
 
+    def mean_directions(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the mean of ``E / |E|`` over the pixels of each image, ``(B, C_s)`` a stage.
+
+        Parameters
+        ----------
+        images
+            ``(B, 3, H, W)``.
+        """
+        features = self.backbone(images)
+        return tuple(F.normalize(features[s].float(), dim=1).mean((2, 3)) for s in STAGES)
+
     @torch.no_grad()
-    def centre_on(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+    def centre_on(self, directions: Sequence[Tensor], weights: Tensor) -> None:
         """See pixels from the weighted mean of those of some images.
 
         Parameters
         ----------
-        batches
-            Images ``(B, 3, H, W)`` with their weights ``(B,)``; at least one image.
+        directions
+            As `mean_directions` gives them, of at least one image.
+        weights
+            Of these images, ``(B,)``.
         """
-        means: list[list[Tensor]] = [[] for _ in STAGES]
-        weights = []
-        for images, weight in batches:
-            features = self.backbone(images)
-            for of_stage, stage in zip(means, STAGES, strict=True):
-                of_stage.append(F.normalize(features[stage], dim=1).mean((2, 3)))
-            weights.append(weight)
-        share = torch.cat(weights) / torch.cat(weights).sum()
-        for number, of_stage in enumerate(means):
-            self.get_buffer(f"centre_{number}").copy_(share @ torch.cat(of_stage))
+        share = weights / weights.sum()
+        for number, of_stage in enumerate(directions):
+            self.get_buffer(f"centre_{number}").copy_(share @ of_stage)

@@ -6,6 +6,9 @@ of the classes that the label does not exclude (learning from partial labels, Co
 2011, Journal of Machine Learning Research 12). A tile of a single class is labelled in full by
 that; in a mixed one each pixel is left to the classes that are there. That a present class has
 some of the pixels is said by the mean over those where it is most probable.
+
+A class without a prototype claims no pixel: its logit is minus infinity. A class that would thus be
+alone competes with the rest, which is whatever else there may be, in any image: its logit is 0.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ _LEAST = 1e-4
 and never of 0, which would leave a present class that has lost all its pixels without any."""
 
 
-def fuse(maps: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+def fuse_stages(maps: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     """Sum the maps of several stages, weighted, at the size of the first and finest.
 
     Parameters
@@ -58,14 +61,37 @@ def class_logits(
     Parameters
     ----------
     maps, weights
-        As for `fuse`.
+        As for `fuse_stages`.
     class_positions, classes, merge
-        As for `merge_prototypes`.
+        As for `merge_prototypes`; a class without a prototype has minus infinity everywhere.
     """
-    return merge_prototypes(fuse(maps, weights), class_positions, classes, merge)
+    merged = merge_prototypes(fuse_stages(maps, weights), class_positions, classes, merge)
+    without = without_prototype(class_positions, classes)
+    return merged.masked_fill(without[:, None, None], -torch.inf)
 
 
-def top_share_logits(pixel_logits: Tensor) -> Tensor:
+def without_prototype(class_positions: Tensor, classes: int) -> Tensor:
+    """Tell which classes have no prototype: boolean ``(N,)``."""
+    without = torch.ones(classes, dtype=torch.bool, device=class_positions.device)
+    without[class_positions] = False
+    return without
+
+
+def class_shares(pixel_logits: Tensor, *, rest: bool = False) -> Tensor:
+    """Return the probability of each class at each pixel, ``(B, N, h, w)``.
+
+    Parameters
+    ----------
+    pixel_logits
+        ``(B, N, h, w)``.
+    rest
+        Whether they compete with the rest, too: without it their probabilities sum to 1.
+    """
+    competitors = _with_rest(pixel_logits) if rest else pixel_logits
+    return competitors.softmax(1)[:, : pixel_logits.shape[1]]
+
+
+def top_share_logits(pixel_logits: Tensor, *, rest: bool = False) -> Tensor:
     """Return the logits that each class is present, ``(B, N)``.
 
     That of a class is the mean of its probability over the tenth of the pixels where it is the
@@ -73,33 +99,42 @@ def top_share_logits(pixel_logits: Tensor) -> Tensor:
 
     Parameters
     ----------
-    pixel_logits
-        ``(B, N, h, w)``.
+    pixel_logits, rest
+        As for `class_shares`.
     """
-    probabilities = pixel_logits.softmax(1).flatten(2)
+    probabilities = class_shares(pixel_logits, rest=rest).flatten(2)
     count = max(int(probabilities.shape[2] * TOP_SHARE), 1)
     presence = probabilities.topk(count, 2).values.mean(2)
     return torch.logit(_LEAST + (1 - 2 * _LEAST) * presence)
 
 
-def partial_label_loss(pixel_logits: Tensor, labels: Tensor) -> Tensor:
+def partial_label_loss(pixel_logits: Tensor, labels: Tensor, *, rest: bool = False) -> Tensor:
     """Return the mean over the pixels of ``-log sum_c p_c`` over the classes that may be there.
 
     Parameters
     ----------
-    pixel_logits
-        ``(B, N, h, w)``.
+    pixel_logits, rest
+        As for `class_shares`; the rest may be in any image.
     labels
         ``(B, N)``: 1 present, 0 absent, -1 unknown, which may be there.
 
     Returns
     -------
     Tensor
-        ``(B,)``; 0 for an image of which no class is excluded, or all are, which would be wrong.
+        ``(B,)``; 0 for an image of which no class is excluded, or all that have a prototype are,
+        which would be wrong.
     """
-    allowed = labels != 0
+    competitors = _with_rest(pixel_logits) if rest else pixel_logits
+    allowed = (labels != 0) & ~torch.isneginf(pixel_logits[:, :, 0, 0])
+    if rest:
+        allowed = torch.cat([allowed, torch.ones_like(allowed[:, :1])], 1)
     allowed = allowed | ~allowed.any(1, keepdim=True)
-    log_probabilities = pixel_logits.log_softmax(1).masked_fill(
+    log_probabilities = competitors.log_softmax(1).masked_fill(
         ~allowed[:, :, None, None], -torch.inf
     )
     return -log_probabilities.logsumexp(1).mean((1, 2))
+
+
+def _with_rest(pixel_logits: Tensor) -> Tensor:
+    """Add the rest as the last class: ``(B, N, h, w)`` to ``(B, N + 1, h, w)``."""
+    return torch.cat([pixel_logits, torch.zeros_like(pixel_logits[:, :1])], 1)

@@ -8,7 +8,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from napari_protoseg.network.competition import class_logits, top_share_logits
+from napari_protoseg.network.competition import (
+    class_logits,
+    top_share_logits,
+    without_prototype,
+)
 from napari_protoseg.network.reduction import Merge, merge_prototypes
 
 STAGE_WEIGHTS = (0.3, 0.3, 0.4)
@@ -31,7 +35,8 @@ class MapModel(nn.Module, ABC):
     strides
         Pixels of the image for each pixel of the maps, stage by stage.
     competing
-        Whether the model is trained to have the classes compete for each pixel.
+        Whether the model is trained to have the classes compete for each pixel; `has_rest` tells
+        whether with the rest, since only one of them has prototypes.
     """
 
     decides_by_pixel = False
@@ -54,6 +59,7 @@ class MapModel(nn.Module, ABC):
         self.classes = classes
         self.strides = tuple(strides)
         self.competing = competing
+        self.has_rest = competing and len(set(class_positions)) < 2
 
     @property
     def coarsest(self) -> int:
@@ -88,8 +94,26 @@ class MapModel(nn.Module, ABC):
         weights = STAGE_WEIGHTS[-len(maps) :]
         return class_logits(maps, weights, self.class_positions, self.classes, Merge.MEAN)
 
-    def image_logits(self, maps: tuple[Tensor, ...]) -> Tensor:
-        """Return the logits that each class is present, ``(B, N)``, from the maps of all stages."""
+    def image_logits(self, maps: tuple[Tensor, ...], sounding: Tensor | None = None) -> Tensor:
+        """Return the logits that each class is present, ``(B, N)``, from the maps of all stages.
+
+        Parameters
+        ----------
+        maps
+            Of each stage.
+        sounding
+            Numbers of the prototypes that count, int64; None for all. A class without one has
+            minus infinity.
+        """
+        positions = self.class_positions
+        if sounding is not None:
+            positions = positions[sounding]
+            maps = tuple(stage[:, sounding] for stage in maps)
         if self.competing:
-            return top_share_logits(self.pixel_logits(maps))
-        return self.class_logits(self.prototype_logits(maps[-1]))
+            weights = STAGE_WEIGHTS[-len(maps) :]
+            pixels = class_logits(maps, weights, positions, self.classes, Merge.MEAN)
+            logits = top_share_logits(pixels, rest=self.has_rest)
+        else:
+            of_prototypes = self.prototype_logits(maps[-1])
+            logits = merge_prototypes(of_prototypes, positions, self.classes, Merge.MEAN)
+        return logits.masked_fill(without_prototype(positions, self.classes), -torch.inf)

@@ -22,6 +22,7 @@ from napari_protoseg.network.record import ModelRecord
 from napari_protoseg.storage import replacing, require_file, storage_errors
 from napari_protoseg.training.config import TrainingConfig
 from napari_protoseg.training.events import EpochFinished
+from napari_protoseg.training.fingerprint import DataFingerprint
 
 _FORMAT = 1
 _MODEL, _OPTIMISER, _RANDOM = "model/", "optimiser/", "random/"
@@ -46,6 +47,8 @@ class TrainingState(BaseModel):
         What each finished epoch measured.
     scaler
         State of the gradient scaler.
+    data
+        What it was begun on; None where it was begun before that was kept.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,6 +61,7 @@ class TrainingState(BaseModel):
     best: float | None = None
     history: tuple[EpochFinished, ...] = ()
     scaler: dict[str, float] = {}
+    data: DataFingerprint | None = None
 
 
 class _Version(BaseModel):

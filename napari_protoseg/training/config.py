@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Self
+from types import MappingProxyType
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -122,8 +123,20 @@ class TrainingConfig(BaseModel):
             raise ValueError("the released form matches by re-encoding: choose matching reencode")
         if self.compat is Compat.REFERENCE and self.competing:
             raise ValueError("in the released form classes do not compete: choose competing false")
+        if self.compat is Compat.REFERENCE and self.cosine:
+            raise ValueError("the released form normalises pixels alone: choose cosine false")
         return self
 
+
+RELEASED: Mapping[str, Any] = MappingProxyType(
+    {
+        "compat": Compat.REFERENCE,
+        "matching": Matching.REENCODE,
+        "cosine": False,
+        "competing": False,
+    }
+)
+"""What makes the released form of a configuration."""
 
 PRESETS: Mapping[Preset, TrainingConfig] = {
     Preset.QUICK: TrainingConfig(
@@ -133,8 +146,7 @@ PRESETS: Mapping[Preset, TrainingConfig] = {
         matching=Matching.NONE, cosine=True, competing=True, balanced=True, backbone_rate=3e-5
     ),
     Preset.PAPER: TrainingConfig(
-        compat=Compat.REFERENCE,
-        matching=Matching.REENCODE,
+        **RELEASED,
         backbone="mit_b1",
         epochs=8,
         batch_size=10,

@@ -13,28 +13,23 @@ from torch import Tensor
 
 from napari_protoseg.encoders.passes import ReadImage
 from napari_protoseg.errors import CheckpointError, ProtosegError, StorageError, TrainingError
-from napari_protoseg.events import Event, Job, Notice, Request, Severity
+from napari_protoseg.events import Event, Job, Notice, Request
 from napari_protoseg.network.classification import PrototypeNetwork
 from napari_protoseg.network.maps import MapModel
 from napari_protoseg.network.record import ModelRecord
+from napari_protoseg.training.centring import centre
 from napari_protoseg.training.checkpoint import Checkpoint, TrainingState, write_checkpoint
 from napari_protoseg.training.config import TrainingConfig
 from napari_protoseg.training.devices import describe_device, gradient_scaler, out_of_memory
 from napari_protoseg.training.events import EpochFinished, StepFinished
-from napari_protoseg.training.images import (
-    Batch,
-    TrainingImage,
-    epoch_batches,
-    plain_batches,
-)
+from napari_protoseg.training.fingerprint import DataFingerprint
+from napari_protoseg.training.images import Batch, TrainingImage, epoch_batches
 from napari_protoseg.training.objective import balancing_weights
+from napari_protoseg.training.passes import Pieces, look_through
 from napari_protoseg.training.schedule import poly_factor
 from napari_protoseg.training.step import Matcher, Measured, Objective, Step, StepLosses
 
 LAST, BEST = "last.safetensors", "best.safetensors"
-
-_CENTRING = 128
-"""Most images that a model is centred on."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +49,8 @@ class TrainingInputs:
     read
         Reads an image; called from threads.
     score
-        mIoU of a model on masks, to choose the best epoch by; None for the held-out loss.
+        Returns a job that measures the mIoU of a model on masks, to choose the best epoch by, or
+        None after a stop; None for the held-out loss.
     after_epoch
         Looks at the model after each epoch, of which it gets the number from 0, and returns what
         there is to say of it; the training is the same with and without.
@@ -62,6 +58,9 @@ class TrainingInputs:
         Where it computes.
     folder
         Where the checkpoints go.
+    data
+        What `images`, `held_out` and `score` are of: a training goes on with nothing else. None
+        to go on with whatever is given.
     objective
         Makes of the model, once it is on `device`, what it is trained for; None for image-level
         labels, with `matcher`.
@@ -79,7 +78,8 @@ class TrainingInputs:
     read: ReadImage
     device: torch.device
     folder: Path
-    score: Callable[[MapModel], float] | None = None
+    data: DataFingerprint | None = None
+    score: Callable[[MapModel], Job[float | None]] | None = None
     after_epoch: Callable[[MapModel, int], Sequence[Event]] | None = None
     objective: Callable[[MapModel], Objective] | None = None
     clock: Callable[[], float] = field(default=time.monotonic)
@@ -125,7 +125,8 @@ def train_network(
     TrainingError
         There is nothing to train on, a loss is not finite, or memory is not enough.
     CheckpointError
-        There is no checkpoint to resume, or it was begun with another configuration.
+        There is no checkpoint to resume, or it was begun with another configuration, or on other
+        data.
     StorageError, ImageError
     """
     if not inputs.images:
@@ -166,7 +167,7 @@ class _Loop:
         )
         self.steps_per_epoch = -(-len(inputs.images) // config.batch_size)
         self.epoch, self.batch = 0, 0
-        self.micro_batch = config.batch_size
+        self.pieces = Pieces(config.batch_size, inputs.device)
         self.loss_sum = 0.0
         self.best: float | None = None
         self.history: tuple[EpochFinished, ...] = ()
@@ -190,10 +191,18 @@ class _Loop:
                 where=checkpoint.path,
                 remedy="Resume with the options that it was begun with, or train anew.",
             )
+        now, then = self.inputs.data, state.data
+        changes = [] if now is None or then is None else now.changes_since(then)
+        if changes:
+            raise CheckpointError(
+                f"begun on other data: what has changed since is {' and '.join(changes)}",
+                where=checkpoint.path,
+                remedy="Undo that and resume, or train anew.",
+            )
         checkpoint.load_model(self.model)
         checkpoint.load_optimiser(self.optimiser)
         self.epoch, self.batch = state.epoch, state.batch
-        self.micro_batch, self.loss_sum = state.micro_batch, state.loss_sum
+        self.pieces.size, self.loss_sum = state.micro_batch, state.loss_sum
         self.best, self.history = state.best, state.history
         if state.scaler:
             self.scaler.load_state_dict(state.scaler)
@@ -201,17 +210,10 @@ class _Loop:
     def run(self) -> Job[TrainingResult]:
         """Train to the end, or to a stop."""
         try:
-            if (
-                yield Notice(f"Training on {describe_device(self.inputs.device)}.")
-            ) is Request.STOP:
-                self._save()
-                return self._result(finished=False)
-            if (self.epoch, self.batch) == (0, 0):
-                self._centre()
-            while self.epoch < self.config.epochs:
-                if (yield from self._epoch()) is Request.STOP:
-                    self._save()
-                    return self._result(finished=False)
+            notice = Notice(f"Training on {describe_device(self.inputs.device)}.")
+            is_stopped = (yield notice) is Request.STOP or not (yield from self._centre())
+            while not is_stopped and self.epoch < self.config.epochs:
+                is_stopped = (yield from self._epoch()) is Request.STOP
         except torch.OutOfMemoryError as error:
             self._save()
             raise out_of_memory(self.inputs.device) from error
@@ -221,21 +223,17 @@ class _Loop:
                 self._save()
             raise
         self._save()
-        return self._result(finished=True)
+        return self._result(finished=not is_stopped)
 
-    def _centre(self) -> None:
-        """Let a model see from the centre of some of its images, before its first step."""
-        if not (isinstance(self.model, PrototypeNetwork) and self.model.competing):
-            return
-        some = self.images[:: -(-len(self.images) // _CENTRING)]
-        size, side = self.micro_batch, self.config.max_side
-        batches = (
-            batch.to(self.inputs.device)
-            for batch in plain_batches(some, self.inputs.read, batch_size=size, max_side=side)
-        )
-        self.model.centre_on((batch.images, batch.weights) for batch in batches)
+    def _centre(self) -> Job[bool]:
+        """Centre a model whose classes compete before its first step; False after a stop."""
+        model, has_begun = self.model, (self.epoch, self.batch) != (0, 0)
+        if has_begun or not isinstance(model, PrototypeNetwork) or not model.competing:
+            return True
+        return (yield from centre(model, self.images, self.inputs.read, self.pieces, self.config))
 
     def _epoch(self) -> Job[Request | None]:
+        self.model.train()
         batches = epoch_batches(
             self.images,
             self.inputs.read,
@@ -265,8 +263,8 @@ class _Loop:
                 return Request.STOP
             if self.inputs.clock() - self.saved_at > self.inputs.checkpoint_seconds:
                 self._save()
-        finished = self._finish_epoch()
-        if (yield finished) is Request.STOP:
+        finished = yield from self._finish_epoch()
+        if finished is None or (yield finished) is Request.STOP:
             return Request.STOP
         for said in self._look_back(finished.epoch):
             if (yield said) is Request.STOP:
@@ -279,9 +277,7 @@ class _Loop:
             return ()
         devices = [self.inputs.device] if self.inputs.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
-            said = self.inputs.after_epoch(self.model, epoch)
-        self.model.train()
-        return said
+            return self.inputs.after_epoch(self.model, epoch)
 
     def _optimise(self, batch: Batch) -> Job[StepLosses | None]:
         """Take one step, in smaller pieces where memory is short; None after a stop before it."""
@@ -294,20 +290,12 @@ class _Loop:
         while losses is None:
             self.optimiser.zero_grad(set_to_none=True)
             try:
-                losses = self.objective.accumulate(batch, self.micro_batch, self._backward)
+                losses = self.objective.accumulate(batch, self.pieces.size, self._backward)
             except torch.OutOfMemoryError as error:
-                self._require_smaller(error)
-            if losses is None:
-                self.micro_batch = -(-min(self.micro_batch, len(batch.images)) // 2)
-                if self.inputs.device.type == "cuda":
-                    torch.cuda.empty_cache()
-                notice = Notice(
-                    f"Memory is short: going on with {self.micro_batch} images at once. "
-                    "The steps stay the same, and take longer.",
-                    Severity.WARNING,
-                )
-                if (yield notice) is Request.STOP:
-                    return None
+                self._require_divisible(error)
+                notice = self.pieces.halve(len(batch.images), error)
+            if losses is None and (yield notice) is Request.STOP:
+                return None
         if not torch.isfinite(torch.tensor(losses.total)):
             raise TrainingError(
                 f"the loss is {losses.total} at step {step + 1}",
@@ -321,21 +309,26 @@ class _Loop:
     def _backward(self, loss: Tensor) -> None:
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
 
-    def _require_smaller(self, error: torch.OutOfMemoryError) -> None:
-        """Raise where the batch cannot be made smaller."""
+    def _require_divisible(self, error: torch.OutOfMemoryError) -> None:
+        """Raise where a batch cannot go through the network in pieces."""
         if not self.objective.divisible:
             raise TrainingError(
                 "out of memory, and the loss of compat=reference does not split",
                 where=str(self.inputs.device),
                 remedy="Choose a smaller batch size, or the default mode.",
             ) from error
-        if self.micro_batch == 1:
-            raise out_of_memory(self.inputs.device) from error
 
-    def _finish_epoch(self) -> EpochFinished:
-        held_out = self._held_out()
-        score = None if self.inputs.score is None else self.inputs.score(self.model)
-        self.model.train()
+    def _finish_epoch(self) -> Job[EpochFinished | None]:
+        """Look at what an epoch has brought; None after a stop, as if it had not ended."""
+        self.model.eval()
+        held_out = yield from self._held_out()
+        if held_out is None:
+            return None
+        score = None
+        if self.inputs.score is not None:
+            score = yield from self.inputs.score(self.model)
+            if score is None:
+                return None
         criterion = held_out.loss if score is None else -score
         is_best = criterion is None or self.best is None or criterion < self.best
         event = EpochFinished(
@@ -356,33 +349,34 @@ class _Loop:
         self._save()
         return event
 
-    def _held_out(self) -> Measured:
-        """Measure the model on the held-out images."""
-        self.model.eval()
-        labels = torch.tensor([image.label for image in self.inputs.held_out])
-        size = self.micro_batch
-        batches = (
-            part
-            for batch in plain_batches(
-                self.inputs.held_out,
-                self.inputs.read,
-                batch_size=size,
-                max_side=self.config.max_side,
-            )
-            for part in batch.to(self.inputs.device).split(size)
-        )
-        return self.objective.measure(batches, labels)
+    def _held_out(self) -> Job[Measured | None]:
+        """Measure the model on the held-out images; None after a stop."""
+        images, read, stage = self.inputs.held_out, self.inputs.read, "Looking at held-out images"
+        labels = torch.tensor([image.label for image in images])
+
+        def look(piece: Batch) -> tuple[float, ...]:
+            return self.objective.look(piece, labels)
+
+        # A step that does not split is not to be split because of what is only looked at.
+        pieces = self.pieces
+        if not self.objective.divisible:
+            pieces = Pieces(pieces.size, pieces.device)
+        seen = yield from look_through(images, read, look, pieces, self.config, stage=stage)
+        if seen is None:
+            return None
+        return self.objective.measured([sum(part) for part in zip(*seen, strict=True)], labels)
 
     def _save(self) -> None:
         state = TrainingState(
             config=self.config,
             epoch=self.epoch,
             batch=self.batch,
-            micro_batch=self.micro_batch,
+            micro_batch=self.pieces.size,
             loss_sum=self.loss_sum,
             best=self.best,
             history=self.history,
             scaler={k: float(v) for k, v in self.scaler.state_dict().items()},
+            data=self.inputs.data,
         )
         write_checkpoint(
             self.inputs.folder / LAST, self.inputs.record, self.model, state, self.optimiser

@@ -54,8 +54,9 @@ def label_loss(
     if not config.competing:
         return classification_loss(model, maps, labels, config.stage_weights) / known
     pixels = model.pixel_logits(maps)
-    of_pixels = (weights * partial_label_loss(pixels, labels)).sum() / len(of)
-    of_images = _cross_entropy(top_share_logits(pixels), labels) / known
+    present = top_share_logits(pixels, rest=model.has_rest)
+    of_pixels = (weights * partial_label_loss(pixels, labels, rest=model.has_rest)).sum() / len(of)
+    of_images = _cross_entropy(present, labels) / known
     return of_pixels + config.presence_weight * of_images
 
 

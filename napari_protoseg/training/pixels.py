@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -135,16 +135,17 @@ class PixelObjective:
             total += float(loss.detach())
         return StepLosses(total, total, 0.0, 0, 0)
 
-    @torch.inference_mode()
-    def measure(self, batches: Iterable[Batch], labels: Tensor) -> Measured:
+    def look(self, batch: Batch, labels: Tensor) -> tuple[float, ...]:
+        """Return the losses and the sizes that a mean of the loss is made of."""
+        believed, excluded = self._sums(batch)
+        trust, pixels = self._sizes(batch)
+        return float(believed), float(excluded), float(trust), float(pixels)
+
+    def measured(self, sums: Sequence[float], labels: Tensor) -> Measured:
         """Return the loss of some images; nothing where there is none."""
-        believed = excluded = trust = pixels = 0.0
-        for part in batches:
-            sums, sizes = self._sums(part), self._sizes(part)
-            believed, excluded = believed + float(sums[0]), excluded + float(sums[1])
-            trust, pixels = trust + float(sizes[0]), pixels + float(sizes[1])
         if not len(labels):
             return Measured()
+        believed, excluded, trust, pixels = sums
         return Measured(believed / trust + self._config.absence_weight * excluded / pixels)
 
     def _sizes(self, batch: Batch) -> tuple[Tensor, Tensor]:

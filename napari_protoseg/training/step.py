@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -105,16 +105,19 @@ class Objective(Protocol):
             Adds to the gradient.
         """
 
-    def measure(self, batches: Iterable[Batch], labels: Tensor) -> Measured:
-        """Measure the model, in evaluation mode, on images that it is not trained on.
+    def look(self, batch: Batch, labels: Tensor) -> tuple[float, ...]:
+        """Return what is added up over images that are not trained on.
 
         Parameters
         ----------
-        batches
-            The images, on the device of the model, as many at once as fit.
+        batch
+            Some of them, on the device of the model, which is in evaluation mode.
         labels
-            Of all these images, ``(images, N)``.
+            Of all of them, ``(images, N)``.
         """
+
+    def measured(self, sums: Sequence[float], labels: Tensor) -> Measured:
+        """Return what the sums of `look` over all images come to; without images there are none."""
 
 
 class Step:
@@ -160,7 +163,7 @@ class Step:
             selections, pairs = self._select_in_whole(batch, parts)
         measured = []
         for part, selected in zip(parts, selections, strict=True):
-            maps = self._maps(part)
+            maps = self.maps(part)
             classification = label_loss(
                 self.model, maps, part.labels, part.weights, self.config, of=batch.labels
             )
@@ -178,21 +181,21 @@ class Step:
         )
         return StepLosses(total_, classification_, matching_, int(counted_), int(skipped_))
 
-    @torch.inference_mode()
-    def measure(self, batches: Iterable[Batch], labels: Tensor) -> Measured:
-        """Return image-level loss and accuracy on some images; nothing where no label is known."""
-        loss, right = 0.0, 0
-        known = int((labels >= 0).sum())
-        for part in batches:
-            maps = self.model(part.images)
-            loss += float(
-                label_loss(self.model, maps, part.labels, part.weights, self.config, of=labels)
-            )
-            predicted = self.model.image_logits(maps) > 0
-            right += int(((predicted == (part.labels > 0)) & (part.labels >= 0)).sum())
-        return Measured(loss, right / known) if known else Measured()
+    def look(self, batch: Batch, labels: Tensor) -> tuple[float, ...]:
+        """Return the image-level loss, and how many labels are predicted right."""
+        maps = self.maps(batch)
+        loss = label_loss(self.model, maps, batch.labels, batch.weights, self.config, of=labels)
+        predicted = self.model.image_logits(maps) > 0
+        right = ((predicted == (batch.labels > 0)) & (batch.labels >= 0)).sum()
+        return float(loss), float(right)
 
-    def _maps(self, batch: Batch) -> tuple[Tensor, ...]:
+    def measured(self, sums: Sequence[float], labels: Tensor) -> Measured:
+        """Return image-level loss and accuracy; nothing where no label is known."""
+        known = int((labels >= 0).sum())
+        return Measured(sums[0], sums[1] / known) if known else Measured()
+
+    def maps(self, batch: Batch) -> tuple[Tensor, ...]:
+        """Return the prototype maps of each stage, float32."""
         with mixed_precision(self.device):
             maps = self.model(batch.images)
         return tuple(stage.float() for stage in maps)
@@ -224,7 +227,7 @@ class Step:
     @torch.no_grad()
     def _select_in_whole(self, batch: Batch, parts: list[Batch]) -> tuple[list[Tensor | None], int]:
         """Select the pairs of each part as the whole batch does, and count those that matter."""
-        maps = [self._maps(part)[-1] for part in parts]
+        maps = [self.maps(part)[-1] for part in parts]
         whole = self._select(batch, torch.cat(maps))
         selections = torch.split(whole, [len(part.images) for part in parts])
         counted = [

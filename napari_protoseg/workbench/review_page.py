@@ -10,6 +10,7 @@ from napari_protoseg.errors import ProjectError
 from napari_protoseg.jobs.apply import AppliedModel, ApplyModel, apply_model
 from napari_protoseg.jobs.make_masks import MadeMasks, make_masks
 from napari_protoseg.jobs.models import model_at_hand, newest_trained_round
+from napari_protoseg.jobs.recipes import chosen_recipe
 from napari_protoseg.masks.prediction import learn_margin
 from napari_protoseg.masks.recipe import Background, Recipe
 from napari_protoseg.project.records import ImageRecord, ReviewStatus
@@ -245,10 +246,11 @@ class ReviewState(PageState):
             labels=labels,
             micrometres_per_pixel=pixel_size,
         )
+        project = session.require_project()
         job = apply_model(
-            session.require_project(),
+            project,
             request,
-            session.recipe,
+            chosen_recipe(project),
             device=session.device,
             now=session.now(),
         )

@@ -96,7 +96,6 @@ class Session:
         self.project: Project | None = None
         self.current: ImageRecord | None = None
         self.before_leaving: list[Callable[[], None]] = []
-        self.recipe = Recipe()
         self.task: Task | None = None
         self.messages = Messages()
         self._is_closed = False
@@ -113,6 +112,11 @@ class Session:
         """The device of the settings, or the best one that is here."""
         name = self.settings().device
         return choose_device(None if name == "auto" else name)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe for masks: what was chosen for the project, else what suits its model."""
+        return Recipe() if self.project is None else recipe_of(self.project)
 
     @property
     def person(self) -> str:
@@ -145,12 +149,12 @@ class Session:
         self._refuse_while_busy(folder)
         project = Project.open(folder)
         try:
-            recipe = recipe_of(project)
+            recipe_of(project)  # refuses one of another version
             self._put_away()
         except BaseException:
             project.close()
             raise
-        self.project, self.recipe = project, recipe
+        self.project = project
         self.opened.emit()
         notice = project.lock_notice()
         if notice is not None:
@@ -205,7 +209,6 @@ class Session:
     def set_recipe(self, recipe: Recipe) -> None:
         """Make `recipe` the one for the masks of the open project."""
         self.require_project().set_recipe_json(recipe.model_dump_json())
-        self.recipe = recipe
         self.recipe_changed.emit()
 
     def refresh_current(self) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from terminal_runs import INPUT, USAGE, protoseg, refusal
-from tiny_project import CASE_PATTERN, CLASSES, NAMES
+from tiny_project import CASE_PATTERN, CLASSES, NAMES, write_tile
 
 from napari_protoseg.images.reading import read_mask
 from napari_protoseg.project.folder import Project
@@ -218,3 +218,13 @@ def test_a_folder_that_is_no_project_is_named(tmp_path: Path):
         said = refusal(name, tmp_path / "p", *rest, untouched=tmp_path, code=INPUT)
         assert str(tmp_path / "p") in said
         assert "protoseg new" in said
+
+
+def test_images_whose_masks_would_get_one_name_are_told_of_at_once(tmp_path: Path):
+    images = tmp_path / "images"
+    write_tile(images, 0, 0, 0).replace(images / "a__x-[1000].png")
+    (images / "a").mkdir()
+    write_tile(images, 0, 1, 0).replace(images / "a" / "x-[1000].png")
+    said = protoseg("new", tmp_path / "p", "--images", images, "--classes", CLASSES).err
+    assert "two images would get this name" in said
+    assert len(images_of(tmp_path / "p")) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -279,7 +280,8 @@ def test_options_that_a_preset_cannot_take_are_wrong_usage(banked: Path):
         ("--preset", "paper", "--matching", "none"),
     ):
         before = tree(banked)
-        protoseg("train", banked / "project", *options, code=USAGE)
+        said = protoseg("train", banked / "project", *options, code=USAGE).err
+        assert "Value error" not in said
         assert tree(banked) == before
 
 
@@ -301,3 +303,42 @@ def test_images_of_any_size_and_folder_are_predicted(tmp_path: Path, trained: Pa
     protoseg("predict", trained / "project", "--images", images, "--out", out)
     shapes = {name: mask.shape for name, mask in masks_in(out).items()}
     assert shapes == {f"a__{first.name}": (70, 50), f"b__{second.name}": (33, 97)}
+
+
+def test_predictions_of_images_in_folders_are_evaluated_by_masks_in_the_same_folders(
+    tmp_path: Path, trained: Path
+):
+    validation, images, truth = trained / "validation", tmp_path / "images", tmp_path / "truth"
+    for number, path in enumerate(sorted((validation / "images").iterdir())):
+        for kind, place in (("images", images), ("masks", truth)):
+            below = place / ("a", "b/c")[number % 2] / "x" / path.name
+            below.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(validation / kind / path.name, below)
+    out, flat = tmp_path / "masks", tmp_path / "flat"
+    protoseg("predict", trained / "project", "--images", images, "--out", out)
+    protoseg("predict", trained / "project", "--images", validation / "images", "--out", flat)
+    figures = []
+    for predictions, masks in ((out, truth), (flat, validation / "masks")):
+        file = tmp_path / "figures.json"
+        args = ("--predictions", predictions, "--masks", masks, "--classes", CLASSES)
+        ran = protoseg("evaluate", *args, "--mask-codes", "project", "--json", file)
+        assert "left out" not in ran.err
+        figures.append(json.loads(file.read_text())["scores"])
+    assert figures[0] == figures[1]
+    (out / "z.png").write_bytes(next(out.glob("*.png")).read_bytes())
+    assert "1 predictions have no true mask" in protoseg("evaluate", "--predictions", out,
+        "--masks", truth, "--classes", CLASSES, "--mask-codes", "project").err  # fmt: skip
+
+
+def test_names_that_clash_are_found_before_anything_is_predicted(tmp_path: Path, trained: Path):
+    images = tmp_path / "images"
+    first, second, *_ = sorted((trained / "validation/images").iterdir())
+    (images / "a").mkdir(parents=True)
+    shutil.copyfile(first, images / "a" / "x-[1 0 0 0].png")
+    shutil.copyfile(second, images / "a__x-[1 0 0 0].png")
+    out = tmp_path / "masks"
+    args = ("predict", trained / "project", "--images", images, "--out", out)
+    said = protoseg(*args, code=INPUT).err
+    assert "two images would get this name" in said
+    assert "Writing masks" not in said
+    assert not out.exists()

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import shutil
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,6 +68,13 @@ SPOILT = {
     "grey": "a grey image, and H&E needs colour",
     "empty": "the file is empty",
 }
+WAYS_OUT = {
+    "text": "Export the image in one of these formats.",
+    "truncated": "export or copy it again.",
+    "16-bit": "Convert it to 8-bit RGB",
+    "grey": "Give the RGB original",
+    "empty": "Copy or export it again.",
+}
 
 
 @pytest.mark.parametrize("kind", SPOILT)
@@ -78,6 +86,7 @@ def test_an_image_that_cannot_be_used_is_left_out_and_named(tmp_path: Path, made
     left_out = next(line for line in said.splitlines() if line.startswith("Images left out (1)"))
     assert first.name in left_out
     assert SPOILT[kind] in left_out
+    assert WAYS_OUT[kind] in left_out
     with Project.open(project) as opened:
         assert len(opened.images()) == 15
 
@@ -289,7 +298,9 @@ def test_a_pickle_given_as_weights_is_refused_and_never_run(
 ):
     trap = tmp_path / "weights.pth"
     trap.write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
-    said = refusal("train", banked / "project", option, trap, untouched=banked)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # torch has more to say of it than helps a person
+        said = refusal("train", banked / "project", option, trap, untouched=banked)
     assert str(trap) in said
     assert "pickle" in said
     assert ".safetensors" in said
@@ -339,7 +350,10 @@ def test_a_bank_of_other_weights_than_the_encoder_s_is_refused(tmp_path: Path, m
 def test_a_bank_of_unlike_numbers_of_prototypes_has_to_fit_the_classes(made: Path):
     project = made / "project"
     assert "4" in refusal("bank", project, "--clusters", "1,2", untouched=made)
-    refusal("bank", project, "--clusters", "0", untouched=made)
+    for none in ("0", "3,0,1,1", "-1", "x", ""):
+        before = tree(made)
+        assert "from 1 on" in protoseg("bank", project, f"--clusters={none}", code=USAGE).err
+        assert tree(made) == before
     assert protoseg("bank", project, "--clusters", "1,2,1,1").out.count("cohesion") == 5
 
 

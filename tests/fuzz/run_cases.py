@@ -47,6 +47,7 @@ _DEAD_SECONDS = 120
 
 _LONGEST_MESSAGE = 10_000
 _CANARY = "canary"
+_HARMLESS = ("socket.__new__", "socket.bind", "socket.gethostname")
 _OUTWARD = ("subprocess.", "os.system", "os.exec", "os.spawn", "socket.")
 
 
@@ -195,7 +196,7 @@ class _Watch:
                 real = os.path.realpath(os.fsdecode(path))
                 if not real.startswith((str(self.folder), os.devnull)):
                     raise Outside(f"opened {real} to write ({mode})")
-        elif event.startswith(_OUTWARD) and event not in ("socket.__new__", "socket.bind"):
+        elif event.startswith(_OUTWARD) and event not in _HARMLESS:
             raise Outside(f"{event} {arguments}")
 
 

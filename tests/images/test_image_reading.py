@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from napari_protoseg.errors import ImageError
-from napari_protoseg.images.reading import inspect_image, list_images, read_image
+from napari_protoseg.images.reading import inspect_image, list_images, read_image, read_mask
 
 
 def tissue(height: int = 40, width: int = 50) -> NDArray[np.uint8]:
@@ -243,3 +244,15 @@ def test_a_missing_folder_and_a_file_in_its_place_are_refused(tmp_path: Path) ->
     (tmp_path / "file").touch()
     with pytest.raises(ImageError, match="not a folder"):
         list_images(tmp_path / "file")
+
+
+@pytest.mark.parametrize("kind", ["float32", "float64", "uint32"])
+def test_a_tiff_of_pixels_that_are_not_known_is_not_called_damaged(
+    tmp_path: Path, kind: str
+) -> None:
+    path = tmp_path / "tile.tif"
+    tifffile.imwrite(path, np.ones((40, 40, 3), kind), photometric="rgb")
+    for read in (read_image, inspect_image, read_mask):
+        with pytest.raises(ImageError, match="unsupported type") as caught:
+            read(path)
+        assert "8 bits a channel" in caught.value.remedy

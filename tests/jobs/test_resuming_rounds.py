@@ -26,7 +26,7 @@ from napari_protoseg.jobs.preparation import TrainRequest
 from napari_protoseg.jobs.train import TrainedRound, resume_training, train_project
 from napari_protoseg.masks.recipe import Recipe
 from napari_protoseg.project.folder import Project
-from napari_protoseg.project.records import Round, RoundStatus
+from napari_protoseg.project.records import Round, RoundStatus, Split
 from napari_protoseg.training.config import Preset, TrainingConfig
 from napari_protoseg.training.events import EpochFinished, StepFinished
 
@@ -99,6 +99,37 @@ def test_a_newer_bank_does_not_keep_a_round_from_going_on_with_its_own(
     assert ended.finished
     assert ended.round.bank_version == 1
     assert same(weights_of(ended), uninterrupted)
+
+
+def relabel(project: Project) -> None:
+    first = project.images()[0]
+    project.set_labels({first.known_id: (0, 1, 0, 1)}, source="manual")
+
+
+def unlabel(project: Project) -> None:
+    first = project.images()[0]
+    project.set_labels({first.known_id: (-1, -1, -1, -1)}, source="manual")
+
+
+def hold_out(project: Project) -> None:
+    project.set_split([image.known_id for image in project.images()[:4]], Split.VALIDATION)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [(relabel, "their labels"), (unlabel, "images to train on"), (hold_out, "held-out images")],
+)
+def test_a_round_does_not_go_on_with_other_data_than_it_was_begun_on(
+    banked: Path, request_: TrainRequest, change: Callable[[Project], None], named: str
+):
+    train(banked, request_, stop_after_epoch)
+    before = newest(banked)
+    with Project.open(banked / "project") as project:
+        change(project)
+    with pytest.raises(CheckpointError, match=named) as caught:
+        resume(banked)
+    assert "train anew" in caught.value.remedy
+    assert newest(banked) == before
 
 
 def test_a_round_killed_before_its_first_checkpoint_begins_at_its_first_step(

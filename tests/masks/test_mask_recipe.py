@@ -111,7 +111,8 @@ def test_class_maps_and_probabilities_lie_in_0_to_1():
         assert got.class_maps.shape == (1, 3, 16, 24)
         assert got.class_maps.min() >= 0
         assert got.class_maps.max() <= 1 + 1e-6
-        assert ((got.probabilities > 0) & (got.probabilities < 1)).all()
+        assert ((got.probabilities[:, [0, 2]] > 0) & (got.probabilities < 1)[:, [0, 2]]).all()
+        assert (got.probabilities[:, 1] == 0).all(), "it has no prototype"
 
 
 def test_an_absent_class_is_nowhere_and_an_unknown_one_may_be():
@@ -397,8 +398,8 @@ def test_muting_a_prototype_is_leaving_it_out():
     assert np.array_equal(muted.class_maps, without.class_maps)
     assert np.array_equal(muted.masks, without.masks)
     assert not np.array_equal(muted.class_maps, whole.class_maps)
-    # What the model says of the image as a whole stays.
-    assert np.array_equal(muted.probabilities, whole.probabilities)
+    assert np.array_equal(muted.probabilities, without.probabilities)
+    assert not np.array_equal(muted.probabilities, whole.probabilities)
 
 
 def test_a_class_whose_prototypes_are_all_muted_is_nowhere():
@@ -452,6 +453,52 @@ def test_class_maps_of_mirrored_views_lie_where_the_image_has_them():
     assert np.ptp(expected) > 0.5
     # Of colours alone a mirrored view says the same.
     assert np.allclose(mirrored.predict(image).class_maps, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("competing", [False, True])
+@pytest.mark.parametrize("normalisation", list(Normalisation))
+def test_a_muted_prototype_has_no_say_in_which_classes_are_predicted(
+    normalisation: Normalisation, competing: bool
+):
+    """Two prototypes of one class, one for red and one for blue; another class is for green."""
+
+    class Two(MapModel):
+        def __init__(self) -> None:
+            super().__init__([0, 0, 1], 2, (2,), competing=competing)
+
+        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return (8 * F.avg_pool2d(images[:, [0, 2, 1]] - 0.4, 2),)
+
+    red = np.full((1, 16, 16, 3), (255, 110, 0), np.uint8)
+    recipe = Recipe(
+        flip=False, normalisation=normalisation, labels=LabelCondition.PREDICTED, muted=(0,)
+    )
+    predictor = Predictor(Two(), (1, 2), recipe, CPU)
+    muted = predictor.predict(red)
+    assert muted.probabilities[0, 0] < 0.5
+    loud = predictor.with_recipe(recipe.model_copy(update={"muted": (1,)})).predict(red)
+    assert loud.probabilities[0, 0] > 0.5
+    silent = predictor.with_recipe(recipe.model_copy(update={"muted": (0, 1)})).predict(red)
+    assert silent.probabilities[0, 0] == 0
+
+
+def test_of_a_single_class_pixels_are_left_to_the_rest():
+    class Red(MapModel):
+        def __init__(self) -> None:
+            super().__init__([0], 1, (2,), competing=True)
+
+        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return (20 * F.avg_pool2d(images[:, :1] - images[:, 2:] - 0.2, 2),)
+
+    recipe = Recipe(flip=False, labels=LabelCondition.PREDICTED)
+    predictor = Predictor(Red(), (5,), recipe, CPU)
+    got = predictor.predict(picture()[None])
+    assert (got.masks[0, :6, :10] == 5).all()
+    assert (got.masks[0, :, 14:] == 0).all()
+    assert got.probabilities[0, 0] > 0.5
+    blue = predictor.predict(np.full((1, 16, 16, 3), (40, 30, 200), np.uint8))
+    assert blue.probabilities[0, 0] < 0.5
+    assert found(blue) == {0}
 
 
 class RandomMaps(MapModel):

@@ -10,7 +10,8 @@ import torch.nn.functional as F  # noqa: N812
 
 from napari_protoseg.network.competition import (
     class_logits,
-    fuse,
+    class_shares,
+    fuse_stages,
     partial_label_loss,
     top_share_logits,
 )
@@ -21,13 +22,14 @@ def test_stages_are_fused_at_the_size_of_the_first_by_the_ratios_of_their_weight
     fine = torch.full((1, 2, 8, 8), 1.0)
     coarse = torch.full((1, 2, 4, 2), 5.0)
     for weights in ((3, 1), (0.3, 0.1)):
-        torch.testing.assert_close(fuse((fine, coarse), weights), torch.full((1, 2, 8, 8), 2.0))
+        fused = fuse_stages((fine, coarse), weights)
+        torch.testing.assert_close(fused, torch.full((1, 2, 8, 8), 2.0))
 
 
 def test_a_coarse_stage_keeps_its_place():
     coarse = torch.zeros(1, 1, 2, 2)
     coarse[..., 0, 1] = 1
-    fused = fuse((torch.zeros(1, 1, 8, 8), coarse), (1, 1))
+    fused = fuse_stages((torch.zeros(1, 1, 8, 8), coarse), (1, 1))
     assert int(fused[0, 0].argmax()) in {6, 7, 14, 15}, "the corner at the top right"
     assert fused[0, 0, 7, 0] == 0
 
@@ -115,3 +117,34 @@ def test_certainty_keeps_finite_logits_and_gradients():
     F.binary_cross_entropy_with_logits(found, torch.tensor([[0.0, 1.0]])).backward()
     assert found.isfinite().all()
     assert logits.grad.isfinite().all()
+
+
+def test_a_single_class_competes_with_the_rest():
+    """Its logit is that of a choice between it and whatever else there is."""
+    logits = torch.tensor([[1.0, -2.0]])[:, None, None]
+    torch.testing.assert_close(class_shares(logits, rest=True), logits.sigmoid())
+    present, absent, unknown = (
+        partial_label_loss(logits, torch.tensor([[label]]), rest=True).item()
+        for label in (1.0, 0.0, -1.0)
+    )
+    assert present == unknown == pytest.approx(0, abs=1e-6), "the rest may be in any image"
+    assert absent == pytest.approx(float(F.softplus(logits).mean()))
+    assert top_share_logits(logits, rest=True).item() == pytest.approx(1, abs=1e-3)
+
+
+def test_a_class_without_a_prototype_claims_no_pixel_and_leaves_the_losses_finite():
+    maps = torch.randn(4, 2, 4, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    pixels = class_logits((maps,), (1,), torch.tensor([0, 2]), 3, Merge.MEAN)
+    assert torch.isneginf(pixels[:, 1]).all()
+    shares = class_shares(pixels)
+    assert (shares[:, 1] == 0).all()
+    torch.testing.assert_close(shares[:, [0, 2]], maps.softmax(1))
+    labels = torch.tensor([[1, 0, 0], [0, 1, 0], [1, -1, 1], [0, 0, 1]]).float()
+    of_pixels = partial_label_loss(pixels, labels)
+    assert of_pixels[1].item() == pytest.approx(0, abs=1e-6), "what may be there has no prototype"
+    present = top_share_logits(pixels)
+    loss = of_pixels.sum() + F.binary_cross_entropy_with_logits(present, labels.clamp(min=0))
+    loss.backward()
+    assert loss.isfinite()
+    assert maps.grad.isfinite().all()
+    assert maps.grad.abs().max() > 0

@@ -127,7 +127,10 @@ def test_a_network_has_any_number_of_prototypes():
 def test_competing_prototypes_are_compared_as_seen_from_a_centre():
     network = competing_network()
     batches = [(images(), torch.tensor([3.0, 1.0])), (images()[:1] / 2, torch.tensor([4.0]))]
-    network.centre_on(batches)
+    with torch.no_grad():
+        directions = [network.mean_directions(batch) for batch, _ in batches]
+    of_stages = [torch.cat(parts) for parts in zip(*directions, strict=True)]
+    network.centre_on(of_stages, torch.cat([weights for _, weights in batches]))
     with torch.no_grad():
         network.biases.copy_(torch.tensor([0.5, -0.5, 0.0]))
         features = [network.backbone(batch)[STAGES[1]] for batch, _ in batches]
@@ -144,7 +147,7 @@ def test_competing_prototypes_are_compared_as_seen_from_a_centre():
 
 def test_the_centre_is_kept_with_the_weights():
     network, other = competing_network(), competing_network()
-    network.centre_on([(images(), torch.ones(2))])
+    network.centre_on(network.mean_directions(images()), torch.ones(2))
     other.load_state_dict(network.state_dict())
     with torch.no_grad():
         for ours, theirs in zip(network(images()), other(images()), strict=True):

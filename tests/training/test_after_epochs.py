@@ -11,7 +11,7 @@ from driven_jobs import finish, stop_after
 from tiny_training import CONFIG, inputs, network, same, trained
 from torch import Tensor
 
-from napari_protoseg.events import Event, Notice
+from napari_protoseg.events import Event, Notice, Progress
 from napari_protoseg.network.classification import PrototypeNetwork
 from napari_protoseg.network.maps import MapModel
 from napari_protoseg.training.events import EpochFinished, StepFinished
@@ -47,15 +47,16 @@ def test_what_it_says_comes_after_the_epoch(tmp_path: Path):
         "Looked after epoch 1.",
         "And once more.",
     ]
-    epoch = [StepFinished] * 3 + [EpochFinished, Notice, Notice]
+    epoch = [*[StepFinished] * 3, *[Progress] * 2, EpochFinished, Notice, Notice]
     assert [type(event) for event in events] == [Notice, *epoch, *epoch]
 
 
 def test_a_training_stopped_while_it_says_so_resumes_to_the_same_weights(tmp_path: Path):
     whole = trained(tmp_path / "whole", model=network(Forgetful))
     first = inputs(tmp_path / "cut", model=network(Forgetful), after_epoch=careless)
-    result, events = finish(train_network(first, CONFIG), stop_after(6))
-    assert (result.finished, len(events)) == (False, 6)
+    result, events = finish(train_network(first, CONFIG), stop_after(8))
+    assert (result.finished, len(events)) == (False, 8)
+    assert events[-1] == Notice("Looked after epoch 0.")
     second = inputs(tmp_path / "cut", model=network(Forgetful), after_epoch=careless)
     finish(train_network(second, CONFIG, resume=True))
     assert same(second.model.state_dict(), whole)

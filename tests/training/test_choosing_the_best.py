@@ -11,6 +11,7 @@ from driven_jobs import finish
 from tiny_training import CONFIG, RECORD, inputs, network, same
 
 from napari_protoseg.errors import TrainingError
+from napari_protoseg.events import Event, Job, Progress, Request
 from napari_protoseg.network.baselines import PlainCam
 from napari_protoseg.network.build import create_model
 from napari_protoseg.network.record import ModelKind
@@ -52,7 +53,8 @@ def test_a_score_decides_where_there_is_one(tmp_path: Path):
     scores = iter([0.3, 0.6, 0.6, 0.2])
     snapshots = []
 
-    def score(model: torch.nn.Module) -> float:
+    def score(model: torch.nn.Module) -> Job[float]:
+        yield Progress("Measuring", 1, 1)
         snapshots.append({k: v.clone() for k, v in model.state_dict().items()})
         return next(scores)
 
@@ -63,9 +65,35 @@ def test_a_score_decides_where_there_is_one(tmp_path: Path):
     assert same(Checkpoint(result.checkpoint).restore().state_dict(), snapshots[1])
 
 
+def test_a_training_that_is_stopped_while_it_is_scored_takes_the_score_when_it_goes_on(
+    tmp_path: Path,
+):
+    def score(model: torch.nn.Module) -> Job[float | None]:
+        assert not model.training
+        return None if (yield Progress("Measuring", 1, 2)) is Request.STOP else 0.5
+
+    def stop(event: Event) -> Request | None:
+        return Request.STOP if event == Progress("Measuring", 1, 2) else None
+
+    first, _ = finish(train_network(inputs(tmp_path, score=score), FOUR), stop)
+    assert not first.finished
+    assert not first.history
+    given = inputs(tmp_path, score=score)
+    second, _ = finish(train_network(given, FOUR, resume=True))
+    assert [event.score for event in second.history] == [0.5] * 4
+    whole = inputs(tmp_path / "whole", score=score)
+    finish(train_network(whole, FOUR))
+    assert same(given.model.state_dict(), whole.model.state_dict())
+
+
 def test_a_score_that_is_no_number_does_not_stay_the_best(tmp_path: Path):
     scores = iter([math.nan, 0.1, math.nan, 0.05])
-    result, _ = finish(train_network(inputs(tmp_path, score=lambda model: next(scores)), FOUR))
+
+    def score(model: torch.nn.Module) -> Job[float]:
+        yield Progress("Measuring", 1, 1)
+        return next(scores)
+
+    result, _ = finish(train_network(inputs(tmp_path, score=score), FOUR))
     assert [event.best for event in result.history] == [True, True, False, False]
 
 

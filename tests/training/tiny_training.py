@@ -1,6 +1,6 @@
 """A training of a second: what the tests of this folder train, and a child process to kill.
 
-``python tiny_training.py FOLDER`` trains in FOLDER, and says after each step how far it is.
+``python tiny_training.py FOLDER FORM`` trains in FOLDER, and says after each step how far it is.
 """
 
 from __future__ import annotations
@@ -39,6 +39,10 @@ RECORD = ModelRecord(
 CONFIG = TrainingConfig(
     backbone="test_efficientnet", epochs=2, batch_size=2, max_side=32, warmup_steps=1, seed=3
 )
+COMPETING = CONFIG.model_copy(update={"competing": True, "balanced": True, "cosine": True})
+FORMS = {"mean maps": CONFIG, "competing": COMPETING}
+"""Both ways to train: what a model is trained for, and what it is made of."""
+
 STEPS = 6
 LABELS = ((1, 0), (0, 1), (1, 1), (1, -1), (-1, 1), (0, 1))
 
@@ -82,13 +86,20 @@ def matcher() -> Matcher:
 
 
 def inputs(
-    folder: Path, *, model: PrototypeNetwork | None = None, **changes: object
+    folder: Path,
+    config: TrainingConfig = CONFIG,
+    *,
+    kind: type[PrototypeNetwork] = PrototypeNetwork,
+    model: PrototypeNetwork | None = None,
+    **changes: object,
 ) -> TrainingInputs:
+    """Return what a training by `config` works on: a network of a kind, unless one is given."""
     given = images(folder / "images")
+    form = {"cosine": config.cosine, "competing": config.competing}
     return TrainingInputs(
         **{
-            "model": network() if model is None else model,
-            "record": RECORD,
+            "model": network(kind, **form) if model is None else model,
+            "record": RECORD.model_copy(update=form),
             "matcher": matcher(),
             "images": given,
             "held_out": given[:3],
@@ -112,7 +123,7 @@ def batch(number: int = 6, side: int = 32) -> Batch:
 
 def trained(folder: Path, config: TrainingConfig = CONFIG, **changes: object) -> dict[str, Tensor]:
     """Train without interruption, and return the weights."""
-    given = inputs(folder, **changes)
+    given = inputs(folder, config, **changes)
     for _ in train_network(given, config):
         pass
     return given.model.state_dict()
@@ -123,12 +134,13 @@ def same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
     return ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, form: str) -> None:
     torch.set_num_threads(1)
-    for event in train_network(inputs(folder, checkpoint_seconds=0.0), CONFIG):
+    config = FORMS[form]
+    for event in train_network(inputs(folder, config, checkpoint_seconds=0.0), config):
         if isinstance(event, StepFinished):
             print(event.step, flush=True)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])
