@@ -20,7 +20,7 @@ help:
 	@echo "make app         install with napari, and open the workbench with the sample project"
 	@echo "make test        install with all tools; lint, check types and layers, test"
 	@echo "make check-slow  the tests that take minutes, and those of the window on PyQt6"
-	@echo "make bench       parity, real tissue, responsiveness (needs PROTOSEG_DATA)"
+	@echo "make bench       parity, accuracy, speed, responsiveness (needs PROTOSEG_DATA)"
 	@echo "make responsiveness  the window while a network trains"
 	@echo "make lint        what make test does before testing"
 
@@ -67,6 +67,8 @@ bench: $(VENV)/installed-base
 	$(BIN)/python benchmarks/check_parity.py "$$PROTOSEG_DATA"/parity/*.npz
 	$(BIN)/python benchmarks/accuracy.py lung
 	$(BIN)/python benchmarks/accuracy.py colon
+	$(BIN)/python benchmarks/accuracy.py generated
+	$(BIN)/python benchmarks/speed.py
 	$(MAKE) responsiveness
 
 responsiveness: $(VENV)/installed-app | virtual-screen

@@ -77,7 +77,7 @@ def ran(reader: str, *options: int | str) -> tuple[int, list[dict[str, str]]]:
     failures: list[dict[str, str]] = []
     counted = 0
     while int(first) < int(stop):
-        command = [HERE / "run_cases.py", reader, first, stop, step, *more]
+        command = [HERE / "case_runner.py", reader, first, stop, step, *more]
         child = subprocess.run(
             [sys.executable, *map(str, command)],
             capture_output=True,
@@ -110,7 +110,7 @@ def numbers_in(text: str) -> Iterator[int]:
 def told(failures: list[dict[str, str]]) -> str:
     """Say what failed, so that each case can be run again."""
     listed = [
-        f"{failure['end']}: python tests/fuzz/run_cases.py {failure['case']} "
+        f"{failure['end']}: python tests/fuzz/case_runner.py {failure['case']} "
         f"{int(failure['case'].split()[1]) + 1}\n{failure['details']}"
         for failure in failures[:5]
     ]

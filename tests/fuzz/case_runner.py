@@ -1,6 +1,6 @@
 """Run cases of one reader, and say which of them ended in another way than they may.
 
-    python tests/fuzz/run_cases.py READER FIRST STOP [STEP] [--branches FILE]
+    python tests/fuzz/case_runner.py READER FIRST STOP [STEP] [--branches FILE]
 
 A case is reproduced by its number alone: ``... READER NUMBER NUMBER+1``. It passes where the
 reader returns, or raises an error of the package that names the file, within 5 s of computing and
