@@ -141,7 +141,7 @@ def read_mask(path: Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
             where=path,
             remedy=_MASK_REMEDY,
         )
-    return values.astype(np.uint8, copy=False)
+    return values.astype(np.uint8)  # a copy, for what Pillow gives cannot be written to
 
 
 def list_images(folder: Path) -> list[Path]:

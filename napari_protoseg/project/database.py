@@ -405,6 +405,8 @@ def _sqlite_errors(path: Path) -> Iterator[None]:
         yield
     except RecordError as error:
         raise ProjectError(f"{error} is damaged", where=path, remedy=_DAMAGED) from error
+    except UnicodeDecodeError as error:  # of SQLite's own message about a damaged table
+        raise ProjectError(f"a text is damaged ({error})", where=path, remedy=_DAMAGED) from error
     except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorcode", None)  # sqlite3's own errors have none
         if code is None and "decode" in str(error):

@@ -568,7 +568,7 @@ class Project:
         base: StoredMask | None,
         person: str,
         now: datetime,
-    ) -> StoredMask:
+    ) -> StoredMask | None:
         """Store a mask as a person has left it.
 
         Parameters
@@ -587,8 +587,8 @@ class Project:
 
         Returns
         -------
-        StoredMask
-            The base of the next correction.
+        StoredMask or None
+            The base of the next correction; None where no person has set a pixel, nor a model.
 
         Raises
         ------
@@ -604,9 +604,7 @@ class Project:
         is_set = mask != (0 if base is None else base.mask)
         correction = Correction(image_id=image_id, mask=mask, is_set=is_set, base=base)
         self.store_corrections((correction,), person=person, now=now)
-        stored = self.read_mask(image_id)
-        assert stored is not None
-        return stored
+        return self.read_mask(image_id)
 
     def store_corrections(
         self, corrections: Sequence[Correction], *, person: str, now: datetime

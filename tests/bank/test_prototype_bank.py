@@ -258,7 +258,8 @@ def test_centres_of_a_type_that_numpy_does_not_have_are_refused(
     width = {"BF16": "[1,2]", "F8_E5M2": "[1,4]"}[kind]
     header = f'{{"centres":{{"dtype":"{kind}","shape":{width},"data_offsets":[0,4]}}}}'.encode()
     path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
-    with pytest.raises(BankError, match="not a prototype bank"):
+    # Where ml_dtypes is installed, numpy does have the first.
+    with pytest.raises(BankError, match=r"not a prototype bank|not a bank of"):
         read_bank(path)
 
 

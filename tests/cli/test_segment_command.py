@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from terminal_runs import protoseg, refusal
 
 from napari_protoseg.jobs.predict import PREDICTION_RECORD, PredictionRecord
@@ -36,6 +37,11 @@ def test_it_is_trained_named_and_used_without_labels(tmp_path: Path, trained: Pa
     assert records["segmentation"].recipe.labels is LabelCondition.PREDICTED
     assert records["prototypes"].recipe.labels is LabelCondition.GIVEN
 
+
+@pytest.mark.slow
+def test_the_network_is_exported_for_other_programs(tmp_path: Path, trained: Path):
+    project = trained / "project"
+    protoseg("segment", project, "--epochs", "1", "--batch-size", "8")
     ran = protoseg("export", project, "--format", "onnx", "--out", tmp_path, "--json")
     assert json.loads(ran.out)["file"] == str(tmp_path / "segmentation.onnx")
     assert (tmp_path / "segmentation.onnx").stat().st_size > 10**6
