@@ -11,9 +11,10 @@ from pydantic import ValidationError
 
 from napari_protoseg import __version__
 from napari_protoseg.bank.bank import BankConfig
-from napari_protoseg.cli.again import again, again_to_resume
+from napari_protoseg.cli.again import again
 from napari_protoseg.cli.care import backup, check, relocate
 from napari_protoseg.cli.encoder_table import encoder_table
+from napari_protoseg.cli.ended_round import tell_ended_round
 from napari_protoseg.cli.opening import opened_to_read, opened_to_write
 from napari_protoseg.cli.options import (
     AsJson,
@@ -231,19 +232,8 @@ def train(
             )
             job = train_project(opened, request, device=where, now=_now)
         ended = terminal.run(job)
-    if ended is None:
-        terminal.leave(f"Nothing was trained yet; begin again with: {again(context)}")
-    record = {
-        "round": ended.round.id,
-        "checkpoint": ended.checkpoint,
-        "finished": ended.finished,
-    }
-    lines = [f"Round {ended.round.id}: {ended.checkpoint}"]
-    if ended.finished:
-        lines.append(f"Next: protoseg export {project} --format png --out masks")
-    terminal.result("\n".join(lines), record)
-    if not ended.finished:
-        terminal.leave(f"The best state is kept; go on with: {again_to_resume(context)}")
+    next_command = f"protoseg export {project} --format png --out masks"
+    tell_ended_round(terminal, context, ended, next_command=next_command)
 
 
 application.command()(segment)

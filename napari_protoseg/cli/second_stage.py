@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from napari_protoseg.cli.ended_round import tell_ended_round
 from napari_protoseg.cli.opening import opened_to_read, opened_to_write
 from napari_protoseg.cli.options import AsJson, DeviceName, ProjectArgument, Quiet
 from napari_protoseg.cli.terminal import Terminal
@@ -25,6 +26,7 @@ from napari_protoseg.training.pixels import PixelLoss
 
 
 def segment(
+    context: typer.Context,
     project: ProjectArgument,
     decoder: Annotated[Decoder | None, typer.Option(help="What labels the pixels.")] = None,
     loss: Annotated[
@@ -74,19 +76,8 @@ def segment(
             request = request.model_copy(update=parts | chosen["request"])
             job = segment_project(opened, request, recipe_of(opened), device=where, now=_now)
         ended = terminal.run(job)
-    if ended is None:
-        terminal.leave(f"Nothing was trained yet; begin again with: protoseg segment {project}")
-    record = {
-        "round": ended.round.id,
-        "checkpoint": ended.checkpoint,
-        "finished": ended.finished,
-    }
-    lines = [f"Round {ended.round.id}: {ended.checkpoint}"]
-    if ended.finished:
-        lines.append(f"Next: protoseg predict {project} --model segmentation --out masks")
-    terminal.result("\n".join(lines), record)
-    if not ended.finished:
-        terminal.leave(f"The best state is kept; go on with: protoseg segment {project} --resume")
+    next_command = f"protoseg predict {project} --model segmentation --out masks"
+    tell_ended_round(terminal, context, ended, next_command=next_command)
 
 
 def write_network(terminal: Terminal, project: Path, out: Path, *, overwrite: bool) -> None:
