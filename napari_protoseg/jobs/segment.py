@@ -140,6 +140,7 @@ def segment_project(
         Nothing was trained yet.
     CheckpointError, ImageError, StorageError, WeightsError
     """
+    project.require_writable()
     teacher = trained_model(project)
     yield from teacher.notices()
     prepared = _prepare(project, request, teacher, device)
@@ -184,6 +185,7 @@ def resume_segmentation(
         What it has saved is damaged, or does not fit any more; the round is left as it was.
     ProjectError, ImageError, StorageError, WeightsError
     """
+    project.require_writable()
     unfinished = project.latest_round(stage=Stage.SEGMENTATION)
     if unfinished is None or unfinished.status is RoundStatus.FINISHED:
         raise TrainingError(
