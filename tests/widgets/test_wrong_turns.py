@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,14 @@ from qtpy.QtWidgets import QComboBox, QPushButton
 from tiny_project import record_images, write_training_tiles
 
 from napari_protoseg.evaluation.protocol import MaskCodes
+from napari_protoseg.events import Job
 from napari_protoseg.jobs.bank import BankRequest
 from napari_protoseg.jobs.import_masks import MaskPurpose
 from napari_protoseg.plugin.layers import Role, class_of, own_layers, role_of
 from napari_protoseg.project.folder import Project
 from napari_protoseg.workbench.draft import Draft
+from napari_protoseg.workbench.session import Session
+from napari_protoseg.workbench.tasks import Task, TaskState
 
 
 def unlabelled(folder: Path, *names: str) -> Path:
@@ -46,14 +51,8 @@ def test_nothing_can_be_built_or_trained_without_labels(user: Any, bench: Any, t
     assert "Build a prototype bank first" in user.text("message")
 
 
-def start(user: Any, bench: Any, workspace: Path, verb: str) -> None:
-    """Begin one of the long tasks as its page does."""
-
-    def take_in() -> None:
-        bench.labels.intake.look()
-        user.wait(lambda: not bench.session.is_busy)
-        bench.labels.intake.take()
-
+def ready(user: Any, bench: Any, workspace: Path, verb: str) -> Callable[[], None]:
+    """Do all that comes before one of the long tasks; return what begins it as its page does."""
     validation = workspace / "validation"
     draft = Draft(images=str(validation / "images"), masks=str(validation / "masks"))
     if verb in ("make", "sample"):
@@ -62,11 +61,14 @@ def start(user: Any, bench: Any, workspace: Path, verb: str) -> None:
     else:
         bench.session.open(workspace / "project")
     bench.labels.intake.edit(draft)
+    if verb in ("make", "add"):
+        bench.labels.intake.look()
+        user.wait(lambda: not bench.session.is_busy)
     verbs: dict[str, Callable[[], None]] = {
         "sample": bench.session.open_sample,
         "look": bench.labels.intake.look,
-        "make": take_in,
-        "add": take_in,
+        "make": bench.labels.intake.take,
+        "add": bench.labels.intake.take,
         "import": lambda: bench.labels.import_masks(
             named_masks(workspace), MaskCodes.PROJECT, MaskPurpose.TRUTH
         ),
@@ -77,7 +79,25 @@ def start(user: Any, bench: Any, workspace: Path, verb: str) -> None:
         "apply": lambda: bench.review.apply(workspace / "validation" / "images"),
         "export": bench.export.export,
     }
-    verbs[verb]()
+    return verbs[verb]
+
+
+@contextmanager
+def held_back(session: Session, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let tasks do nothing until they are paused: short ones are over before anybody can click."""
+    start = session.start
+
+    def start_held_back(task: Task, job: Job[Any]) -> None:
+        def held() -> Job[Any]:
+            while task.state is TaskState.RUNNING:
+                time.sleep(0.01)
+            return (yield from job)
+
+        start(task, held())
+
+    with monkeypatch.context() as patched:
+        patched.setattr(session, "start", start_held_back)
+        yield
 
 
 def named_masks(workspace: Path) -> Path:
@@ -104,15 +124,14 @@ def test_each_task_can_be_stopped_and_begun_again(
         monkeypatch.setenv(name, str(trained))  # where the sample is made
     bench.bank.request = BankRequest.model_validate({"config": {"clusters": 1}})
     shutil.rmtree(trained / "project" / "cache", ignore_errors=True)
-    for _ in range(5 if verb == "look" else 1):
-        start(user, bench, trained, verb)
-        bench.session.task.pause()  # short ones would be over before anybody can click
+    begin = ready(user, bench, trained, verb)
+    with held_back(bench.session, monkeypatch):
+        begin()
+        bench.session.task.pause()
         user.click("stop-task")
         user.wait(lambda: not bench.session.is_busy)
-        assert bench.session.task.was_stopped
-        assert bench.session.task.problem is None
-        if "stopped" in user.text("message").casefold():
-            break  # the shortest may be over before the pause, where the machine is busy
+    assert bench.session.task.was_stopped
+    assert bench.session.task.problem is None
     assert "stopped" in user.text("message").casefold(), "it went on to its end"
     assert "\N{WARNING SIGN}" not in user.text("message")
     if verb == "estimate":
@@ -121,7 +140,7 @@ def test_each_task_can_be_stopped_and_begun_again(
         user.page("Training")
         assert user.find(QPushButton, "train").isEnabled()
     bench.session.close_project()
-    start(user, bench, trained, verb)
+    ready(user, bench, trained, verb)()
     user.wait(lambda: not bench.session.is_busy, 120)
     assert bench.session.task is None or bench.session.task.problem is None
     assert "\N{WARNING SIGN}" not in user.text("message")
@@ -218,7 +237,7 @@ def test_an_image_that_vanished_from_disk_is_named(user: Any, bench: Any, traine
     with Project.open(trained / "project") as project:
         gone = project.images()[0].path
     gone.unlink()
-    start(user, bench, trained, verb)
+    ready(user, bench, trained, verb)()
     user.wait(lambda: not bench.session.is_busy)
     assert gone.name in user.text("message")
     assert bench.bank.needs() is None
