@@ -4,12 +4,12 @@ A pixel of a map depends on the image as far as the model reaches. Each window i
 that much of its surroundings, which is then cut off, so that the pieces equal the maps of the
 whole image.
 
-A model that sees all of the image, a transformer say, has no windows that equal the whole. It
-takes an image in one pass as far as memory goes: up to 8192 x 8192 pixels the mix transformers of
-this package, which take about 80 bytes for each pixel (6.5 GB in all), and up to 4096 x 4096 all
-others, of which some take 300. A larger one is cut into as few windows as that size allows, and
-each is as large as it allows, to see as much of the image as it can (`benchmarks/windows.py`
-measures how far the masks agree).
+A model that sees all of the image, a transformer say, has no windows that equal the whole. The mix
+transformers of this package take any image that can be read in one pass, at about 80 bytes for
+each pixel (`network.mix_transformer`). All others, of which some take 300, do so up to 4096 x 4096
+pixels. A larger image is cut into as few windows as that size allows, and each is as large as it
+allows, to see as much of the image as it can (`benchmarks/large_images.py` measures how far the
+masks agree).
 
 All windows begin and end at multiples of the model's largest stride.
 """
@@ -125,15 +125,20 @@ class WideWindows:
 
 
 DEFAULT_WINDOWS = Windows()
-_FRUGAL_SIDE = 8192
 
 
-def windows_of(model: MapModel) -> Windows | WideWindows:
-    """Return how large images are cut for `model`, by how far it is measured to see."""
+def windows_of(model: MapModel) -> Windows | WideWindows | None:
+    """Return how large images are cut for `model`, by how far it is measured to see.
+
+    Returns
+    -------
+    Windows, WideWindows or None
+        None for a model that takes any image in one pass.
+    """
     found = reach(model, model.coarsest, model.class_positions.device)
     if found is None:
         frugal = any(isinstance(module, FrugalBlock) for module in model.modules())
-        return WideWindows(_FRUGAL_SIDE) if frugal else WideWindows()
+        return None if frugal else WideWindows()
     return Windows(halo=max(found, DEFAULT_WINDOWS.halo))
 
 
