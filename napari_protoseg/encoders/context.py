@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 # What gathers over all positions, by how torch, timm and segmentation-models-pytorch name it.
+_ATTENDING_NAMES = ("Attention", "Attn", "FocalModulation", "LiteMLA")
 _GATHERING_NAMES = (
-    "Attention",
-    "Attn",
+    *_ATTENDING_NAMES,
     "SqueezeExcite",
     "SEModule",
     "EseModule",
@@ -21,8 +21,6 @@ _GATHERING_NAMES = (
     "EcaModule",
     "CbamModule",
     "SelectiveKernel",
-    "FocalModulation",
-    "LiteMLA",
     "ASPPPooling",
 )
 _GATHERING_TYPES = (nn.GroupNorm, nn.InstanceNorm2d)
@@ -69,12 +67,20 @@ def reach(network: nn.Module, stride: int, device: torch.device) -> int | None:
     return None if farthest >= (width - 2 * edge) // 2 - stride else farthest
 
 
+def attends(network: nn.Module) -> bool:
+    """Tell whether what a network says of a place may depend on any other single place."""
+    return _has(network, _ATTENDING_NAMES)
+
+
 def _gathers(network: nn.Module) -> bool:
-    return any(
-        isinstance(module, _GATHERING_TYPES)
-        or any(name in type(module).__name__ for name in _GATHERING_NAMES)
-        for module in network.modules()
+    return _has(network, _GATHERING_NAMES) or any(
+        isinstance(module, _GATHERING_TYPES) for module in network.modules()
     )
+
+
+def _has(network: nn.Module, names: Iterable[str]) -> bool:
+    types = {type(module).__name__ for module in network.modules()}
+    return any(name in found for found in types for name in names)
 
 
 def _changed_from_ends(before: Tensor, after: Tensor, width: int, edge: int) -> int:

@@ -4,12 +4,13 @@ A pixel of a map depends on the image as far as the model reaches. Each window i
 that much of its surroundings, which is then cut off, so that the pieces equal the maps of the
 whole image.
 
-A model that sees all of the image, a transformer say, has no windows that equal the whole. The mix
-transformers of this package take any image that can be read in one pass, at about 80 bytes for
-each pixel (`network.mix_transformer`). All others, of which some take 300, do so up to 4096 x 4096
-pixels. A larger image is cut into as few windows as that size allows, and each is as large as it
-allows, to see as much of the image as it can (`benchmarks/large_images.py` measures how far the
-masks agree).
+A transformer sees all of an image, and no windows of it would equal the whole: it takes an image of
+any size in one pass, as long as there is memory for it. Its time grows with the fourth power of the
+side (`benchmarks/large_images.py`).
+
+Other models see all of it only as a mean of it, or nearly: a few large windows tell them nearly
+as much. An image is cut into as few as an area of 4096 x 4096 pixels allows, and each is as
+large as that allows.
 
 All windows begin and end at multiples of the model's largest stride.
 """
@@ -17,14 +18,15 @@ All windows begin and end at multiples of the model's largest stride.
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from itertools import product
 
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from napari_protoseg.encoders.context import reach
-from napari_protoseg.encoders.placement import placed
+from napari_protoseg.encoders.context import attends, reach
+from napari_protoseg.errors import ImageError
 from napari_protoseg.network.maps import MapModel
 from napari_protoseg.network.mix_transformer import FrugalBlock
 
@@ -89,7 +91,7 @@ class Windows:
 
 @dataclass(frozen=True)
 class WideWindows:
-    """How a large image is cut for a model that sees all of it: few windows, all of one size.
+    """How a large image is cut for a model that sees nearly all of it: few windows of one size.
 
     Parameters
     ----------
@@ -126,6 +128,9 @@ class WideWindows:
 
 DEFAULT_WINDOWS = Windows()
 
+_FRUGAL_BYTES, _BYTES = 100, 300
+"""What a mix transformer, and any other transformer at most, takes for each pixel."""
+
 
 def windows_of(model: MapModel) -> Windows | WideWindows | None:
     """Return how large images are cut for `model`, by how far it is measured to see.
@@ -135,11 +140,10 @@ def windows_of(model: MapModel) -> Windows | WideWindows | None:
     Windows, WideWindows or None
         None for a model that takes any image in one pass.
     """
+    if attends(model):
+        return None
     found = reach(model, model.coarsest, model.class_positions.device)
-    if found is None:
-        frugal = any(isinstance(module, FrugalBlock) for module in model.modules())
-        return None if frugal else WideWindows()
-    return Windows(halo=max(found, DEFAULT_WINDOWS.halo))
+    return WideWindows() if found is None else Windows(halo=max(found, DEFAULT_WINDOWS.halo))
 
 
 def pad_to_stride(images: Tensor, stride: int) -> Tensor:
@@ -176,19 +180,24 @@ def prototype_maps(
     tuple of Tensor
         ``(B, P, H / stride, W / stride)`` for each stage; those of one pass over the whole image
         as far as the halo covers what the model sees.
+
+    Raises
+    ------
+    ImageError
+        The model must see them in one pass, for which this machine has not the memory.
     """
     height, width = images.shape[2:]
     if windows is None and height * width > DEFAULT_WINDOWS.pixels:
         windows = windows_of(model)
+        if windows is None:
+            _require_memory(model, images)
     if windows is None or height * width <= windows.pixels:
         maps: tuple[Tensor, ...] = model(images)
         return maps
     rows, columns = windows.cut(height, width, model.coarsest)
     whole: list[Tensor] = []
     for y, x in product(rows, columns):
-        window = slice(y.first, y.last), slice(x.first, x.last)
-        with placed(model, (height, width), *window):
-            pieces = model(images[:, :, *window])
+        pieces = model(images[:, :, y.first : y.last, x.first : x.last])
         if not whole:
             whole = [
                 piece.new_empty(*piece.shape[:2], height // stride, width // stride)
@@ -199,6 +208,30 @@ def prototype_maps(
                 :, :, y.inner(stride), x.inner(stride)
             ]
     return tuple(whole)
+
+
+def _require_memory(model: MapModel, images: Tensor) -> None:
+    """Refuse what would end this program; a GPU of its own memory refuses by itself."""
+    if images.device.type == "cuda":
+        return
+    is_frugal = any(isinstance(module, FrugalBlock) for module in model.modules())
+    needed = images[:, 0].numel() * (_FRUGAL_BYTES if is_frugal else _BYTES)
+    memory = _physical_memory()
+    if memory is not None and needed > memory:
+        height, width = images.shape[2:]
+        raise ImageError(
+            f"a transformer needs about {needed / 2**30:.0f} GB for {width} x {height} px at once, "
+            f"and this machine has {memory / 2**30:.0f} GB",
+            where="image",
+            remedy="Cut it into tiles, or use a model with a convolutional backbone.",
+        )
+
+
+def _physical_memory() -> int | None:
+    """Return the bytes of memory of this machine; None where it does not tell."""
+    if not {"SC_PAGE_SIZE", "SC_PHYS_PAGES"} <= getattr(os, "sysconf_names", {}).keys():
+        return None
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _least_side(length: int, count: int, halo: int, stride: int) -> int:

@@ -6,14 +6,13 @@ Staats 2021, arXiv 2112.05682). What then needs the most memory is what is made 
 the way, in the feed-forward networks four times their size. Where no gradient is asked for, some
 rows are computed at a time, in place, and a block takes little more than its tokens.
 
-What remains is the time, which also grows with the fourth power of the side. In a large image,
-therefore, each query attends to some of the keys only, drawn evenly over all of it: a mean over a
-few thousand places is nearly that over all (`benchmarks/large_images.py` measures how nearly).
+What remains is the time, which also grows with the fourth power of the side. Attending to some of
+the keys only, drawn evenly, would be quicker, but is no way out: once a network has learned what
+to look for, each query takes most from a few keys, and these are not to be missed.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -23,9 +22,6 @@ from torch import Tensor, nn
 
 BAND = 2**23
 """Numbers that one layer of a band of rows has at most, about (32 MB)."""
-
-PLACES = 2**14
-"""Places attended to at most where there are no gradients: all of an image of 4096 x 4096."""
 
 
 class FusedAttention(nn.Module):
@@ -59,16 +55,8 @@ class FusedAttention(nn.Module):
             have a multiple of `sr_ratio` rows.
         width
             Tokens of a row.
-
-        Returns
-        -------
-        tuple of Tensor
-            Of all places, or where no gradient is asked for of `PLACES` at most, drawn evenly.
         """
         seen = torch.cat([self._reduced(band, width) for band in bands], 1)
-        if not torch.is_grad_enabled():
-            columns = max(width // self.sr_ratio, 1)
-            seen = seen[:, drawn(seen.shape[1] // columns, columns, PLACES).to(seen.device)]
         keys, values = self.kv(seen).chunk(2, dim=2)
         return self._heads(keys), self._heads(values)
 
@@ -154,27 +142,6 @@ class FrugalBlock(Block):  # type: ignore[misc]  # the package carries no types
     def _rows(self, tokens: Tensor, width: int) -> int:
         hidden: int = self.mlp.fc1.out_features
         return max(BAND // (len(tokens) * width * hidden), 1)
-
-
-def drawn(rows: int, columns: int, most: int) -> Tensor:
-    """Draw at most so many places of a grid, one at random in each of as many equal cells.
-
-    Returns
-    -------
-    Tensor
-        Their positions, row by row; always the same for one grid.
-    """
-    if rows * columns <= most:
-        return torch.arange(rows * columns)
-    share = math.sqrt(most / (rows * columns))
-    high = min(max(round(rows * share), 1), rows, most)
-    wide = min(most // high, columns)
-    generator = torch.Generator().manual_seed(0)
-    within = torch.rand(2, high, wide, generator=generator, dtype=torch.float64)
-    row = (torch.arange(high)[:, None] + within[0]) * (rows / high)
-    column = (torch.arange(wide) + within[1]) * (columns / wide)
-    row, column = row.long().clamp(max=rows - 1), column.long().clamp(max=columns - 1)
-    return (row * columns + column).flatten()
 
 
 def make_frugal(module: nn.Module) -> None:

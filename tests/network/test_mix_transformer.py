@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 
-import numpy as np
 import pytest
 import torch
 from segmentation_models_pytorch.encoders._utils import replace_strides_with_dilation
@@ -122,42 +121,6 @@ def test_bands_are_as_narrow_as_they_are_said_to_be(monkeypatch: pytest.MonkeyPa
     frugal(torch.rand(1, 16, 64, 24))
     *within, whole = held
     assert max(within) < 2 * 5000 < whole
-
-
-@pytest.mark.parametrize("size", [(64, 80), (5, 4000), (4000, 5), (1, 600), (600, 1)])
-def test_places_attended_to_are_spread_over_all_of_a_large_image(size: tuple[int, int]):
-    most = 500
-    drawn = mix_transformer.drawn(*size, most)
-    rows, columns = np.unravel_index(drawn.numpy(), size)
-    assert 0.5 * most < len(set(drawn.tolist())) <= len(drawn) <= most
-    for places, length in ((rows, size[0]), (columns, size[1])):
-        parts = np.bincount(places * min(5, length) // length)
-        assert parts.min() > 0.6 * parts.max()
-    assert torch.equal(drawn, mix_transformer.drawn(*size, most))
-    assert mix_transformer.drawn(20, 25, most).tolist() == list(range(500))
-
-
-@torch.no_grad()
-def test_maps_of_a_large_image_are_nearly_those_that_attend_to_every_place(
-    monkeypatch: pytest.MonkeyPatch,
-):
-    torch.manual_seed(0)
-    backbone = create_backbone("mit_b1").eval()
-    image = torch.rand(1, 3, 32, 32).repeat(1, 1, 16, 16) * torch.linspace(0, 1, 512)
-    whole = backbone(image)
-    monkeypatch.setattr(mix_transformer, "PLACES", 64)
-    for ours, exact in zip(backbone(image), whole, strict=True):
-        assert not torch.equal(ours, exact)
-        assert (ours - exact).abs().mean() < 0.05 * exact.std()
-
-
-def test_where_gradients_are_asked_for_every_place_is_attended_to(
-    monkeypatch: pytest.MonkeyPatch,
-):
-    attending, tokens = FrugalBlock(block(2)), torch.randn(1, 16, 16, 16)
-    whole = attending(tokens)
-    monkeypatch.setattr(mix_transformer, "PLACES", 4)
-    assert torch.equal(attending(tokens), whole)
 
 
 def test_where_gradients_are_asked_for_a_block_is_the_plain_one():
