@@ -60,13 +60,14 @@ def relocate_images(project: Project, folder: Path) -> Job[RelocatedImages]:
     ProjectLockedError, StorageError
     """
     project.require_writable()
+    listed = list_images(folder)
     missing = missing_images(project)
     if not missing:
         return RelocatedImages(0, ())
     wanted = {image.content_hash: image for image in missing}
     sizes = {(image.width, image.height) for image in missing}
     taken = {image.path for image in project.images()} - {image.path for image in missing}
-    files = [path for path in list_images(folder) if path.resolve() not in taken]
+    files = [path for path in listed if path.resolve() not in taken]
     found: dict[int, Path] = {}
     for number, path in enumerate(_likely_first(files, missing), start=1):
         if not wanted:

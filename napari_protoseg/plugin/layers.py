@@ -34,9 +34,9 @@ def role_of(layer: Layer) -> Role | None:
     person's own: labels of a class map, a channel of the image.
     """
     said = layer.metadata.get(KEY)
-    if not isinstance(said, Mapping):
-        return None
-    role: Role = said["role"]
+    role = said.get("role") if isinstance(said, Mapping) else None
+    if not isinstance(role, Role):
+        return None  # of another program
     if role is Role.MASK:
         return role if isinstance(layer, Labels) else None
     is_kind = isinstance(layer, Image) and layer.rgb == (role is Role.IMAGE)

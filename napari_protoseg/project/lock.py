@@ -25,6 +25,10 @@ LOCK = "project.lock"
 # The clock that tells when a process has started may be set anew by so much meanwhile.
 _CLOCK_SECONDS = 2.0
 
+_WAY_OUT = (
+    "Close it there, then open it here again. If that program is gone, take the project over."
+)
+
 
 class LockOwner(BaseModel):
     """The process that writes to a project.
@@ -148,16 +152,23 @@ class ProjectLock:
         """Say why the project is read-only, or whose lock was taken; None where neither is so."""
         if self._text is None:
             owner = self.other()
-            now = f"it is open for writing by {owner}. {self._way_out()}"
-            before = "it was open for writing elsewhere. Open it again."
+            if owner is None:
+                before = "it was open for writing elsewhere. Open it again."
+                return Notice(f"The project is read-only here: {before}", Severity.WARNING)
             return Notice(
-                f"The project is read-only here: {now if owner else before}", Severity.WARNING
+                f"The project is read-only here: it is open for writing by {owner}. {_WAY_OUT}",
+                Severity.WARNING,
+                on_terminal=self._take_over_command,
             )
         if self.former is None:
             return None
+        if self.former.is_gone:
+            return Notice(
+                f"The project was left open by {self.former}; it is open for writing here now."
+            )
         return Notice(
-            f"The project was left open by {self.former}; it is open for writing here now.",
-            Severity.INFO if self.former.is_gone else Severity.WARNING,
+            f"The project was taken over from {self.former}; only here can it be written to now.",
+            Severity.WARNING,
         )
 
     def require(self) -> None:
@@ -176,7 +187,8 @@ class ProjectLock:
             raise ProjectLockedError(
                 f"the project is read-only here, for it is open for writing by {_owner_of(found)}",
                 where=self._path.parent,
-                remedy=self._way_out(),
+                remedy=_WAY_OUT,
+                on_terminal=self._take_over_command,
             )
         raise ProjectLockedError(
             "the project was open for writing elsewhere, and may have changed since",
@@ -195,9 +207,9 @@ class ProjectLock:
         with suppress(PermissionError):
             self._path.unlink(missing_ok=True)
 
-    def _way_out(self) -> str:
-        command = f"protoseg check {self._path.parent} --take-over"
-        return f"Close it there, then open it here again; if that program is gone, run {command}"
+    @property
+    def _take_over_command(self) -> str:
+        return f"protoseg check {self._path.parent} --take-over"
 
     def _forget(self) -> None:
         with _guard:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QWidget
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QMessageBox, QPushButton, QWidget
 
 from napari_protoseg.widgets.plain_text import PlainLabel, plain
 from napari_protoseg.workbench.session import Session
@@ -31,9 +31,14 @@ class ProjectHeader(QWidget):
         self._sample.setObjectName("open-sample")
         self._sample.setToolTip("Make a project of synthetic tissue, to try things on.")
         self._sample.clicked.connect(session.open_sample)
+        self._take_over = QPushButton("Take over")
+        self._take_over.setObjectName("take-over")
+        self._take_over.setToolTip("Write to the project here; no other program can any more.")
+        self._take_over.clicked.connect(self._ask_to_take_over)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(9, 6, 9, 0)
         layout.addWidget(self._name, 1)
+        layout.addWidget(self._take_over)
         layout.addWidget(self._sample)
         layout.addWidget(self._open)
         session.opened.connect(self._show)
@@ -47,14 +52,24 @@ class ProjectHeader(QWidget):
 
     def _show(self) -> None:
         project = self._session.project
-        read_only = " (read-only)" if project is not None and project.is_read_only else ""
-        name = "No project is open." if project is None else f"{project.folder.name}{read_only}"
-        self._name.setText(name)
+        is_read_only = project is not None and project.is_read_only
+        name = "No project is open." if project is None else project.folder.name
+        self._name.setText(f"{name} (read-only)" if is_read_only else name)
         self._name.setToolTip("" if project is None else plain(str(project.folder)))
-        for button in (self._open, self._sample):
+        self._take_over.setVisible(is_read_only)
+        for button in (self._open, self._sample, self._take_over):
             button.setEnabled(not self._session.is_busy)
 
     def _choose(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "Open a ProtoSeg project")
         if folder:
             self._session.attempt(lambda: self._session.open(Path(folder)))
+
+    def _ask_to_take_over(self) -> None:
+        yes, no = QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.No
+        question = (
+            f"{self._session.read_only()}\n\nWhat is not saved there will be lost. Take it over?"
+        )
+        answer = QMessageBox.question(self, "Take over the project?", plain(question), yes | no, no)
+        if answer == yes:
+            self._session.attempt(self._session.take_over)

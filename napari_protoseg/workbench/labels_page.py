@@ -226,6 +226,7 @@ class LabelsState(PageState):
             words = ["No image is missing."]
         self.session.say(" ".join(words))
         self.session.refresh_current()
+        self.session.show(self.session.current)  # it may be one of them
         self.session.images_changed.emit()
 
     def _imported(self, imported: ImportedMasks | None) -> None:

@@ -157,6 +157,7 @@ class OpenImage:
         current = self.session.current
         if current is None or current.id != image.id or self.session.project is None:
             return  # another was opened meanwhile
+        self.session.is_current_unread = pixels is None
         if pixels is not None:
             self.session.attempt(partial(self._take, current, pixels))
         self.loaded.emit()

@@ -138,7 +138,7 @@ class SecondStage:
     def _cannot_run(self) -> str | None:
         if self.session.project is None:
             return "Open a project first."
-        return self.session.busy()
+        return self.session.cannot_write()
 
 
 def require_no_reason(reason: str | None, remedy: str) -> None:

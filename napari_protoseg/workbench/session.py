@@ -95,6 +95,8 @@ class Session:
         self.settings = settings
         self.project: Project | None = None
         self.current: ImageRecord | None = None
+        self.is_current_unread = False
+        """Whether the open image could not be read; to show it again is to try again."""
         self.before_leaving: list[Callable[[], None]] = []
         self.task: Task | None = None
         self.messages = Messages()
@@ -137,8 +139,15 @@ class Session:
             )
         return self.project
 
-    def open(self, folder: Path) -> None:
+    def open(self, folder: Path, *, take_over: bool = False) -> None:
         """Open the project in `folder` in place of the open one.
+
+        Parameters
+        ----------
+        folder
+            Of the project.
+        take_over
+            Take it from whichever program has it open for writing; that one can write no more.
 
         Raises
         ------
@@ -147,7 +156,7 @@ class Session:
         StorageError
         """
         self._refuse_while_busy(folder)
-        project = Project.open(folder)
+        project = Project.open(folder, take_over=take_over)
         try:
             recipe_of(project)  # refuses one of another version
             self._put_away()
@@ -190,9 +199,9 @@ class Session:
         ProjectError, StorageError
             What a person has set in the open image cannot be saved; it stays open.
         """
-        if image != self.current:
+        if image != self.current or self.is_current_unread:
             self.save()
-            self.current = image
+            self.current, self.is_current_unread = image, False
             self.current_changed.emit()
 
     def save(self) -> None:
@@ -235,6 +244,10 @@ class Session:
             return None
         notice = self.project.lock_notice()
         return None if notice is None else notice.text
+
+    def take_over(self) -> None:
+        """Open the project, which is read-only, for writing; errors as `open`."""
+        self.open(self.require_project().folder, take_over=True)
 
     def cannot_write(self) -> str | None:
         """Say why nothing that writes to the project can begin; None where it can."""

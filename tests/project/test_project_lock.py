@@ -191,7 +191,8 @@ def test_the_lock_of_another_machine_is_taken_over_only_when_asked_for(folder: P
     with Project.open(folder) as project:
         with pytest.raises(ProjectLockedError, match="ada on elsewhere") as refusal:
             project.set_recipe_json("{}")
-        assert f"protoseg check {folder} --take-over" in refusal.value.remedy
+        assert "take the project over" in refusal.value.remedy
+        assert refusal.value.on_terminal == f"protoseg check {folder} --take-over"
     assert "elsewhere" in (folder / "project.lock").read_text()
     with Project.open(folder, take_over=True) as project:
         notice = project.lock_notice()

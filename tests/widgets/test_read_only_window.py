@@ -33,3 +33,25 @@ def test_a_second_window_says_that_it_is_read_only_and_lets_nobody_draw(
     assert not mask.editable
     for name in ("accept", "flag", "save-mask", "make-masks"):
         assert not user.find(QPushButton, name).isEnabled()
+
+
+def test_it_is_taken_over_once_a_person_agrees(
+    user: Any, bench: Workbench, trained: Path, answers: Any
+):
+    owner = LockOwner.here().model_copy(update={"host": "elsewhere", "user": "ada"})
+    bench.session.open(trained / "project")
+    take_over = user.dock.findChild(QPushButton, "take-over")
+    assert not take_over.isVisible()
+    bench.session.close_project()
+    (trained / "project" / "project.lock").write_text(owner.model_dump_json())
+    bench.session.open(trained / "project")
+    assert "protoseg" not in user.text("warnings"), "nothing that asks for a terminal"
+    answers.give("No")
+    user.click("take-over")
+    assert "ada on elsewhere" in answers.questions[0]
+    assert bench.session.read_only() is not None
+    answers.give("Yes")
+    user.click("take-over")
+    assert bench.session.read_only() is None
+    assert user.text("project-name") == "project"
+    assert not take_over.isVisible()

@@ -7,6 +7,7 @@ from pathlib import Path
 from inline_runner import InlineRunner
 
 from napari_protoseg.workbench.labels_page import LabelsState
+from napari_protoseg.workbench.open_image import OpenImage
 from napari_protoseg.workbench.session import Session
 
 
@@ -23,4 +24,44 @@ def test_moved_images_are_found_again_on_the_page(made: Path):
     assert session.messages.last == f"Images found again: 15. Still missing: {lost.name}."
     found = [image.path for image in state.images.all if image.path.parent == made / "moved"]
     assert len(found) == 15
+    session.close()
+
+
+def test_the_open_image_is_read_again_once_it_is_found(made: Path):
+    session = Session(InlineRunner())
+    state, opened = LabelsState(session), OpenImage(session)
+    session.open(made / "project")
+    (made / "tiles").rename(made / "moved")
+    state.open_image(1)
+    assert opened.pixels is None
+    assert "no such file" in session.messages.shown
+    state.find_images(made)
+    assert opened.pixels is not None
+    assert opened.mask is not None
+    session.close()
+
+
+def test_an_image_that_is_back_at_its_place_is_opened_by_another_click(made: Path):
+    session = Session(InlineRunner())
+    state, opened = LabelsState(session), OpenImage(session)
+    session.open(made / "project")
+    (made / "tiles").rename(made / "away")
+    state.open_image(1)
+    assert opened.pixels is None
+    (made / "away").rename(made / "tiles")
+    state.open_image(1)
+    assert opened.pixels is not None
+    read = opened.pixels
+    state.open_image(1)
+    assert opened.pixels is read, "nothing is read twice"
+    session.close()
+
+
+def test_a_folder_that_is_not_there_is_told_also_where_no_image_is_missing(made: Path):
+    session = Session(InlineRunner())
+    state = LabelsState(session)
+    session.open(made / "project")
+    state.find_images(made / "nowhere")
+    assert "nowhere" in session.messages.shown
+    assert session.messages.last != "No image is missing."
     session.close()

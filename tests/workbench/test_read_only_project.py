@@ -40,6 +40,8 @@ def test_every_page_says_who_has_the_project_and_offers_nothing_that_writes(benc
         bench.bank.needs(),
         bench.training.needs(),
         bench.training.resume_needs(),
+        bench.training.second.needs(),
+        bench.training.second.resume_needs(),
         bench.review.needs(),
         bench.review.masks_need(),
         bench.review.apply_needs(Path("images"), None),
@@ -72,4 +74,11 @@ def test_once_it_is_free_it_is_opened_anew_for_writing(bench: Workbench, trained
     bench.session.open(trained / "project")
     assert bench.session.read_only() is None
     assert bench.session.messages.shown == ""
+    assert bench.session.attempt(lambda: bench.labels.toggle(1, 1))
+
+
+def test_a_person_may_take_it_over(bench: Workbench):
+    bench.session.take_over()
+    assert bench.session.read_only() is None
+    assert "taken over from ada on elsewhere" in bench.session.messages.shown
     assert bench.session.attempt(lambda: bench.labels.toggle(1, 1))
