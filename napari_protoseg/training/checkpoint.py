@@ -6,6 +6,7 @@ metadata the record of the model and the state of the training as JSON.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,26 @@ def read_state(path: Path) -> TrainingState | None:
                 return _header(file.metadata(), path).state
         except SafetensorError as error:
             raise _damaged(path) from error
+
+
+def _require_fit(
+    optimiser: torch.optim.Optimizer, state: Mapping[int, Mapping[str, Tensor]]
+) -> None:
+    """Raise `ValueError` where a state is not one of AdamW for these parameters.
+
+    Torch itself takes tensors of any names and shapes, and fails at the next step.
+    """
+    parameters = [found for group in optimiser.param_groups for found in group["params"]]
+    for number, held in state.items():
+        if number >= len(parameters) or held.keys() != {"step", "exp_avg", "exp_avg_sq"}:
+            raise ValueError(f"no state of parameter {number}")
+        shape = parameters[number].shape
+        if (
+            held["step"].numel() != 1
+            or held["exp_avg"].shape != shape
+            or (held["exp_avg_sq"].shape != shape)
+        ):
+            raise ValueError(f"the state of parameter {number} has another shape")
 
 
 def _header(metadata: dict[str, str] | None, path: Path) -> _Header:
@@ -251,6 +272,7 @@ class Checkpoint:
                 remedy="Resume from the checkpoint called last, or train again.",
             )
         try:
+            _require_fit(optimiser, state)
             optimiser.load_state_dict({**fresh, "state": state})
             torch.set_rng_state(random["cpu"])
             if "cuda" in random and torch.cuda.is_available():

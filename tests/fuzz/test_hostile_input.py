@@ -52,7 +52,7 @@ def test_the_reader_stands_all_of_it(reader: str, say) -> None:
 @pytest.mark.parametrize("reader", READERS)
 def test_the_cases_reach_the_branches_of_the_reader(reader: str, tmp_path: Path, say) -> None:
     report = tmp_path / "branches.json"
-    ran(reader, 0, cases_of(reader), 4, "--branches", str(report))
+    ran(reader, 0, cases_of(reader), 8, "--branches", str(report))
     reached, there, missing = branches(reader, report)
     say(f"branches of {reader}", f"{reached} of {there}")
     assert reached >= LEAST_BRANCHES * there, "\n".join(missing)

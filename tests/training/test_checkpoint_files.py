@@ -285,3 +285,21 @@ def test_a_state_of_no_numbered_parameter_is_refused(checkpoint: Path):
     path = rewritten(checkpoint, {}, **{"optimiser/x/step": torch.ones(1)})
     with pytest.raises(CheckpointError, match="damaged"):
         Checkpoint(path).load_optimiser(torch.optim.AdamW(network().parameters()))
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        {"optimiser/0/other": torch.ones(1)},
+        {"optimiser/0/exp_avg": torch.ones(7)},
+        {"optimiser/0/step": torch.ones(2)},
+        {"optimiser/99999/step": torch.ones(1)},
+    ],
+    ids=str,
+)
+def test_a_state_that_would_fail_at_the_next_step_is_refused(
+    last: Path, strange: dict[str, Tensor]
+):
+    path = rewritten(last, {}, **strange)
+    with pytest.raises(CheckpointError, match="does not fit the model"):
+        Checkpoint(path).load_optimiser(torch.optim.AdamW(network().parameters()))
