@@ -1,7 +1,7 @@
 # Needs only make, bash and git; what else is missing is installed, or named where it cannot be.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help demo app test test-window test-rest check-slow bench responsiveness lint
+.PHONY: help demo app test test-window test-rest check-slow test-slow test-qt6 bench responsiveness lint
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -53,8 +53,13 @@ test-rest:
 	$(ON_QT5) OMP_NUM_THREADS=1 xvfb-run -a $(BIN)/pytest --ignore tests/plugin --ignore tests/widgets
 
 check-slow: $(VENV)/installed-dev $(VENV)/installed-qt6
-	$(ON_QT5) xvfb-run -a $(BIN)/pytest -m slow
-	QT_API=pyqt6 PYTEST_QT_API=pyqt6 xvfb-run -a $(BIN)/pytest tests/plugin tests/widgets
+	$(MAKE) -j2 test-slow test-qt6
+
+test-slow:
+	$(ON_QT5) OMP_NUM_THREADS=1 xvfb-run -a $(BIN)/pytest -m slow
+
+test-qt6:
+	QT_API=pyqt6 PYTEST_QT_API=pyqt6 OMP_NUM_THREADS=1 xvfb-run -a $(BIN)/pytest tests/plugin tests/widgets
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
