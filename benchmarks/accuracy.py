@@ -1,7 +1,7 @@
 """How good masks from image-level labels are: named configurations, several seeds.
 
     accuracy.py lung|colon|generated [--seeds 0,1,2] [--only "ours;plain CAM"] [--fold 0|1|2]
-                [--out FOLDER] [--masks FOLDER]
+                [--rate 3e-5] [--out FOLDER] [--masks FOLDER]
     accuracy.py report [--out FOLDER]
     accuracy.py sheets --masks FOLDER [--seeds 0]
 
@@ -9,7 +9,8 @@ Makes tiles, real ones by the protocol of the data's README, trains each configu
 labels of the `train` tiles, and measures it on the `val` tiles. Colon trains on a fixed subset of
 1,000 tiles. Each run is written to ``FOLDER/<tissue>/<configuration>, seed N.json`` as soon as it
 is measured, and is not made again. With ``--fold`` a third of the images to train on is measured
-on instead of those of `val`, for choices to be made. ``--masks`` keeps the masks with given labels.
+on instead of those of `val`, for choices to be made. With ``--rate`` every backbone learns at that
+rate instead of its own. ``--masks`` keeps the masks with given labels.
 
 ``report`` sets what is there as tables into ``docs/benchmarks.md``; ``sheets`` draws contact
 sheets of kept masks beside them, which hold images of the data, so that they are not to be passed
@@ -150,6 +151,7 @@ def main() -> int:
     parser.add_argument("--seeds", default="0", help="comma separated")
     parser.add_argument("--only", help="predictions, separated by semicolons; all without it")
     parser.add_argument("--fold", type=int, choices=range(FOLDS), help="of the training images")
+    parser.add_argument("--rate", type=float, help="of every backbone, instead of its own")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the figures")
     parser.add_argument("--masks", type=Path, help="folder of masks to keep")
     options = parser.parse_args()
@@ -166,8 +168,10 @@ def main() -> int:
         seed = int(options.seeds.split(",")[0])
         print(*write_sheets(Path(data) / "data", options.masks, seed), sep="\n")
         return 0
-    held_out = "" if options.fold is None else f", fold {options.fold}"
-    results: Path = options.out / f"{options.what}{held_out}"
+    suffix = "" if options.fold is None else f", fold {options.fold}"
+    if options.rate is not None:
+        suffix += f", rate {options.rate:g}"
+    results: Path = options.out / f"{options.what}{suffix}"
     results.mkdir(parents=True, exist_ok=True)
     masks = None if options.masks is None else options.masks / results.name
     only = None if options.only is None else {name.strip() for name in options.only.split(";")}
@@ -183,7 +187,8 @@ def main() -> int:
         if options.fold is not None:
             fold_of_training(folder, options.fold)
         for seed in map(int, options.seeds.split(",")):
-            for name, figures in _runs(TISSUES[options.what], folder, seed, missing, masks):
+            tissue = TISSUES[options.what]
+            for name, figures in _runs(tissue, folder, seed, missing, masks, options.rate):
                 partial = results / f"{name}.part"
                 partial.write_text(json.dumps(figures))
                 partial.rename(results / f"{name}.json")
@@ -196,6 +201,7 @@ def _runs(
     seed: int,
     missing: Callable[[str], bool],
     masks: Path | None,
+    rate: float | None,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the name and the figures of each prediction that is missing."""
     terminal = Terminal()
@@ -241,7 +247,7 @@ def _runs(
                 continue
             print(name, file=sys.stderr, flush=True)
             build_bank(configuration.clusters)
-            train = _request(configuration, seed)
+            train = _request(configuration, seed, rate)
             before = time.perf_counter()
             terminal.run(train_project(project, train, device=device, now=_now))
             seconds = time.perf_counter() - before
@@ -255,10 +261,10 @@ def _runs(
             print(name, file=sys.stderr, flush=True)
             if trained != TEACHER:
                 build_bank(CLUSTERS)
-                taught = _request(CONFIGURATIONS[TEACHER], seed)
+                taught = _request(CONFIGURATIONS[TEACHER], seed, rate)
                 terminal.run(train_project(project, taught, device=device, now=_now))
                 trained = TEACHER
-            config = SECOND_STAGE.model_copy(update={"seed": seed})
+            config = _seeded(SECOND_STAGE, seed, rate)
             second = SegmentRequest(config=config, pixels=pixels)
             before = time.perf_counter()
             terminal.run(segment_project(project, second, Recipe(), device=device, now=_now))
@@ -268,17 +274,22 @@ def _runs(
         name = f"fully supervised, seed {seed}"
         if missing(name):
             print(name, file=sys.stderr, flush=True)
-            config = STANDARD.model_copy(update={"seed": seed})
+            config = _seeded(STANDARD, seed, rate)
             model = supervise(_with_masks(project, folder, "train"), schema, config, device)
             yield name, measured(name, model)
 
 
-def _request(configuration: Configuration, seed: int) -> TrainRequest:
+def _request(configuration: Configuration, seed: int, rate: float | None) -> TrainRequest:
     return TrainRequest(
         kind=configuration.kind,
         preset=configuration.preset,
-        config=configuration.config.model_copy(update={"seed": seed}),
+        config=_seeded(configuration.config, seed, rate),
     )
+
+
+def _seeded(config: TrainingConfig, seed: int, rate: float | None) -> TrainingConfig:
+    changes = {"seed": seed} if rate is None else {"seed": seed, "backbone_rate": rate}
+    return config.model_copy(update=changes)
 
 
 def _with_masks(project: Project, folder: Path, split: str) -> list[ImageRecord]:
