@@ -388,7 +388,8 @@ def info(
         if project is not None:
             with opened_to_read(terminal, project) as opened:
                 record |= describe_project(opened)
-    terminal.result("\n".join(f"{name}: {value}" for name, value in record.items()), record)
+    lines = [f"{name}: {_spoken(value)}" for name, value in record.items()]
+    terminal.result("\n".join(lines), record)
 
 
 @application.command()
@@ -426,6 +427,13 @@ def demo(
             "To begin anew, choose another --out."
         )
     terminal.result(shown.text(), shown.record())
+
+
+def _spoken(value: object) -> object:
+    """Return what a person reads of a value: of a list its items, a line each."""
+    if not isinstance(value, list):
+        return value
+    return "".join(f"\n  {item}" for item in value) or "nothing"
 
 
 def _training_config(preset: Preset, given: dict[str, Any]) -> TrainingConfig:

@@ -125,6 +125,8 @@ def look(
     if key is None:
         return None
     known = last is not None and last.key == key and last.predictor.device == device
+    if known and last is not None:  # opening it says so where a class of it is gone
+        known = set(last.predictor.class_ids.tolist()) <= set(project.schema.ids)
     predictor = last.predictor if known and last is not None else _open(project, key, device)
     yield Progress("Looking at the image", 1, 3)
     kind = ModelKind.PLAIN_CAM if _is_cam(predictor) else ModelKind.PROTOTYPES
