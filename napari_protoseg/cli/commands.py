@@ -13,6 +13,7 @@ from napari_protoseg import __version__
 from napari_protoseg.bank.bank import BankConfig
 from napari_protoseg.cli.again import again
 from napari_protoseg.cli.care import backup, check, relocate
+from napari_protoseg.cli.classes import classes as class_commands
 from napari_protoseg.cli.encoder_table import encoder_table
 from napari_protoseg.cli.ended_round import tell_ended_round
 from napari_protoseg.cli.opening import opened_to_read, opened_to_write
@@ -72,6 +73,7 @@ application = typer.Typer(
 
 for _command in (check, backup, relocate):
     application.command()(_command)
+application.add_typer(class_commands, name="classes")
 
 
 def _now() -> datetime:

@@ -36,6 +36,8 @@ class Standing:
         Whether it is recorded what it was made of; else there may be more reasons.
     missing
         Names of its classes that the project does not have: it cannot be used then.
+    is_plural
+        Whether the name is of several things.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Standing:
     remedy: str
     is_known: bool = True
     missing: tuple[str, ...] = ()
+    is_plural: bool = False
 
     @property
     def state(self) -> str:
@@ -61,7 +64,8 @@ class Standing:
                 f"have any more. {self.remedy} Or bring the class back on Labels."
             )
         if self.reasons:
-            return f"{self.name} is out of date: {_listed(self.reasons)}. {self.remedy}"
+            verb = "are" if self.is_plural else "is"
+            return f"{self.name} {verb} out of date: {_listed(self.reasons)}. {self.remedy}"
         if not self.is_known:
             return (
                 f"It is not known whether {self.name[0].lower()}{self.name[1:]} is out of date: "
@@ -136,6 +140,13 @@ def second_standing(project: Project) -> Standing | None:
     return _standing(project, name, made, reasons, remedy)
 
 
+def missing_classes(project: Project, bank: BankRow) -> tuple[str, ...]:
+    """Return the names of the classes of a bank that the project does not have any more."""
+    schemas = [project.schema, *project.earlier_schemas()]
+    classes = next((s.classes for s in schemas if s.fingerprint == bank.fingerprint), ())
+    return tuple(known.name for known in classes if known.id not in project.schema.ids)
+
+
 def masks_standing(project: Project) -> Standing | None:
     """Return how the stored masks stand to the newest round, or None without either."""
     summaries, ended = project.mask_summaries(), newest_trained_round(project)
@@ -148,7 +159,8 @@ def masks_standing(project: Project) -> Standing | None:
     if old:
         of_them = f"{old:,} of {len(summaries):,} {_are(old)} of an earlier round, bank or recipe"
         reasons = (of_them,)
-    return Standing("The masks", reasons, "Make masks on Review, or export: they are made anew.")
+    remedy = "Make masks on Review, or export: they are made anew."
+    return Standing("Masks", reasons, remedy, is_plural=True)
 
 
 def _teacher_changes(project: Project, made: MadeOf) -> Iterator[str]:
@@ -198,9 +210,7 @@ def _unknown(
     project: Project, name: str, bank: BankRow, remedy: str, reasons: Collection[str] = ()
 ) -> Standing:
     """Return the standing of a result of which it is not recorded what it was made of."""
-    schemas = [project.schema, *project.earlier_schemas()]
-    classes = next((s.classes for s in schemas if s.fingerprint == bank.fingerprint), ())
-    missing = tuple(known.name for known in classes if known.id not in project.schema.ids)
+    missing = missing_classes(project, bank)
     return Standing(name, tuple(reasons), remedy, is_known=False, missing=missing)
 
 

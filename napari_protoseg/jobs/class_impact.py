@@ -156,7 +156,12 @@ def class_impact(project: Project, class_id: int, heir: int | None) -> Job[Class
         if (yield Progress("Looking at masks", number, len(masks))) is Request.STOP:
             return None
     holding = [(image_id, pixels, by_hand) for image_id, pixels, by_hand in found if pixels]
-    bank, prototypes = _of_bank(project, class_id)
+    newest, prototypes = project.latest_bank(), 0
+    if newest is not None:
+        try:
+            prototypes = [p.class_id for p in read_bank(newest.path).prototypes].count(class_id)
+        except ProtosegError as error:
+            yield Notice(f"Not counted: {error}", Severity.WARNING)
     return ClassImpact(
         known=classes[class_id],
         heir=None if heir is None else classes[heir],
@@ -167,21 +172,10 @@ def class_impact(project: Project, class_id: int, heir: int | None) -> Job[Class
         set_masks=sum(by_hand > 0 for _, _, by_hand in holding),
         set_pixels=sum(by_hand for _, _, by_hand in holding),
         accepted=sum(reviews.get(i) is ReviewStatus.ACCEPTED for i, _, _ in holding),
-        bank=bank,
+        bank=newest.version if newest is not None and prototypes else None,
         prototypes=prototypes,
         rounds=tuple(_rounds_with(project, class_id)),
     )
-
-
-def _of_bank(project: Project, class_id: int) -> tuple[int | None, int]:
-    newest = project.latest_bank()
-    if newest is None:
-        return None, 0
-    try:
-        of_class = [p.class_id for p in read_bank(newest.path).prototypes].count(class_id)
-    except ProtosegError:  # whoever uses it is told that it is damaged; here it is of no use
-        return None, 0
-    return (newest.version, of_class) if of_class else (None, 0)
 
 
 def _rounds_with(project: Project, class_id: int) -> list[str]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -247,9 +250,7 @@ def test_a_class_id_is_never_given_again(project: Project):
     project.remove_class(FAT, created=NOW)
     taken = SCHEMA.classes[2].model_copy(update={"name": "other"})
     with pytest.raises(SchemaError, match="do not keep the ids"):
-        project.set_schema(
-            ClassSchema(classes=(*SCHEMA.classes[:2], taken)), created=NOW
-        )
+        project.set_schema(ClassSchema(classes=(*SCHEMA.classes[:2], taken)), created=NOW)
     with pytest.raises(SchemaError, match="no class with the id 3"):
         project.remove_class(FAT, created=NOW)
     with pytest.raises(ProjectError, match="no class ids"):
@@ -300,3 +301,43 @@ def test_an_import_of_class_ids_means_the_class_that_took_the_place(project: Pro
     assert rows(project) == [FAT] * 4
     project.restore_class(created=NOW)
     assert rows(project) == [FAT] * 4
+
+
+KILLED = """
+import os, signal, sys
+from datetime import UTC, datetime
+from pathlib import Path
+from napari_protoseg.project import class_changes
+from napari_protoseg.project.folder import Project
+
+def kill(*arguments):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+name, verb, folder = sys.argv[1:]
+setattr(class_changes, name, kill)
+project = Project.open(Path(folder))
+project.remove_class(2, 1, created=datetime.now(UTC))
+if verb == "restore":
+    project.restore_class(created=datetime.now(UTC))
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "verb"), [("_keep_labels_aside", "remove"), ("_bring_labels_back", "restore")]
+)
+def test_a_kill_in_the_middle_leaves_the_class_as_it_was_before(
+    project: Project, name: str, verb: str
+):
+    predict(project, TUMOUR, STROMA, FAT, 0)
+    before, folder = content(project), project.folder
+    project.close()
+    killed = subprocess.run([sys.executable, "-c", KILLED, name, verb, folder], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    with Project.open(folder) as again:
+        if verb == "restore":
+            assert again.schema.ids == (TUMOUR, FAT)
+            assert rows(again) == [TUMOUR, TUMOUR, FAT, 0]
+            again.restore_class(created=NOW)
+        assert again.schema == SCHEMA
+        assert content(again) == before
+        assert rows(again) == [TUMOUR, STROMA, FAT, 0]
