@@ -11,6 +11,7 @@ from napari_protoseg.jobs.made_of import (
     corrections,
     learned_images,
     recorded_making,
+    relabelled,
 )
 from napari_protoseg.jobs.models import ModelKey, newest_trained_round
 from napari_protoseg.jobs.muted import with_muted_of_project
@@ -154,11 +155,10 @@ def masks_standing(project: Project) -> Standing | None:
         return None
     recipe = with_muted_of_project(project, recipe_of(project))
     accepted = {i for i, of in project.review_states().items() if of is ReviewStatus.ACCEPTED}
-    old = len(outdated_masks(summaries, ModelKey.of(ended), recipe) - accepted)
-    reasons = ()
-    if old:
-        of_them = f"{old:,} of {len(summaries):,} {_are(old)} of an earlier round, bank or recipe"
-        reasons = (of_them,)
+    others = relabelled(project, summaries)
+    old = len(outdated_masks(summaries, ModelKey.of(ended), recipe, others) - accepted)
+    number = f"{old:,} of {len(summaries):,} {_are(old)}"
+    reasons = (f"{number} of an earlier round, bank, recipe or label",) if old else ()
     remedy = "Make masks on Review, or export: they are made anew."
     return Standing("Masks", reasons, remedy, is_plural=True)
 

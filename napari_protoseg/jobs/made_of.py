@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Self
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from napari_protoseg.labels.records import Presence, is_labelled
 from napari_protoseg.masks.recipe import Recipe
 from napari_protoseg.project.folder import Project
-from napari_protoseg.project.records import BankRow, ImageRecord, Round, Split
+from napari_protoseg.project.records import BankRow, ImageRecord, MaskSource, Round, Split
 
 _SIGNS = {Presence.PRESENT: "+", Presence.ABSENT: "-", Presence.UNKNOWN: "?"}
 
@@ -89,6 +89,42 @@ def corrections(project: Project) -> dict[int, datetime]:
     """Return when the mask of each image was corrected last, where it was."""
     summaries = project.mask_summaries().items()
     return {i: of.corrected for i, of in summaries if of.corrected is not None}
+
+
+def labels_text(class_ids: Sequence[int], label: Sequence[int]) -> str:
+    """Return the label of an image as a mask records it that was made with it.
+
+    Parameters
+    ----------
+    class_ids
+        Of the model.
+    label
+        In the order of these classes.
+    """
+    pairs = zip(class_ids, label, strict=True)
+    return " ".join(f"{class_id}{_SIGNS[Presence(presence)]}" for class_id, presence in pairs)
+
+
+def relabelled(project: Project, masks: Mapping[int, MaskSource]) -> frozenset[int]:
+    """Return the images whose labels are not those that their masks were made with.
+
+    Parameters
+    ----------
+    project
+        Of the images.
+    masks
+        What their masks came from.
+    """
+    ids, found = [str(class_id) for class_id in project.schema.ids], set()
+    for image in project.images():
+        source = masks.get(image.known_id)
+        if source is not None and source.labels is not None:
+            signs = (_SIGNS[Presence(presence)] for presence in image.label)
+            now = dict(zip(ids, signs, strict=True))
+            parts = source.labels.split()
+            if any(now.get(part[:-1], "?") != part[-1:] for part in parts):
+                found.add(image.known_id)
+    return frozenset(found)
 
 
 def recorded_making(result: BankRow | Round) -> MadeOf | None:

@@ -263,6 +263,7 @@ def _source_json(source: MaskSource | None) -> str | None:
             "label_condition": source.label_condition,
             "recipe": source.recipe_json,
             "created": recorded_time(source.created),
+            "labels": source.labels,
         }
     )
 
@@ -280,8 +281,9 @@ def _require_source(text: str) -> MaskSource:
             label_condition=str(found["label_condition"]),
             recipe_json=str(found["recipe"]),
             created=found_time(str(found["created"])),
+            labels=None if found.get("labels") is None else str(found["labels"]),
         )
-    except (ValueError, TypeError, LookupError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise _damaged(f"where a mask came from: {error}") from error
 
 

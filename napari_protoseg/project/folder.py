@@ -603,10 +603,16 @@ class Project:
         """Make `mask` the current mask of its image; see `write_masks`."""
         self.write_masks((mask,), source)
 
-    def write_masks(self, masks: Sequence[PredictedMask], source: MaskSource) -> None:
+    def write_masks(
+        self,
+        masks: Sequence[PredictedMask],
+        source: MaskSource,
+        labels: Mapping[int, str] | None = None,
+    ) -> None:
         """Make each of `masks` the current one of its image: all of them, or none.
 
-        Fastest with a multiple of `masks_per_shard` images of one size at a time.
+        Fastest with a multiple of `masks_per_shard` images of one size at a time. `labels` are
+        those of the source, where they differ from image to image.
 
         Raises
         ------
@@ -614,7 +620,14 @@ class Project:
             A mask has not the size of its image, or values that are no class ids.
         """
         with self._database.writing() as connection:
-            store_masks(connection, self._arrays, masks, schema=self._schema, source=source)
+            store_masks(
+                connection,
+                self._arrays,
+                masks,
+                schema=self._schema,
+                source=source,
+                labels=labels,
+            )
 
     def read_mask(self, image_id: int) -> StoredMask | None:
         """Return the current mask of an image, or None where it has none.

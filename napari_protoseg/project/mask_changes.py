@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
@@ -48,6 +49,7 @@ def store_masks(
     *,
     schema: ClassSchema,
     source: MaskSource,
+    labels: Mapping[int, str] | None = None,
 ) -> None:
     """Write `masks` to rows that none uses, then record them, in the caller's transaction.
 
@@ -61,6 +63,9 @@ def store_masks(
         The disk is full or cannot be written.
     """
     entries: dict[int, MaskArrays] = {}
+    sources = {m.image_id: source for m in masks}
+    if labels is not None:
+        sources = {i: replace(source, labels=labels.get(i)) for i in sources}
     for mask in masks:
         require_fitting(connection, mask, schema)
         entry = MaskArrays(mask.mask, mask.confidence, setters_of_model(mask.mask))
@@ -82,11 +87,11 @@ def store_masks(
                     stored,
                     entry,
                     source.created,
-                    sources=(before, source),
+                    sources=(before, sources[mask.image_id]),
                 )
         entries[mask.image_id] = entry
     write_entries(connection, arrays, entries, source.created)
-    record_sources(connection, dict.fromkeys(entries, source))
+    record_sources(connection, sources)
 
 
 def store_corrections(

@@ -34,7 +34,7 @@ def select_summaries(connection: sqlite3.Connection) -> dict[int, MaskSummary]:
     """Return what is known of each mask without reading it, by image."""
     rows = connection.execute(
         "SELECT image_id, corrected_by, corrected,"
-        " round_id, bank_version, label_condition, recipe, created FROM masks"
+        " round_id, bank_version, label_condition, recipe, created, labels FROM masks"
     )
     return {
         int(image_id): MaskSummary(
@@ -45,6 +45,7 @@ def select_summaries(connection: sqlite3.Connection) -> dict[int, MaskSummary]:
             created=found_time(created),
             corrected_by=corrected_by,
             corrected=None if corrected is None else found_time(corrected),
+            labels=labels,
         )
         for (
             image_id,
@@ -55,6 +56,7 @@ def select_summaries(connection: sqlite3.Connection) -> dict[int, MaskSummary]:
             label_condition,
             recipe_json,
             created,
+            labels,
         ) in rows
     }
 
@@ -95,7 +97,7 @@ def record_sources(connection: sqlite3.Connection, sources: Mapping[int, MaskSou
     """Record what the masks of images came from, in the caller's transaction."""
     connection.executemany(
         "UPDATE masks SET round_id = ?, bank_version = ?, label_condition = ?, recipe = ?,"
-        " created = ? WHERE image_id = ?",
+        " created = ?, labels = ? WHERE image_id = ?",
         [
             (
                 source.round_id,
@@ -103,6 +105,7 @@ def record_sources(connection: sqlite3.Connection, sources: Mapping[int, MaskSou
                 source.label_condition,
                 source.recipe_json,
                 recorded_time(source.created),
+                source.labels,
                 image_id,
             )
             for image_id, source in sources.items()
@@ -253,13 +256,13 @@ def _stored_mask(
     connection: sqlite3.Connection, arrays: ArrayFolder, image_id: int, shape: tuple[int, int]
 ) -> StoredMask | None:
     found = connection.execute(
-        "SELECT row, digest, round_id, bank_version, label_condition, recipe, created"
+        "SELECT row, digest, round_id, bank_version, label_condition, recipe, created, labels"
         " FROM masks WHERE image_id = ?",
         (image_id,),
     ).fetchone()
     if found is None:
         return None
-    row, digest, round_id, bank_version, label_condition, recipe_json, created = found
+    row, digest, round_id, bank_version, label_condition, recipe_json, created, labels = found
     entry = arrays.read(*shape, row)
     if entry.digest != digest:
         raise ProjectError(
@@ -280,6 +283,7 @@ def _stored_mask(
             label_condition=label_condition,
             recipe_json=recipe_json,
             created=found_time(created),
+            labels=labels,
         ),
     )
 

@@ -124,5 +124,6 @@ MIGRATIONS: tuple[Migration, ...] = (
         ) STRICT, WITHOUT ROWID""",
         "ALTER TABLE banks ADD COLUMN made_of TEXT",
         "ALTER TABLE rounds ADD COLUMN made_of TEXT",
+        "ALTER TABLE masks ADD COLUMN labels TEXT",
     ),
 )

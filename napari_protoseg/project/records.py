@@ -210,6 +210,9 @@ class MaskSource:
         Everything between prototype maps and mask; ``null`` where no model has made it.
     created
         When a model, or else a person, has made it.
+    labels
+        Where it was made with given labels: ids of the model's classes, each with ``+`` present,
+        ``-`` absent or ``?`` unknown, as in ``1+ 2- 3?``; None where that was not recorded.
     """
 
     round_id: int | None
@@ -217,6 +220,7 @@ class MaskSource:
     label_condition: str
     recipe_json: str
     created: datetime
+    labels: str | None = None
 
     @property
     def is_of_model(self) -> bool:

@@ -21,6 +21,8 @@ from napari_protoseg.jobs.bank import BankRequest, build_project_bank
 from napari_protoseg.jobs.chain import standings
 from napari_protoseg.jobs.check import check_project
 from napari_protoseg.jobs.class_impact import class_impact
+from napari_protoseg.jobs.export import export_project
+from napari_protoseg.jobs.export_plan import ExportFormat, plan_export
 from napari_protoseg.jobs.info import describe_project
 from napari_protoseg.jobs.make_masks import make_masks
 from napari_protoseg.jobs.models import trained_model
@@ -111,6 +113,21 @@ def test_masks_of_an_earlier_round_are_counted_but_for_accepted_ones(project: Pr
     assert f"Masks are out of date: {count} of {count} are of an ea" in sentences(project)[-1]
     project.set_review_status(project.images()[0].known_id, ReviewStatus.ACCEPTED)
     assert f"{count - 1} of {count} are of an earlier round" in sentences(project)[-1]
+
+
+def test_a_mask_that_was_made_with_another_label_is_made_anew(project: Project, tmp_path: Path):
+    recipe = Recipe(flip=False)
+    project.set_recipe_json(recipe.model_dump_json())
+    finish(make_masks(project, recipe, device=CPU, now=NOW + timedelta(minutes=1)))
+    image = project.images()[0]
+    project.set_labels({image.known_id: (1,) * len(NAMES)}, source="person")
+    count = len(project.images())
+    assert f"1 of {count} is of an earlier round, bank, recipe or label" in sentences(project)[-1]
+    plan = plan_export(project, ExportFormat.PNG, tmp_path / "out", recipe)
+    assert plan.stale == (image.known_id,)
+    finish(export_project(project, ExportFormat.PNG, tmp_path / "out", recipe, device=CPU, now=NOW))
+    project.set_schema(with_class(project.schema, "nerve"), created=NOW)
+    assert not any("earlier round" in sentence for sentence in sentences(project))
 
 
 def test_of_results_of_an_earlier_version_it_is_not_known(project: Project):
