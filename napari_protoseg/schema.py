@@ -118,6 +118,14 @@ class ClassSchema(BaseModel):
     retired: tuple[int, ...] = ()
     merged: tuple[tuple[int, int], ...] = ()
 
+    @field_validator("retired")
+    @classmethod
+    def _retired_were_ids(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        strange = [class_id for class_id in value if not UNLABELLED < class_id < IGNORE]
+        if strange:
+            raise ValueError(f"retired id {strange[0]} is outside 1..254")
+        return value
+
     @model_validator(mode="after")
     def _nothing_twice(self) -> Self:
         if not self.classes:
@@ -206,11 +214,11 @@ class ClassSchema(BaseModel):
     @property
     def heirs(self) -> dict[int, int]:
         """What stands in the place of each retired id: that of a class, or `UNLABELLED`."""
-        direct, heirs = dict(self.merged), {}
+        direct, retired, heirs = dict(self.merged), set(self.retired), {}
         for class_id in self.retired:
             heir = class_id
             for _ in self.retired:  # the class that it was merged into may have gone later
-                if heir in self.retired:
+                if heir in retired:
                     heir = direct.get(heir, UNLABELLED)
             heirs[class_id] = heir
         return heirs

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from napari_protoseg.labels.records import Presence, is_labelled
 from napari_protoseg.masks.recipe import Recipe
@@ -45,6 +45,12 @@ class MadeOf(BaseModel):
     taught: datetime | None = None
     recipe: Recipe | None = None
     corrected: dict[int, datetime] = {}
+
+    @model_validator(mode="after")
+    def _signs_of_all_classes(self) -> Self:
+        if any(len(text) != 1 + len(self.classes) for text in self.labels.values()):
+            raise ValueError("a label has not one sign for each class")
+        return self
 
     @classmethod
     def of(cls, project: Project, images: Iterable[ImageRecord]) -> Self:

@@ -45,7 +45,7 @@ def select_summaries(connection: sqlite3.Connection) -> dict[int, MaskSummary]:
             created=found_time(created),
             corrected_by=corrected_by,
             corrected=None if corrected is None else found_time(corrected),
-            labels=labels,
+            labels=None if labels is None else str(labels),
         )
         for (
             image_id,
@@ -283,7 +283,7 @@ def _stored_mask(
             label_condition=label_condition,
             recipe_json=recipe_json,
             created=found_time(created),
-            labels=labels,
+            labels=None if labels is None else str(labels),
         ),
     )
 
