@@ -38,7 +38,8 @@ READER = FuzzedReader(
             "TissueClass._id_in_range", "TissueClass._name_says_something",
             "TissueClass._color_is_hex", "TissueClass._shortcut_is_one_key",
             "ClassSchema._retired_were_ids", "ClassSchema._nothing_twice",
-            "ClassSchema._merged_into_what_is_there", "ClassSchema.heirs", "ClassSchema.read", "_schema_error",
+            "ClassSchema._merged_into_what_is_there", "ClassSchema.heirs", "ClassSchema.read",
+            "_schema_error",
         ),
     },
 )  # fmt: skip
