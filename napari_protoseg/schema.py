@@ -10,7 +10,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from napari_protoseg.errors import SchemaError
 from napari_protoseg.storage import read_whole
@@ -99,12 +107,24 @@ class ClassSchema(BaseModel):
         At least one.
     retired
         Ids of removed classes, which no new class may take.
+    merged
+        Pairs of a retired id and the one that stands in its place, in the order in which classes
+        were merged. A retired id without one stands for nothing.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     classes: tuple[TissueClass, ...]
     retired: tuple[int, ...] = ()
+    merged: tuple[tuple[int, int], ...] = ()
+
+    @field_validator("retired")
+    @classmethod
+    def _retired_were_ids(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        strange = [class_id for class_id in value if not UNLABELLED < class_id < IGNORE]
+        if strange:
+            raise ValueError(f"retired id {strange[0]} is outside 1..254")
+        return value
 
     @model_validator(mode="after")
     def _nothing_twice(self) -> Self:
@@ -121,6 +141,23 @@ class ClassSchema(BaseModel):
             if twice:
                 raise ValueError(f"{what} {twice[0]!r} stands twice")
         return self
+
+    @model_validator(mode="after")
+    def _merged_into_what_is_there(self) -> Self:
+        gone = [class_id for class_id, _ in self.merged]
+        if len(set(gone)) < len(gone) or not set(gone) <= set(self.retired):
+            raise ValueError("a merged class is not retired, or merged twice")
+        if not set(self.heirs.values()) <= {UNLABELLED, *self.ids}:
+            raise ValueError("a class was merged into one that is not there")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Say nothing of merged classes where there are none, as before there could be any."""
+        record: dict[str, object] = handler(self)
+        if not self.merged:
+            del record["merged"]
+        return record
 
     @classmethod
     def from_names(cls, names: Iterable[str]) -> ClassSchema:
@@ -175,6 +212,18 @@ class ClassSchema(BaseModel):
         return tuple(c.id for c in self.classes)
 
     @property
+    def heirs(self) -> dict[int, int]:
+        """What stands in the place of each retired id: that of a class, or `UNLABELLED`."""
+        direct, retired, heirs = dict(self.merged), set(self.retired), {}
+        for class_id in self.retired:
+            heir = class_id
+            for _ in self.retired:  # the class that it was merged into may have gone later
+                if heir in retired:
+                    heir = direct.get(heir, UNLABELLED)
+            heirs[class_id] = heir
+        return heirs
+
+    @property
     def fingerprint(self) -> str:
         """Hash over ids and names, whatever their order, colours and shortcuts (16 hex digits)."""
         pairs = sorted((c.id, c.name) for c in self.classes)
@@ -227,7 +276,14 @@ class ClassSchema(BaseModel):
             `other` has a class that this schema does not.
         """
         classes = tuple(self.classes[position] for position in self.positions_of(other))
-        return ClassSchema(classes=classes, retired=other.retired)
+        ids = {known.id for known in classes}
+        heirs = self.heirs
+        merged = tuple((class_id, heirs[class_id]) for class_id, _ in self.merged)
+        return ClassSchema(
+            classes=classes,
+            retired=tuple(class_id for class_id in self.retired if class_id not in ids),
+            merged=tuple(pair for pair in merged if pair[1] in ids),
+        )
 
     def positions_of(self, other: ClassSchema) -> Sequence[int]:
         """Return, for each class of `other`, its position here.

@@ -176,7 +176,7 @@ class PrototypeBank:
                 f"made for the classes {_classes(self.schema)}, "
                 f"which are not all among {_classes(schema)}",
                 where="prototype bank",
-                remedy="Build the bank anew for these classes.",
+                remedy="Build the bank anew for these classes, or bring back one that was removed.",
             )
 
 

@@ -13,6 +13,7 @@ from napari_protoseg import __version__
 from napari_protoseg.bank.bank import BankConfig
 from napari_protoseg.cli.again import again
 from napari_protoseg.cli.care import backup, check, relocate
+from napari_protoseg.cli.classes import classes as class_commands
 from napari_protoseg.cli.encoder_table import encoder_table
 from napari_protoseg.cli.ended_round import tell_ended_round
 from napari_protoseg.cli.opening import opened_to_read, opened_to_write
@@ -72,6 +73,7 @@ application = typer.Typer(
 
 for _command in (check, backup, relocate):
     application.command()(_command)
+application.add_typer(class_commands, name="classes")
 
 
 def _now() -> datetime:
@@ -388,7 +390,8 @@ def info(
         if project is not None:
             with opened_to_read(terminal, project) as opened:
                 record |= describe_project(opened)
-    terminal.result("\n".join(f"{name}: {value}" for name, value in record.items()), record)
+    lines = [f"{name}: {_spoken(value)}" for name, value in record.items()]
+    terminal.result("\n".join(lines), record)
 
 
 @application.command()
@@ -426,6 +429,13 @@ def demo(
             "To begin anew, choose another --out."
         )
     terminal.result(shown.text(), shown.record())
+
+
+def _spoken(value: object) -> object:
+    """Return what a person reads of a value: of a list its items, a line each."""
+    if not isinstance(value, list):
+        return value
+    return "".join(f"\n  {item}" for item in value) or "nothing"
 
 
 def _training_config(preset: Preset, given: dict[str, Any]) -> TrainingConfig:

@@ -98,7 +98,8 @@ def class_positions(
     n_classes = len(schema.ids)
     if codes is MaskCodes.ZERO_BASED:
         return np.minimum(mask, np.uint8(n_classes))
-    known = (UNLABELLED, *schema.ids)
+    heirs = schema.heirs
+    known = (UNLABELLED, *schema.ids, *heirs)
     unknown = np.setdiff1d(np.unique(mask), known)
     if unknown.size:
         raise EvaluationError(
@@ -109,4 +110,5 @@ def class_positions(
         )
     position_of = np.full(256, n_classes, np.uint8)
     position_of[list(schema.ids)] = np.arange(n_classes, dtype=np.uint8)
+    position_of[list(heirs)] = position_of[list(heirs.values())]
     return position_of[mask]

@@ -24,8 +24,8 @@ from napari_protoseg.events import Job, Notice, Progress, Request, Severity
 from napari_protoseg.images.ahead import read_ahead
 from napari_protoseg.images.tissue import white_fraction
 from napari_protoseg.jobs.features import CACHE_BYTES, feature_cache
+from napari_protoseg.jobs.made_of import MadeOf, bank_images
 from napari_protoseg.jobs.records import read_recorded, reader_of
-from napari_protoseg.labels.records import Presence
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import ImageRecord, Split
 
@@ -119,17 +119,17 @@ def build_project_bank(
     WeightsError, ImageError, StorageError
     """
     project.require_writable()
-    images = project.images(Split.TRAIN)
-    if not images:
+    if not project.images(Split.TRAIN):
         raise BankError(
             "no training image, only ones to validate on",
             where=project.folder,
             remedy="Add images to train on.",
             on_terminal="protoseg new --split FILE says which ones are",
         )
-    # The others make no prototype: an image that a model was only applied to has no label.
-    images = tuple(image for image in images if Presence.PRESENT in image.label) or images
-    request.config.clusters_of(project.schema)  # what cannot be is refused before the long work
+    # Labels and classes may change while it runs: it is made of those of now, and says so.
+    images, schema = bank_images(project), project.schema
+    made_of = MadeOf.of(project, images)
+    request.config.clusters_of(schema)  # what cannot be is refused before the long work
     licence = licence_of(request.encoder)
     severity = Severity.INFO if licence.commercial else Severity.WARNING
     yield Notice(f"Encoder {request.encoder}. {licence.notice}", severity)
@@ -153,7 +153,7 @@ def build_project_bank(
         np.array([image.label for image in images], dtype=np.int8),
         np.array([white[image.content_hash] for image in images]),
         [image.content_hash for image in images],
-        project.schema,
+        schema,
         encoder.identity,
         request.config,
         created=now.isoformat(),
@@ -163,14 +163,19 @@ def build_project_bank(
         yield Notice(notice, Severity.WARNING)
     version, path = project.new_bank()
     write_bank(path, bank)
-    names = project.schema.names
     weights = request.encoder_weights
     summary = BankSummary(
         encoder=request.encoder,
         encoder_weights=None if weights is None else weights.resolve(),
-        prototypes=dict(zip(names, bank.clusters_per_class, strict=True)),
+        prototypes=dict(zip(schema.names, bank.clusters_per_class, strict=True)),
     )
-    project.record_bank(version, summary.model_dump_json(), project.schema.fingerprint, created=now)
+    project.record_bank(
+        version,
+        summary.model_dump_json(),
+        schema.fingerprint,
+        created=now,
+        made_of_json=made_of.model_dump_json(),
+    )
     return BuiltBank(version, path, bank)
 
 

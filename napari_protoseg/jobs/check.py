@@ -17,6 +17,7 @@ from napari_protoseg.images.reading import read_mask
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.inspection import remove, unfinished_files
 from napari_protoseg.project.records import BankRow, ImageRecord, MaskSummary, Round, RoundStatus
+from napari_protoseg.schema import ClassSchema
 from napari_protoseg.storage import storage_errors
 
 _NAMED = 3
@@ -236,26 +237,25 @@ def _banks(project: Project, report: CheckReport) -> Iterator[Event]:
     for number, row in enumerate(banks, start=1):
         report.banks += 1
         try:
-            faults = list(_bank_faults(project, row))
+            found = list(_bank_findings(project, row))
         except ProtosegError as error:
-            report.findings.append(_of_error(error))
-        else:
-            report.findings += [
-                Finding(Outcome.PROBLEM, f"bank {row.version}", what, "Build a bank anew.")
-                for what in faults
-            ]
+            found = [_of_error(error)]
+        report.findings += found
         yield Progress("Checking banks", number, len(banks))
 
 
-def _bank_faults(project: Project, row: BankRow) -> Iterator[str]:
+def _bank_findings(project: Project, row: BankRow) -> Iterator[Finding]:
+    where, remedy = f"bank {row.version}", "Build a bank anew."
     bank = read_bank(row.path)
     if bank.schema.fingerprint != row.fingerprint:
-        yield "its file is of other classes than its row says"
+        what = "its file is of other classes than its row says"
+        yield Finding(Outcome.PROBLEM, where, what, remedy)
     if not project.schema.extends(bank.schema):
-        yield f"it is of classes that the project does not have: {', '.join(bank.schema.names)}"
+        yield _of_other_classes(project, bank.schema, where, "it", remedy)
     strange = [p for p in project.muted_prototypes(row.version) if p >= len(bank.prototypes)]
     if strange:
-        yield f"prototypes {strange} are muted, and it has {len(bank.prototypes)}"
+        what = f"prototypes {strange} are muted, and it has {len(bank.prototypes)}"
+        yield Finding(Outcome.PROBLEM, where, what, remedy)
 
 
 def _rounds(project: Project, report: CheckReport) -> Iterator[Event]:
@@ -286,8 +286,21 @@ def _round_findings(project: Project, row: Round) -> Iterator[Finding]:
     for path in files:
         record = Checkpoint(path).record
         if not project.schema.extends(record.classes):
-            what = f"{path.name} is of classes that the project does not have"
-            yield Finding(Outcome.PROBLEM, where, what, "Train again.")
+            yield _of_other_classes(project, record.classes, where, path.name, "Train again.")
+
+
+def _of_other_classes(
+    project: Project, classes: ClassSchema, where: str, name: str, remedy: str
+) -> Finding:
+    """Tell a result of classes that were removed, which can come back, from a strange one."""
+    gone = [of.known for of in project.removed_classes()]
+    missing = [known for known in classes.classes if known.id not in project.schema.ids]
+    removed = [known.name for known in missing if any(of.was(known) for of in gone)]
+    if len(removed) == len(missing) > 0:
+        what = f"{name} cannot be used while {', '.join(removed)} is removed from the classes"
+        return Finding(Outcome.KEPT, where, what, f"{remedy} Or bring the class back.")
+    what = f"{name} is of classes that the project does not have: {', '.join(classes.names)}"
+    return Finding(Outcome.PROBLEM, where, what, remedy)
 
 
 def content_hash(path: Path) -> str:

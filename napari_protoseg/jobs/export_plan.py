@@ -9,6 +9,7 @@ from pathlib import Path
 
 from napari_protoseg.errors import ExportError, ProtosegError
 from napari_protoseg.jobs.export_destination import Destination, look_at_destination
+from napari_protoseg.jobs.made_of import relabelled
 from napari_protoseg.jobs.models import ModelKey, newest_trained_round
 from napari_protoseg.jobs.outdated import outdated_masks
 from napari_protoseg.labels.records import Presence
@@ -171,7 +172,8 @@ def plan_export(project: Project, form: ExportFormat, out: Path, recipe: Recipe)
     trained = newest_trained_round(project)
     outdated: frozenset[int] = frozenset()
     if trained is not None:
-        outdated = outdated_masks(summaries, ModelKey.of(trained), recipe)
+        key = ModelKey.of(trained)
+        outdated = outdated_masks(summaries, key, recipe, relabelled(project, summaries))
     suited = [image for image in images if form is not ExportFormat.TRAINING or _is_known(image)]
     exported = [image.known_id for image in suited if trained is not None or image.id in summaries]
     missing = {i for i in exported if i not in summaries}

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 from napari_protoseg.encoders.registry import DEFAULT_ENCODER, KNOWN_MODELS, licence_of
+from napari_protoseg.jobs.chain import standings
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import Split, Stage
 from napari_protoseg.training.devices import choose_device, describe_device
@@ -60,7 +61,7 @@ def describe_encoders() -> list[dict[str, Any]]:
 
 
 def describe_project(project: Project) -> dict[str, Any]:
-    """Describe the images, banks and rounds of a project."""
+    """Describe the images, banks and rounds of a project, and what of them is out of date."""
     images = project.images()
     splits = Counter(image.split for image in images)
     bank = project.latest_bank()
@@ -81,4 +82,5 @@ def describe_project(project: Project) -> dict[str, Any]:
         "round status": None if newest is None else newest.status.value,
         "segmentation round": None if second is None else second.id,
         "segmentation round status": None if second is None else second.status.value,
+        "out of date": [of.sentence for of in standings(project) if of.sentence],
     }

@@ -11,12 +11,13 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 
 from napari_protoseg.events import Job, Progress
+from napari_protoseg.jobs.made_of import labels_text
 from napari_protoseg.jobs.models import ModelKey, model_at_hand, trained_model
 from napari_protoseg.jobs.muted import with_muted_of_bank
 from napari_protoseg.jobs.predict import in_model_order
 from napari_protoseg.jobs.preparation import frozen_evidence
 from napari_protoseg.masks.prediction import Prediction, Predictor, View
-from napari_protoseg.masks.recipe import Recipe
+from napari_protoseg.masks.recipe import LabelCondition, Recipe
 from napari_protoseg.masks.windows import padded_size
 from napari_protoseg.network.baselines import PlainCam
 from napari_protoseg.network.record import ModelKind
@@ -40,6 +41,8 @@ class Sight:
         Its maps, for other recipes.
     prediction
         Of this one image.
+    labels
+        With which it was made, as a mask records them; None where not with given ones.
     """
 
     image: ImageRecord
@@ -48,6 +51,7 @@ class Sight:
     pixels: NDArray[np.uint8]
     views: tuple[View, ...]
     prediction: Prediction
+    labels: str | None = None
 
     @property
     def class_maps(self) -> dict[int, NDArray[np.float32]]:
@@ -67,6 +71,7 @@ class Sight:
             label_condition=recipe.labels.value,
             recipe_json=recipe.model_dump_json(),
             created=now,
+            labels=self.labels,
         )
         return mask, source
 
@@ -125,6 +130,8 @@ def look(
     if key is None:
         return None
     known = last is not None and last.key == key and last.predictor.device == device
+    if known and last is not None:  # opening it says so where a class of it is gone
+        known = set(last.predictor.class_ids.tolist()) <= set(project.schema.ids)
     predictor = last.predictor if known and last is not None else _open(project, key, device)
     yield Progress("Looking at the image", 1, 3)
     kind = ModelKind.PLAIN_CAM if _is_cam(predictor) else ModelKind.PROTOTYPES
@@ -140,7 +147,9 @@ def look(
     (in_order,) = in_model_order([image], positions)
     labels = np.array([in_order.label], dtype=np.int8)
     prediction = predictor.decide(views, pixels[None], labels)
-    return Sight(image, key, predictor, pixels, views, prediction)
+    is_given = recipe.labels is LabelCondition.GIVEN
+    text = labels_text(predictor.class_ids.tolist(), in_order.label) if is_given else None
+    return Sight(image, key, predictor, pixels, views, prediction, text)
 
 
 def _seen(last: Sight, image: ImageRecord, recipe: Recipe) -> bool:

@@ -144,12 +144,18 @@ def trained_model(project: Project, stage: Stage = Stage.PROTOTYPES) -> TrainedM
         )
     checkpoint = Checkpoint(path)
     if not project.schema.extends(checkpoint.record.classes):
+        gone = {of.known.id for of in project.removed_classes()}
+        is_removed = not gone.isdisjoint(checkpoint.record.classes.ids)
         raise CheckpointError(
             f"made for the classes {', '.join(checkpoint.record.classes.names)}, "
             f"not for {', '.join(project.schema.names)}",
             where=path,
-            remedy="Train again.",
-            on_terminal=command,
+            remedy="Build a bank and train again, or bring back the class that was removed."
+            if is_removed
+            else "Train again.",
+            on_terminal=f"protoseg bank, or protoseg classes undo {project.folder}"
+            if is_removed
+            else command,
         )
     with storage_errors(path), path.open("rb") as stream:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()

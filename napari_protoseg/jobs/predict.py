@@ -18,6 +18,7 @@ from napari_protoseg.exports.folder import Exported, NamedMask, require_names
 from napari_protoseg.exports.masks_folder import export_png
 from napari_protoseg.jobs.batches import predict_batches
 from napari_protoseg.jobs.features import cached_features
+from napari_protoseg.jobs.made_of import labels_text
 from napari_protoseg.jobs.models import TrainedModel, trained_model
 from napari_protoseg.jobs.names import mask_names
 from napari_protoseg.jobs.records import image_record
@@ -258,7 +259,11 @@ def store_predictions(
                 batch, prediction.masks, prediction.confidence, strict=True
             )
         ]
-        project.write_masks(masks, source)
+        labels = None
+        if source.label_condition == LabelCondition.GIVEN.value:
+            ids = predictor.class_ids.tolist()
+            labels = {image.known_id: labels_text(ids, image.label) for image in batch}
+        project.write_masks(masks, source, labels)
         yield len(batch)
 
 

@@ -17,6 +17,7 @@ from napari_protoseg.encoders.weights import read_weights
 from napari_protoseg.errors import TrainingError
 from napari_protoseg.events import Event, Job
 from napari_protoseg.jobs.bank import BuiltBank, latest_bank
+from napari_protoseg.jobs.made_of import MadeOf, learned_images
 from napari_protoseg.jobs.measure import measuring
 from napari_protoseg.jobs.records import reader_of
 from napari_protoseg.jobs.split import hold_out_cases
@@ -95,6 +96,8 @@ class Prepared:
         Validation images with masks, whose mIoU then decides instead.
     device
         Where it computes.
+    made_of
+        The versions that it comes from.
     """
 
     request: TrainRequest
@@ -106,6 +109,7 @@ class Prepared:
     held_out: list[ImageRecord]
     masked: list[ImageRecord]
     device: torch.device
+    made_of: MadeOf
 
 
 def prepare(
@@ -119,7 +123,9 @@ def prepare(
         Nothing to train on.
     BankError, WeightsError
     """
-    labelled = [i for i in project.images(Split.TRAIN) if is_labelled(i.label)]
+    learned = learned_images(project)
+    made_of = MadeOf.of(project, learned)
+    labelled = [image for image in learned if image.split is Split.TRAIN]
     if not labelled:
         raise TrainingError(
             "no image with an image-level label",
@@ -181,6 +187,7 @@ def prepare(
         held_out,
         masked,
         device,
+        made_of,
     )
 
 

@@ -19,6 +19,7 @@ from napari_protoseg.encoders.registry import licence_of
 from napari_protoseg.encoders.weights import Weights, read_weights
 from napari_protoseg.errors import TrainingError
 from napari_protoseg.events import Job, Notice, Severity
+from napari_protoseg.jobs.made_of import MadeOf, learned_images
 from napari_protoseg.jobs.models import TrainedModel, trained_model
 from napari_protoseg.jobs.muted import with_muted_of_bank
 from napari_protoseg.jobs.pseudo_masks import images_to_learn_from, write_pseudo_masks
@@ -146,6 +147,8 @@ def segment_project(
     prepared = _prepare(project, request, teacher, device)
     bank_version = teacher.round.bank_version
     recipe = with_muted_of_bank(project, recipe, teacher.record.kind, bank_version)
+    made_of = MadeOf.of(project, learned_images(project))
+    made_of = made_of.taught_by(project, teacher.round, recipe)
     with storage_errors(project.cache):
         project.cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".pseudo-masks.", dir=project.cache) as temporary:
@@ -163,6 +166,7 @@ def segment_project(
                 prepared.request.model_dump_json(),
                 created=now(),
                 stage=Stage.SEGMENTATION,
+                made_of_json=made_of.model_dump_json(),
             )
             made.rename(begun.folder / _PSEUDO_MASKS)
     yield Notice(f"Taught by round {teacher.round.id}.")

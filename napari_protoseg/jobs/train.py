@@ -127,7 +127,12 @@ def train_project(
     request = prepared.request
     if request.preset is Preset.QUICK:
         return (yield from _fit_quick(project, prepared, bank_version, now, cache_bytes))
-    begun = project.new_round(bank_version, request.model_dump_json(), created=now())
+    begun = project.new_round(
+        bank_version,
+        request.model_dump_json(),
+        created=now(),
+        made_of_json=prepared.made_of.model_dump_json(),
+    )
     return (
         yield from _train_round(project, prepared, begun, resume=False, now=now, preview=preview)
     )
@@ -202,7 +207,12 @@ def _fit_quick(
     labels = [image.label for image in prepared.training]
     if not (yield from fit_evidence(model, dense, items, labels, prepared.request.config)):
         return None
-    begun = project.new_round(bank_version, prepared.request.model_dump_json(), created=now())
+    begun = project.new_round(
+        bank_version,
+        prepared.request.model_dump_json(),
+        created=now(),
+        made_of_json=prepared.made_of.model_dump_json(),
+    )
     path = begun.folder / BEST
     try:
         write_checkpoint(path, prepared.record, model)

@@ -99,8 +99,8 @@ def read_labels(
     schema
         The classes of an existing project, in place of `classes`.
     earlier
-        States of `schema` that had fewer classes, the newest first: labels in brackets may be of
-        one of these, and leave the classes that came later unknown.
+        States of `schema` that had other classes, the newest first: labels in brackets may be of
+        one of these, where no two had as many, and leave the classes that came later unknown.
     case_pattern
         Regular expression over the file name; the group called ``case``, else the first, is
         the case. A table's column counts where it finds nothing.

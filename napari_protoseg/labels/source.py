@@ -64,8 +64,8 @@ def find_labels(
     table, schema
         Either may be missing.
     earlier
-        States of `schema` that had fewer classes, the newest first: labels in names may be of
-        one of these.
+        States of `schema` that had other classes, the newest first: labels in names may be of
+        one of these, where no two had as many.
 
     Raises
     ------
@@ -111,14 +111,28 @@ def _from_brackets(
             where=shown(path),
             remedy="Give one class for each digit, in their order.",
         )
+    others = [s for s in earlier if len(s.ids) == len(label) and s.ids != of_digits.ids]
+    if others:
+        raise LabelError(
+            f"the label in its name has {len(label)} digits, and the project has had as many "
+            f"classes twice: {', '.join(of_digits.names)}, and {', '.join(others[0].names)}",
+            where=shown(path),
+            remedy="Say in a table of labels which ones are meant.",
+        )
     later = tuple(known.name for known in schema.classes if known.id not in of_digits.ids)
     labels = {path: _extended(label, of_digits, schema) for path, label in labels.items()}
     return FoundLabels(LabelSource.BRACKETS, schema, labels, later_classes=later)
 
 
 def _extended(label: Label, of_digits: ClassSchema, schema: ClassSchema) -> Label:
-    """Return a label in the order of `schema`, unknown for the classes that it says nothing of."""
-    known = dict(zip(of_digits.ids, label, strict=True))
+    """Return a label in the order of `schema`, unknown for the classes that it says nothing of.
+
+    Where classes were merged since, the one that stayed is present where any of them is.
+    """
+    heirs, known = schema.heirs, dict(zip(of_digits.ids, label, strict=True))
+    for class_id, presence in zip(of_digits.ids, label, strict=True):
+        if presence == Presence.PRESENT:
+            known[heirs.get(class_id, class_id)] = presence
     return tuple(known.get(class_id, int(Presence.UNKNOWN)) for class_id in schema.ids)
 
 

@@ -9,7 +9,7 @@ from napari_protoseg.project.paths import owned_path, recorded_path
 from napari_protoseg.project.records import BankRow
 from napari_protoseg.project.times import found_time, recorded_time
 
-_COLUMNS = "version, file, summary, schema_fingerprint, created"
+_COLUMNS = "version, file, summary, schema_fingerprint, created, made_of"
 
 
 def next_bank(connection: sqlite3.Connection, folder: Path) -> tuple[int, Path]:
@@ -26,13 +26,14 @@ def bank_path(version: int, folder: Path) -> Path:
 def insert_bank(connection: sqlite3.Connection, bank: BankRow, folder: Path) -> None:
     """Record `bank`, within the caller's transaction."""
     connection.execute(
-        f"INSERT INTO banks ({_COLUMNS}) VALUES (?, ?, ?, ?, ?)",
+        f"INSERT INTO banks ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)",
         (
             bank.version,
             recorded_path(bank.path, folder),
             bank.summary_json,
             bank.fingerprint,
             recorded_time(bank.created),
+            bank.made_of_json,
         ),
     )
 
@@ -55,6 +56,13 @@ def select_banks(connection: sqlite3.Connection, folder: Path) -> list[BankRow]:
     return [_bank_of(row, folder) for row in rows]
 
 
-def _bank_of(row: tuple[int, str, str, str, str], folder: Path) -> BankRow:
-    number, file, summary_json, fingerprint, created = row
-    return BankRow(number, owned_path(file, folder), summary_json, fingerprint, found_time(created))
+def _bank_of(row: tuple[int, str, str, str, str, str | None], folder: Path) -> BankRow:
+    number, file, summary_json, fingerprint, created, made_of_json = row
+    return BankRow(
+        version=number,
+        path=owned_path(file, folder),
+        summary_json=summary_json,
+        fingerprint=fingerprint,
+        created=found_time(created),
+        made_of_json=made_of_json,
+    )

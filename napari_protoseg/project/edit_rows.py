@@ -9,6 +9,7 @@ from typing import Any
 
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.project.edits import Action, Edit, EditKey, EditKind, Recorded, Step, move
+from napari_protoseg.project.heirs import Heirs
 from napari_protoseg.project.records import MaskSource
 from napari_protoseg.project.times import found_time, recorded_time
 
@@ -92,6 +93,16 @@ def insert_step(connection: sqlite3.Connection, image_id: int, step: Step) -> in
     return number
 
 
+def replace_pixels(
+    connection: sqlite3.Connection, image_id: int, key: EditKey, pixels: bytes
+) -> None:
+    """Record what an edit has really changed, where it was made over classes that are gone."""
+    connection.execute(
+        "UPDATE edits SET pixels = ? WHERE image_id = ? AND writer = ? AND serial = ?",
+        (pixels, image_id, key.writer, key.serial),
+    )
+
+
 def number_of(connection: sqlite3.Connection, image_id: int, key: EditKey) -> int | None:
     """Return the number of a step in the journal of an image, or None where it is not there."""
     row = connection.execute(
@@ -129,9 +140,17 @@ def next_to_go(connection: sqlite3.Connection, image_id: int, action: Action) ->
 
 
 def select_steps(
-    connection: sqlite3.Connection, image_id: int, shape: tuple[int, int], *, after: int = 0
+    connection: sqlite3.Connection,
+    image_id: int,
+    shape: tuple[int, int],
+    heirs: Heirs | None = None,
+    *,
+    after: int = 0,
 ) -> list[Recorded]:
     """Return the steps of an image of this height and width that come after a number, in order.
+
+    Their pixels are as they are recorded, or as they are seen with `heirs` in the place of classes
+    that are gone.
 
     Raises
     ------
@@ -149,7 +168,7 @@ def select_steps(
         key = EditKey(writer, serial)
         time = found_time(about[3])
         if action == Action.DO:
-            edits[number] = _found_edit(key, about, pixels, shape)
+            edits[number] = _found_edit(key, about, pixels, shape, heirs)
         elif edit not in edits:
             raise _damaged(f"edit {edit} of image {image_id} is missing")
         if number > after:
@@ -213,7 +232,9 @@ def forget_journal(connection: sqlite3.Connection, image_id: int) -> None:
         set_folded(connection, image_id, ends[1])
 
 
-def _found_edit(key: EditKey, about: list[Any], pixels: bytes, shape: tuple[int, int]) -> Edit:
+def _found_edit(
+    key: EditKey, about: list[Any], pixels: bytes, shape: tuple[int, int], heirs: Heirs | None
+) -> Edit:
     kind, author, round_id, time, before, after = about
     try:
         known = EditKind(kind)
@@ -228,6 +249,7 @@ def _found_edit(key: EditKey, about: list[Any], pixels: bytes, shape: tuple[int,
         shape=shape,
         pixels=pixels,
         sources=None if after is None else (_found_source(before), _require_source(after)),
+        heirs=heirs or None,
     )
 
 
@@ -241,6 +263,7 @@ def _source_json(source: MaskSource | None) -> str | None:
             "label_condition": source.label_condition,
             "recipe": source.recipe_json,
             "created": recorded_time(source.created),
+            "labels": source.labels,
         }
     )
 
@@ -258,8 +281,9 @@ def _require_source(text: str) -> MaskSource:
             label_condition=str(found["label_condition"]),
             recipe_json=str(found["recipe"]),
             created=found_time(str(found["created"])),
+            labels=None if found.get("labels") is None else str(found["labels"]),
         )
-    except (ValueError, TypeError, LookupError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise _damaged(f"where a mask came from: {error}") from error
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.project.edit_codec import PixelChange, covers, packed, unpacked
+from napari_protoseg.project.heirs import Heirs
 from napari_protoseg.project.records import (
     MaskSource,
     Origin,
@@ -83,6 +84,8 @@ class Edit:
     sources
         What the mask came from before and after a model's edit; None for others, and within
         where no model had made a mask before.
+    heirs
+        What stands in the place of classes that were removed since; None where none was.
     """
 
     key: EditKey
@@ -93,6 +96,7 @@ class Edit:
     shape: tuple[int, int]
     pixels: bytes
     sources: tuple[MaskSource | None, MaskSource] | None = None
+    heirs: Heirs | None = None
 
     @classmethod
     def of(
@@ -120,14 +124,15 @@ class Edit:
 
     @property
     def change(self) -> PixelChange:
-        """The pixels that it changes.
+        """The pixels that it changes: none where they were of classes that are gone.
 
         Raises
         ------
         ProjectError
             They are damaged.
         """
-        return unpacked(self.pixels, self.shape)
+        change = unpacked(self.pixels, self.shape)
+        return change if self.heirs is None else self.heirs.seen_change(change)
 
     def covers(self, row: int, column: int) -> bool:
         """Tell whether it changes a pixel.

@@ -23,6 +23,12 @@ from napari_protoseg.project.bank_rows import (
     select_bank,
     select_banks,
 )
+from napari_protoseg.project.class_changes import (
+    RemovedClass,
+    remove_class,
+    restore_class,
+    select_removed,
+)
 from napari_protoseg.project.creation import DATABASE, created_folder
 from napari_protoseg.project.database import Database
 from napari_protoseg.project.edit_rows import (
@@ -92,6 +98,7 @@ from napari_protoseg.project.schema_rows import (
     require_successor,
     select_earlier_schemas,
     select_schema,
+    select_schemas,
 )
 from napari_protoseg.project.snapshot import copy_files, move_paths, staged
 from napari_protoseg.schema import ClassSchema
@@ -266,6 +273,59 @@ class Project:
             insert_schema(connection, schema, created=created)
         self._schema = schema
 
+    def schema_version(self) -> int:
+        """Return the number of the schema that holds now; it rises with every change of it."""
+        with self._database.reading() as connection:
+            return len(select_schemas(connection, self._folder))
+
+    def remove_class(
+        self, class_id: int, heir: int | None = None, *, created: datetime
+    ) -> ClassSchema:
+        """Take a class out of the schema, until `restore_class` brings it back; no pixel is lost.
+
+        Its labels go, and its pixels are unlabelled; those that a person has set stay theirs.
+        Banks and rounds that were made with it do not fit while it is gone.
+
+        Parameters
+        ----------
+        class_id
+            Which.
+        heir
+            Id of a class that its labels and pixels go to instead. Together they are present in
+            an image where either was, and absent where both were.
+        created
+            When.
+
+        Raises
+        ------
+        SchemaError
+            There is no such class, or no other one.
+        """
+        with self._database.writing() as connection:
+            schema = remove_class(connection, class_id, heir, folder=self._folder, created=created)
+        self._schema = schema
+        return schema
+
+    def restore_class(self, *, created: datetime) -> RemovedClass:
+        """Bring the class back that went last, with its labels and pixels.
+
+        Where an image was labelled otherwise since, or a pixel drawn over, that stays.
+
+        Raises
+        ------
+        SchemaError
+            None was removed, or another class has its name by now.
+        """
+        with self._database.writing() as connection:
+            gone, schema = restore_class(connection, folder=self._folder, created=created)
+        self._schema = schema
+        return gone
+
+    def removed_classes(self) -> list[RemovedClass]:
+        """Return the classes that are gone and can come back, the first to do so at the end."""
+        with self._database.reading() as connection:
+            return select_removed(connection, self._folder)
+
     def add_images(self, records: Iterable[ImageRecord], *, label_source: str = "imported") -> None:
         """Add images with their labels: all of them, or none.
 
@@ -367,7 +427,13 @@ class Project:
             return next_bank(connection, self._folder)
 
     def record_bank(
-        self, version: int, summary_json: str, fingerprint: str, *, created: datetime
+        self,
+        version: int,
+        summary_json: str,
+        fingerprint: str,
+        *,
+        created: datetime,
+        made_of_json: str | None = None,
     ) -> BankRow:
         """Record the bank that was written to the path of `new_bank`.
 
@@ -381,6 +447,8 @@ class Project:
             Of the class schema that the bank was made for.
         created
             When.
+        made_of_json
+            The versions that it came from.
 
         Raises
         ------
@@ -393,7 +461,7 @@ class Project:
                 raise ProjectError(
                     "the bank was not written", where=path, remedy="Build the bank again."
                 )
-        bank = BankRow(version, path, summary_json, fingerprint, created)
+        bank = BankRow(version, path, summary_json, fingerprint, created, made_of_json)
         with self._database.writing() as connection:
             insert_bank(connection, bank, self._folder)
         return bank
@@ -457,8 +525,11 @@ class Project:
         *,
         created: datetime,
         stage: Stage = Stage.PROTOTYPES,
+        made_of_json: str | None = None,
     ) -> Round:
         """Begin a round of training: make its folder, then record it as running.
+
+        `made_of_json` says which versions it comes from.
 
         Raises
         ------
@@ -473,6 +544,7 @@ class Project:
                 config_json=config_json,
                 created=created,
                 stage=stage,
+                made_of_json=made_of_json,
             )
 
     def update_round(
@@ -531,10 +603,16 @@ class Project:
         """Make `mask` the current mask of its image; see `write_masks`."""
         self.write_masks((mask,), source)
 
-    def write_masks(self, masks: Sequence[PredictedMask], source: MaskSource) -> None:
+    def write_masks(
+        self,
+        masks: Sequence[PredictedMask],
+        source: MaskSource,
+        labels: Mapping[int, str] | None = None,
+    ) -> None:
         """Make each of `masks` the current one of its image: all of them, or none.
 
-        Fastest with a multiple of `masks_per_shard` images of one size at a time.
+        Fastest with a multiple of `masks_per_shard` images of one size at a time. `labels` are
+        those of the source, where they differ from image to image.
 
         Raises
         ------
@@ -542,7 +620,14 @@ class Project:
             A mask has not the size of its image, or values that are no class ids.
         """
         with self._database.writing() as connection:
-            store_masks(connection, self._arrays, masks, schema=self._schema, source=source)
+            store_masks(
+                connection,
+                self._arrays,
+                masks,
+                schema=self._schema,
+                source=source,
+                labels=labels,
+            )
 
     def read_mask(self, image_id: int) -> StoredMask | None:
         """Return the current mask of an image, or None where it has none.

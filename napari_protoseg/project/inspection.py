@@ -12,10 +12,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from napari_protoseg.errors import SchemaError
 from napari_protoseg.project.arrays import array_name
 from napari_protoseg.project.lock import LOCK, ProjectLock
-from napari_protoseg.project.schema_rows import require_successor
+from napari_protoseg.project.schema_rows import Lineage
 from napari_protoseg.schema import ClassSchema
 from napari_protoseg.storage import storage_errors
 
@@ -64,7 +63,7 @@ def row_faults(connection: sqlite3.Connection, folder: Path) -> Iterator[Fault]:
             if table in orphan_keys(connection)
             else COPY,
         )
-    yield from _schema_faults(connection, folder)
+    yield from _schema_faults(connection)
     query = (
         "SELECT images.id, images.path, array, height, width FROM masks"
         " JOIN images ON images.id = masks.image_id"
@@ -159,22 +158,19 @@ def remove(path: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _schema_faults(connection: sqlite3.Connection, folder: Path) -> Iterator[Fault]:
-    before: ClassSchema | None = None
+def _schema_faults(connection: sqlite3.Connection) -> Iterator[Fault]:
+    lineage = Lineage()
     for version, json, fingerprint in connection.execute(
         "SELECT version, json, fingerprint FROM class_schemas ORDER BY version"
     ):
         where = f"class schema {version}"
         try:
             schema = ClassSchema.model_validate_json(json)
-            if before is not None:
-                require_successor(schema, before, folder)
         except ValidationError:
             yield Fault(where, "it cannot be read", COPY)
             continue
-        except SchemaError as error:
-            yield Fault(where, error.what, COPY)
-            continue
+        contradiction = lineage.broken_by(schema)
+        if contradiction is not None:
+            yield Fault(where, contradiction, COPY)
         if schema.fingerprint != fingerprint:
             yield Fault(where, "its classes are not those of its fingerprint", COPY)
-        before = schema

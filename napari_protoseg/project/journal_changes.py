@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_protoseg.project.arrays import ArrayFolder, MaskArrays
+from napari_protoseg.project.edit_codec import packed
 from napari_protoseg.project.edit_rows import (
     begin_journal,
     has_moved,
@@ -18,14 +19,21 @@ from napari_protoseg.project.edit_rows import (
     journal_ends,
     next_to_go,
     number_of,
+    replace_pixels,
     select_steps,
     set_folded,
 )
 from napari_protoseg.project.edits import Action, Recorded, Step, rebased
 from napari_protoseg.project.image_rows import require_image
-from napari_protoseg.project.mask_rows import load_mask, record_sources, write_entries
+from napari_protoseg.project.mask_rows import (
+    load_held,
+    load_mask,
+    record_sources,
+    write_entries,
+)
 from napari_protoseg.project.people_rows import select_people
 from napari_protoseg.project.records import StoredMask
+from napari_protoseg.project.schema_rows import select_heirs
 
 
 class Outcome(Enum):
@@ -88,7 +96,7 @@ def open_journal(
         image_id=image_id,
         shape=shape,
         stored=load_mask(connection, arrays, image_id),
-        steps=tuple(select_steps(connection, image_id, shape)),
+        steps=tuple(select_steps(connection, image_id, shape, select_heirs(connection))),
         folded=folded,
         last=last,
         people=select_people(connection),
@@ -151,7 +159,8 @@ def fold(
     ends = journal_ends(connection, image_id)
     if ends is None or ends[0] == ends[1]:
         return 0
-    stored = load_mask(connection, arrays, image_id)
+    held = load_held(connection, arrays, image_id, select_heirs(connection))
+    stored = held.mask
     if stored is None:  # what was drawn first was undone again
         set_folded(connection, image_id, ends[1])
         return ends[1] - ends[0]
@@ -161,6 +170,8 @@ def fold(
     entry = MaskArrays(stored.mask, known, stored.setters)
     write_entries(connection, arrays, {image_id: entry}, stored.source.created)
     record_sources(connection, {image_id: stored.source})
+    for key, change in held.edits.items():
+        replace_pixels(connection, image_id, key, packed(change, stored.mask.shape))
     return ends[1] - ends[0]
 
 

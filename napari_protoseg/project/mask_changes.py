@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
@@ -20,6 +21,7 @@ from napari_protoseg.project.edit_rows import (
 from napari_protoseg.project.edits import Action, Edit, EditKey, EditKind, Step, difference
 from napari_protoseg.project.mask_rows import (
     is_corrected,
+    load_held,
     load_mask,
     record_sources,
     require_fitting,
@@ -35,6 +37,7 @@ from napari_protoseg.project.records import (
     are_protected,
     setters_of_model,
 )
+from napari_protoseg.project.schema_rows import select_heirs
 from napari_protoseg.project.times import recorded_time
 from napari_protoseg.schema import ClassSchema
 
@@ -46,6 +49,7 @@ def store_masks(
     *,
     schema: ClassSchema,
     source: MaskSource,
+    labels: Mapping[int, str] | None = None,
 ) -> None:
     """Write `masks` to rows that none uses, then record them, in the caller's transaction.
 
@@ -59,6 +63,9 @@ def store_masks(
         The disk is full or cannot be written.
     """
     entries: dict[int, MaskArrays] = {}
+    sources = {m.image_id: source for m in masks}
+    if labels is not None:
+        sources = {i: replace(source, labels=labels.get(i)) for i in sources}
     for mask in masks:
         require_fitting(connection, mask, schema)
         entry = MaskArrays(mask.mask, mask.confidence, setters_of_model(mask.mask))
@@ -67,6 +74,10 @@ def store_masks(
         if journaled or is_corrected(connection, mask.image_id):
             stored = _replaceable(connection, arrays, mask.image_id)
             entry = _protecting(stored, entry)
+            if stored is not None:
+                stored, entry = _with_gone(
+                    connection, arrays, mask.image_id, stored, entry, protected=True
+                )
             if journaled:
                 before = None if stored is None else stored.source
                 _insert_edit(
@@ -76,11 +87,11 @@ def store_masks(
                     stored,
                     entry,
                     source.created,
-                    sources=(before, source),
+                    sources=(before, sources[mask.image_id]),
                 )
         entries[mask.image_id] = entry
     write_entries(connection, arrays, entries, source.created)
-    record_sources(connection, dict.fromkeys(entries, source))
+    record_sources(connection, sources)
 
 
 def store_corrections(
@@ -125,6 +136,7 @@ def store_corrections(
             stored = load_mask(connection, arrays, correction.image_id)
         if is_import and stored is not None:
             entry = _keeping(stored, stored.origins == Origin.PERSON, entry)
+        stored, entry = _with_gone(connection, arrays, correction.image_id, stored, entry)
         if journaled:
             kind = EditKind.IMPORT if is_import else EditKind.STROKE
             _insert_edit(connection, correction.image_id, kind, stored, entry, now, author=person)
@@ -145,6 +157,23 @@ def store_corrections(
         " AND image_id NOT IN (SELECT image_id FROM journals)",
         [(image_id,) for image_id in entries],
     )
+
+
+def _with_gone(
+    connection: sqlite3.Connection,
+    arrays: ArrayFolder,
+    image_id: int,
+    stored: StoredMask | None,
+    entry: MaskArrays,
+    *,
+    protected: bool = False,
+) -> tuple[StoredMask | None, MaskArrays]:
+    """Return the current and a new mask with the pixels of classes that are gone in both."""
+    heirs = select_heirs(connection)
+    if not heirs:
+        return stored, entry
+    held = load_held(connection, arrays, image_id, heirs).mask
+    return held, entry if held is None else heirs.kept(held, entry, protected=protected)
 
 
 def _protecting(stored: StoredMask | None, entry: MaskArrays) -> MaskArrays:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import itertools
 import sqlite3
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
 
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.project.arrays import ArrayFolder, MaskArrays, array_name
+from napari_protoseg.project.edit_codec import PixelChange
 from napari_protoseg.project.edit_rows import journal_ends, select_steps, set_folded
-from napari_protoseg.project.edits import Step
+from napari_protoseg.project.edits import Action, EditKey, Step
+from napari_protoseg.project.heirs import Heirs
 from napari_protoseg.project.image_rows import require_image
 from napari_protoseg.project.records import (
     MaskSource,
@@ -22,6 +25,7 @@ from napari_protoseg.project.records import (
     are_protected,
     no_source,
 )
+from napari_protoseg.project.schema_rows import select_heirs
 from napari_protoseg.project.times import found_time, recorded_time
 from napari_protoseg.schema import UNLABELLED, ClassSchema
 
@@ -30,7 +34,7 @@ def select_summaries(connection: sqlite3.Connection) -> dict[int, MaskSummary]:
     """Return what is known of each mask without reading it, by image."""
     rows = connection.execute(
         "SELECT image_id, corrected_by, corrected,"
-        " round_id, bank_version, label_condition, recipe, created FROM masks"
+        " round_id, bank_version, label_condition, recipe, created, labels FROM masks"
     )
     return {
         int(image_id): MaskSummary(
@@ -41,6 +45,7 @@ def select_summaries(connection: sqlite3.Connection) -> dict[int, MaskSummary]:
             created=found_time(created),
             corrected_by=corrected_by,
             corrected=None if corrected is None else found_time(corrected),
+            labels=None if labels is None else str(labels),
         )
         for (
             image_id,
@@ -51,6 +56,7 @@ def select_summaries(connection: sqlite3.Connection) -> dict[int, MaskSummary]:
             label_condition,
             recipe_json,
             created,
+            labels,
         ) in rows
     }
 
@@ -91,7 +97,7 @@ def record_sources(connection: sqlite3.Connection, sources: Mapping[int, MaskSou
     """Record what the masks of images came from, in the caller's transaction."""
     connection.executemany(
         "UPDATE masks SET round_id = ?, bank_version = ?, label_condition = ?, recipe = ?,"
-        " created = ? WHERE image_id = ?",
+        " created = ?, labels = ? WHERE image_id = ?",
         [
             (
                 source.round_id,
@@ -99,6 +105,7 @@ def record_sources(connection: sqlite3.Connection, sources: Mapping[int, MaskSou
                 source.label_condition,
                 source.recipe_json,
                 recorded_time(source.created),
+                source.labels,
                 image_id,
             )
             for image_id, source in sources.items()
@@ -111,6 +118,8 @@ def load_mask(
 ) -> StoredMask | None:
     """Return the mask of an image with all steps of its journal, or None where it has none.
 
+    It is as it is seen now: with what stands in the place of classes that are gone.
+
     Raises
     ------
     ProjectError
@@ -118,13 +127,42 @@ def load_mask(
     StorageError
         The arrays cannot be read.
     """
+    heirs = select_heirs(connection)
+    held = load_held(connection, arrays, image_id, heirs).mask
+    if held is None or not heirs:
+        return held
+    mask, setters = heirs.seen(held.mask, held.setters)
+    return replace(held, mask=mask, setters=setters)
+
+
+@dataclass(frozen=True, eq=False)
+class HeldMask:
+    """A mask with all steps of its journal as the project holds it, classes that are gone in it.
+
+    Parameters
+    ----------
+    mask
+        None where there is none.
+    edits
+        Of the edits since the stored mask, those that were made over pixels of such classes, by
+        key: what they have really changed.
+    """
+
+    mask: StoredMask | None
+    edits: Mapping[EditKey, PixelChange]
+
+
+def load_held(
+    connection: sqlite3.Connection, arrays: ArrayFolder, image_id: int, heirs: Heirs
+) -> HeldMask:
+    """Return the mask of an image with all steps of its journal; errors as `load_mask`."""
     shape = require_image(connection, image_id)
     stored = _stored_mask(connection, arrays, image_id, shape)
     ends = journal_ends(connection, image_id)
     if ends is None or ends[0] == ends[1]:
-        return stored
+        return HeldMask(stored, {})
     later = select_steps(connection, image_id, shape, after=ends[0])
-    return _replayed(stored, image_id, shape, [recorded.step for recorded in later])
+    return _replayed(stored, image_id, shape, [recorded.step for recorded in later], heirs)
 
 
 def require_fitting(
@@ -184,8 +222,12 @@ def _record_folded(connection: sqlite3.Connection, image_id: int) -> None:
 
 
 def _replayed(
-    stored: StoredMask | None, image_id: int, shape: tuple[int, int], steps: Sequence[Step]
-) -> StoredMask | None:
+    stored: StoredMask | None,
+    image_id: int,
+    shape: tuple[int, int],
+    steps: Sequence[Step],
+    heirs: Heirs,
+) -> HeldMask:
     """Return a mask after steps; what no model and no person is sure of has confidence 0."""
     if stored is None:
         nothing = np.zeros(shape, dtype=np.uint8)
@@ -194,28 +236,33 @@ def _replayed(
     else:
         mask, setters = stored.mask, stored.setters
         confidence, source = stored.confidence, stored.source
+    edits: dict[EditKey, PixelChange] = {}
     for step in steps:
-        change = step.change
+        change = edits.get(step.edit.key) or step.edit.change
+        if step.action is Action.UNDO:
+            change = change.reversed
+        elif (real := heirs.over(change, mask, setters)) is not change:
+            change = edits[step.edit.key] = real
         change.apply(mask, setters)
         confidence.put(change.positions, are_protected(change.after[1]))
         if step.edit.sources is not None:
             source = step.source_after or no_source(step.time)
     if stored is None and not mask.any() and not setters.any():
-        return None
-    return StoredMask(image_id, mask, confidence, setters, source)
+        return HeldMask(None, edits)
+    return HeldMask(StoredMask(image_id, mask, confidence, setters, source), edits)
 
 
 def _stored_mask(
     connection: sqlite3.Connection, arrays: ArrayFolder, image_id: int, shape: tuple[int, int]
 ) -> StoredMask | None:
     found = connection.execute(
-        "SELECT row, digest, round_id, bank_version, label_condition, recipe, created"
+        "SELECT row, digest, round_id, bank_version, label_condition, recipe, created, labels"
         " FROM masks WHERE image_id = ?",
         (image_id,),
     ).fetchone()
     if found is None:
         return None
-    row, digest, round_id, bank_version, label_condition, recipe_json, created = found
+    row, digest, round_id, bank_version, label_condition, recipe_json, created, labels = found
     entry = arrays.read(*shape, row)
     if entry.digest != digest:
         raise ProjectError(
@@ -236,6 +283,7 @@ def _stored_mask(
             label_condition=label_condition,
             recipe_json=recipe_json,
             created=found_time(created),
+            labels=None if labels is None else str(labels),
         ),
     )
 

@@ -113,4 +113,17 @@ MIGRATIONS: tuple[Migration, ...] = (
             CHECK ((action = 'do') = (kind IS NOT NULL))
         ) STRICT""",
     ),
+    (
+        """CREATE TABLE former_labels (
+            removed_class INTEGER NOT NULL CHECK (removed_class BETWEEN 1 AND 254),
+            image_id INTEGER NOT NULL REFERENCES images (id) ON DELETE CASCADE,
+            class_id INTEGER NOT NULL CHECK (class_id BETWEEN 1 AND 254),
+            presence INTEGER NOT NULL CHECK (presence IN (0, 1)),
+            source TEXT NOT NULL,
+            PRIMARY KEY (removed_class, image_id, class_id)
+        ) STRICT, WITHOUT ROWID""",
+        "ALTER TABLE banks ADD COLUMN made_of TEXT",
+        "ALTER TABLE rounds ADD COLUMN made_of TEXT",
+        "ALTER TABLE masks ADD COLUMN labels TEXT",
+    ),
 )

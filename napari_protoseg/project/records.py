@@ -145,13 +145,14 @@ class ImageRecord:
 
 @dataclass(frozen=True)
 class BankRow:
-    """One version of the prototype bank: where it is, and what it was made for."""
+    """One version of the prototype bank: where it is, what it was made for, and of what."""
 
     version: int
     path: Path
     summary_json: str
     fingerprint: str
     created: datetime
+    made_of_json: str | None = None
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,7 @@ class Round:
     """One training, with the folder of its checkpoints.
 
     `bank_version` is of the bank that it learned from, or that the model had whose masks it did.
+    `made_of_json` is of what else it was made of, or None where that was not recorded.
     """
 
     id: int
@@ -170,6 +172,7 @@ class Round:
     created: datetime
     finished: datetime | None
     stage: Stage = Stage.PROTOTYPES
+    made_of_json: str | None = None
 
 
 @dataclass(frozen=True)
@@ -207,6 +210,9 @@ class MaskSource:
         Everything between prototype maps and mask; ``null`` where no model has made it.
     created
         When a model, or else a person, has made it.
+    labels
+        Where it was made with given labels: ids of the model's classes, each with ``+`` present,
+        ``-`` absent or ``?`` unknown, as in ``1+ 2- 3?``; None where that was not recorded.
     """
 
     round_id: int | None
@@ -214,6 +220,7 @@ class MaskSource:
     label_condition: str
     recipe_json: str
     created: datetime
+    labels: str | None = None
 
     @property
     def is_of_model(self) -> bool:

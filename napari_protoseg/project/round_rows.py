@@ -14,7 +14,8 @@ from napari_protoseg.project.times import found_time, recorded_time
 from napari_protoseg.storage import storage_errors
 
 _SELECT = (
-    "SELECT id, folder, bank_version, config, status, metrics, created, finished, stage FROM rounds"
+    "SELECT id, folder, bank_version, config, status, metrics, created, finished, stage, made_of"
+    " FROM rounds"
 )
 
 
@@ -26,6 +27,7 @@ def begin_round(
     config_json: str,
     created: datetime,
     stage: Stage,
+    made_of_json: str | None,
 ) -> Round:
     """Make the folder of a new round, then record it, within the caller's transaction."""
     number = connection.execute("SELECT coalesce(max(id), 0) + 1 FROM rounds").fetchone()[0]
@@ -39,12 +41,13 @@ def begin_round(
         created=created,
         finished=None,
         stage=Stage(stage),
+        made_of_json=made_of_json,
     )
     with storage_errors(begun.folder):
         begun.folder.mkdir(parents=True, exist_ok=True)
     connection.execute(
-        "INSERT INTO rounds (id, folder, bank_version, config, status, created, stage)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO rounds (id, folder, bank_version, config, status, created, stage, made_of)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
             begun.id,
             recorded_path(begun.folder, folder),
@@ -53,6 +56,7 @@ def begin_round(
             begun.status.value,
             recorded_time(begun.created),
             begun.stage.value,
+            begun.made_of_json,
         ),
     )
     return begun
@@ -98,7 +102,8 @@ def select_rounds(connection: sqlite3.Connection, folder: Path) -> list[Round]:
 
 
 def _round_of(row: Sequence[Any], folder: Path) -> Round:
-    number, place, bank_version, config_json, status, metrics_json, created, finished, stage = row
+    number, place, bank_version, config_json, status, metrics_json, *rest = row
+    created, finished, stage, made_of_json = rest
     return Round(
         id=number,
         folder=owned_path(place, folder),
@@ -109,4 +114,5 @@ def _round_of(row: Sequence[Any], folder: Path) -> Round:
         created=found_time(created),
         finished=None if finished is None else found_time(finished),
         stage=Stage(stage),
+        made_of_json=made_of_json,
     )

@@ -79,6 +79,9 @@ class BankPage(Page):
         self._build.clicked.connect(self._ask_for_bank)
         self._about = PlainLabel()
         self._about.setWordWrap(True)
+        self._standing = PlainLabel()
+        self._standing.setObjectName("bank-standing")
+        self._standing.setWordWrap(True)
         self._cards = QVBoxLayout()
         self._cards.addStretch(1)
         inner = QWidget()
@@ -94,6 +97,7 @@ class BankPage(Page):
             self.body.addWidget(widget)
         self.body.addLayout(row)
         self.body.addWidget(self._about)
+        self.body.addWidget(self._standing)
         self.body.addWidget(area, 1)
 
     def refresh(self) -> None:
@@ -110,6 +114,8 @@ class BankPage(Page):
             f"{bank.bank.encoder.name}."
         )
         self._about.setToolTip("" if bank is None else "\n".join(bank.bank.notices))
+        self._standing.setText(self._bank.standing())
+        self._standing.setVisible(bool(self._standing.text()))
         if self._bank.cards is not self._shown:
             self._shown = self._bank.cards
             self._make_cards()

@@ -90,6 +90,8 @@ class TrainingPage(Page):
         self._second.refresh()
         self._outcome.setText(training.outcome)
         self._outcome.setVisible(bool(training.outcome))
+        self._standing.setText(training.standing())
+        self._standing.setVisible(bool(self._standing.text()))
         problem = training.problem
         self._problem_row.setVisible(problem is not None)
         self._problem.setText("" if problem is None else f"\N{WARNING SIGN} {problem.sentence}")
@@ -153,8 +155,12 @@ class TrainingPage(Page):
         self._outcome = PlainLabel()
         self._outcome.setObjectName("outcome")
         self._outcome.setWordWrap(True)
+        self._standing = PlainLabel()
+        self._standing.setObjectName("round-standing")
+        self._standing.setWordWrap(True)
         self._column.addWidget(self._stopped)
         self._column.addWidget(self._outcome)
+        self._column.addWidget(self._standing)
 
     def _add_problem(self) -> None:
         self._problem = PlainLabel()

@@ -8,6 +8,7 @@ from napari_protoseg.bank.bank import Prototype
 from napari_protoseg.encoders.registry import DEFAULT_ENCODER, KNOWN_MODELS, licence_of
 from napari_protoseg.errors import BankError
 from napari_protoseg.jobs.bank import BankRequest, BuiltBank, build_project_bank, latest_bank
+from napari_protoseg.jobs.chain import bank_standing
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import ImageRecord, Split
 from napari_protoseg.schema import TissueClass
@@ -65,6 +66,14 @@ class BankState(PageState):
         self.bank: BuiltBank | None = None
         self.cards: tuple[Card, ...] = ()
         self.muted: frozenset[int] = frozenset()
+        self._standing: str | None = None
+        for signal in (
+            session.opened,
+            session.bank_changed,
+            session.images_changed,
+            session.schema_changed,
+        ):
+            signal.connect(self._outdate)
         session.opened.connect(self._load)
         session.bank_changed.connect(self._load)
         session.images_changed.connect(self.changed.emit)
@@ -85,6 +94,16 @@ class BankState(PageState):
         if self.request.encoder != DEFAULT_ENCODER and self.request.encoder_weights is None:
             return self._missing_weights()
         return None
+
+    def standing(self) -> str:
+        """Say whether, and why, the newest bank is out of date; empty where it is current.
+
+        It is looked at when it is asked for, and kept until something changes.
+        """
+        if self._standing is None:
+            self._standing = ""
+            self.session.attempt(self._look_at_standing)
+        return self._standing
 
     def build(self) -> None:
         """Build a bank as `request` says.
@@ -194,6 +213,14 @@ class BankState(PageState):
             self.session.say(f"Bank {bank.version} has {len(bank.bank.prototypes)} prototypes.")
             self.session.bank_changed.emit()
 
+    def _outdate(self) -> None:
+        self._standing = None
+
+    def _look_at_standing(self) -> None:
+        if self.session.project is not None:
+            standing = bank_standing(self.session.project)
+            self._standing = "" if standing is None else standing.sentence
+
     def _load(self) -> None:
         self.bank, self.cards, self.muted = None, (), frozenset()
         if self.session.project is not None and self.session.project.latest_bank() is not None:
@@ -202,7 +229,10 @@ class BankState(PageState):
 
     def _read(self) -> None:
         project = self.session.require_project()
-        self.bank, _ = latest_bank(project)
+        newest, _ = latest_bank(project)
+        if not project.schema.extends(newest.bank.schema):
+            return  # `standing` says so
+        self.bank = newest
         self.muted = project.muted_prototypes(self.bank.version)
         images = {image.content_hash: image for image in project.images()}
         classes = {c.id: c for c in project.schema.classes}

@@ -68,7 +68,7 @@ def with_class(schema: ClassSchema, name: str) -> ClassSchema:
 
     def extended() -> ClassSchema:
         new = TissueClass(id=class_id, name=name, color=color, shortcut=key)
-        return ClassSchema(classes=(*schema.classes, new), retired=schema.retired)
+        return _with_classes(schema, (*schema.classes, new))
 
     return _checked(extended, name)
 
@@ -85,9 +85,13 @@ def _changed(
             else known
             for known in schema.classes
         )
-        return ClassSchema(classes=classes, retired=schema.retired)
+        return _with_classes(schema, classes)
 
     return _checked(changed, name)
+
+
+def _with_classes(schema: ClassSchema, classes: tuple[TissueClass, ...]) -> ClassSchema:
+    return ClassSchema(classes=classes, retired=schema.retired, merged=schema.merged)
 
 
 def _checked(make: Callable[[], ClassSchema], where: str) -> ClassSchema:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from psygnal import Signal
 
-from napari_protoseg.errors import SchemaError
 from napari_protoseg.evaluation.protocol import MaskCodes
 from napari_protoseg.jobs.import_masks import ImportedMasks, MaskPurpose, import_masks
 from napari_protoseg.jobs.models import model_at_hand
@@ -16,9 +15,15 @@ from napari_protoseg.jobs.relocate import RelocatedImages, relocate_images
 from napari_protoseg.labels.records import Presence
 from napari_protoseg.schema import ClassSchema
 from napari_protoseg.workbench.class_edits import with_class, with_color, with_name, with_shortcut
+from napari_protoseg.workbench.class_removal import ClassRemovals
 from napari_protoseg.workbench.image_list import ImageList, LabelFilter, Listing
 from napari_protoseg.workbench.intake import Intake
-from napari_protoseg.workbench.label_edits import LabelChange, LabelEdit, LabelHistory
+from napari_protoseg.workbench.label_edits import (
+    ClassRemoval,
+    LabelChange,
+    LabelEdit,
+    LabelHistory,
+)
 from napari_protoseg.workbench.page import PageState
 from napari_protoseg.workbench.session import Session
 
@@ -45,6 +50,8 @@ class LabelsState(PageState):
         super().__init__(session)
         self.intake = Intake(session)
         self.images = ImageList()
+        self.removals = ClassRemovals(session)
+        """The classes that went and can come back."""
         self._history = LabelHistory()
         self._is_writing = False
         self._next_verb = ""
@@ -147,17 +154,27 @@ class LabelsState(PageState):
         return self._history.to_redo() is not None
 
     def undo(self) -> int | None:
-        """Take the last edit back; return its image, or None where there was no edit."""
+        """Take the last edit back; return its image, or None where it was of none."""
         edit = self._history.to_undo()
         if edit is None:
+            return None
+        if isinstance(edit, ClassRemoval):
+            self.removals.restore()
+            self._history.undone()
+            self.changed.emit()
             return None
         self._write(edit, self._history.undone)
         return edit[0].image_id
 
     def redo(self) -> int | None:
-        """Do the last edit again that was undone; return its image, or None without one."""
+        """Do again what was undone last; return its image, or None where it was of none."""
         edit = self._history.to_redo()
         if edit is None:
+            return None
+        if isinstance(edit, ClassRemoval):
+            self.removals.remove(edit.class_id, edit.heir)
+            self._history.redone()
+            self.changed.emit()
             return None
         self._write(edit, self._history.redone)
         return edit[0].image_id
@@ -182,11 +199,30 @@ class LabelsState(PageState):
         """Add a class, unknown in every image; `SchemaError` where its name is taken."""
         self._set_schema(with_class(self.session.require_project().schema, name))
 
+    def remove_class(self, class_id: int, heir: int | None = None) -> None:
+        """Remove a class, or merge it into another; errors as `ClassRemovals.remove`."""
+        self.removals.remove(class_id, heir)
+        self._history.add_removal(ClassRemoval(class_id, heir))
+        self.changed.emit()
+
+    def restore_class(self) -> None:
+        """Bring back the class that went last, perhaps before the project was opened.
+
+        Raises
+        ------
+        SchemaError
+            No class is gone, or another one has its name.
+        ProjectError, StorageError
+        """
+        gone = self.removals.last
+        self.removals.restore()
+        if gone is not None:
+            self._history.came_back(gone.known.id)
+        self.changed.emit()
+
     def classes_need(self) -> str | None:
         """Return why classes cannot be changed now; None where they can."""
-        if self.session.project is None:
-            return "Open or make a project first."
-        return self.session.cannot_write()
+        return self.removals.need()
 
     def masks_need(self) -> str | None:
         """Return why masks cannot be imported now; None where they can."""
@@ -276,9 +312,7 @@ class LabelsState(PageState):
         self.changed.emit()
 
     def _set_schema(self, schema: ClassSchema) -> None:
-        reason = self.classes_need()
-        if reason is not None:  # a job under way has read the classes already
-            raise SchemaError(reason.rstrip("."), where="classes", remedy="Then try again.")
+        self.removals.require()
         self.session.require_project().set_schema(schema, created=self.session.now())
         self.session.refresh_current()
         self.session.schema_changed.emit()
@@ -310,12 +344,14 @@ class LabelsState(PageState):
 
     def _reload(self) -> None:
         listing, self.images = self.images.listing, ImageList()
+        self.removals.forget()
         if self.session.project is not None:
             self.session.attempt(partial(self._read, listing))
         self._tell_listed()
 
     def _read(self, listing: Listing) -> None:
         project = self.session.require_project()
+        self.removals.read(project)
         known = isinstance(listing, LabelFilter) or listing in project.schema.ids
         self.images = ImageList(
             project.images(), project.schema, listing if known else LabelFilter.ALL

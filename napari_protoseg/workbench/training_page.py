@@ -10,6 +10,7 @@ from psygnal import Signal
 from napari_protoseg.errors import TrainingError
 from napari_protoseg.events import Event, Job
 from napari_protoseg.jobs.bank import BankSummary
+from napari_protoseg.jobs.chain import missing_classes, round_standing, second_standing
 from napari_protoseg.jobs.estimate import Estimate, estimate_presets, spoken
 from napari_protoseg.jobs.models import can_go_on
 from napari_protoseg.jobs.preparation import TrainRequest, require_preset
@@ -87,18 +88,32 @@ class TrainingState(PageState):
         self._estimated_on = ""
         self._bank_encoder: str | None = None
         self._without_image: tuple[str, ...] = ()
+        self._gone: tuple[str, ...] = ()
         self._took: dict[TrainRequest, float] = {}
         self.outcome = ""
         """How the last training ended, and what comes next; empty before, and while one runs."""
         self._timed: TrainRequest | None = None
         self._training: Task | None = None
         self._estimating: Task | None = None
+        self._standing: str | None = None
+        for signal in (
+            session.opened,
+            session.bank_changed,
+            session.model_changed,
+            session.images_changed,
+            session.schema_changed,
+            session.recipe_changed,
+            session.muted_changed,
+            session.masks_changed,
+            session.reviewed,
+        ):
+            signal.connect(self._outdate)
         self.second.changed.connect(self.changed.emit)
         session.opened.connect(self._start)
         session.bank_changed.connect(self._reload_bank)
         session.model_changed.connect(self._reload_round)
         session.images_changed.connect(self._follow_images)
-        session.schema_changed.connect(self._follow_images)
+        session.schema_changed.connect(self._reload_bank)
         session.task_changed.connect(self._follow)
         session.progressed.connect(self._hear)
         self._start()
@@ -144,6 +159,16 @@ class TrainingState(PageState):
         if self.unfinished is None:
             return self._cannot_run() or "No training has been stopped."
         return self._cannot_run()
+
+    def standing(self) -> str:
+        """Say whether, and why, the newest rounds are out of date; empty where they are current.
+
+        It is looked at when it is asked for, and kept until something changes.
+        """
+        if self._standing is None:
+            self._standing = ""
+            self.session.attempt(self._look_at_standing)
+        return self._standing
 
     def choose(self, preset: Preset) -> None:
         """Choose a preset, with its own options."""
@@ -266,7 +291,21 @@ class TrainingState(PageState):
             return "Open a project first."
         return self.session.cannot_write()
 
+    def _outdate(self) -> None:
+        self._standing = None
+        self.changed.emit()
+
+    def _look_at_standing(self) -> None:
+        project = self.session.project
+        if project is not None:
+            found = (round_standing(project), second_standing(project))
+            sentences = [of.sentence for of in found if of is not None]
+            self._standing = " ".join(sentence for sentence in sentences if sentence)
+
     def _lacks(self, request: TrainRequest) -> str | None:
+        if self._gone:
+            gone = ", ".join(self._gone)
+            return f"Build a prototype bank anew: the newest is of {gone}, which was removed."
         if self._bank_encoder is None:
             first = "Build a prototype bank first."
             if self._without_image:
@@ -361,7 +400,8 @@ class TrainingState(PageState):
 
     def _reload(self) -> None:
         """Read what decides whether a training can begin, or go on."""
-        self._bank_encoder, self.unfinished, self._without_image = None, None, ()
+        self._bank_encoder, self.unfinished = None, None
+        self._without_image, self._gone = (), ()
         self.second.forget()
         if self.session.project is not None:
             self.session.attempt(self._read)
@@ -372,6 +412,7 @@ class TrainingState(PageState):
         bank = project.latest_bank()
         if bank is not None:
             self._bank_encoder = BankSummary.model_validate_json(bank.summary_json).encoder
+            self._gone = missing_classes(project, bank)
         else:
             self._without_image = classes_without_image(project)
         newest = project.latest_round()
@@ -384,8 +425,8 @@ class TrainingState(PageState):
             self._estimates.clear()
             self._took.clear()
             self.changed.emit()
-        if self._bank_encoder is None:
-            self._reload()  # other labels may let a bank be built
+        if self._bank_encoder is None or self._gone:
+            self._reload()  # other labels may let a bank be built, or classes let one be used
 
 
 def _figure(ended: TrainedRound) -> str:

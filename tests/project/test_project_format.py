@@ -102,6 +102,8 @@ def test_a_project_of_format_3_opens_with_its_corrections_and_can_be_edited(
 
 
 ADDED = {
+    5: "DROP TABLE former_labels; ALTER TABLE banks DROP COLUMN made_of;"
+    "ALTER TABLE rounds DROP COLUMN made_of; ALTER TABLE masks DROP COLUMN labels;",
     4: "DROP TABLE edits; DROP TABLE journals; DROP TABLE people;"
     "ALTER TABLE rounds DROP COLUMN stage;",
     3: "ALTER TABLE masks DROP COLUMN bank_version;",

@@ -27,6 +27,7 @@ from qtpy.QtWidgets import (
     QPushButton,
     QTableWidget,
     QTextEdit,
+    QToolButton,
     QWidget,
 )
 from tiny_project import NAMES, make_project, record_images, write_tile, write_training_tiles
@@ -266,6 +267,49 @@ def test_classes_are_edited_in_the_table(
     page.thumbnails.setFocus()
     qtbot.keyClick(page.thumbnails, "m")
     assert label(page, 0) == (UNKNOWN, UNKNOWN, PRESENT)
+
+
+def remove(page: LabelsPage, class_id: int, action: str) -> None:
+    """Choose from the menu of the button that removes a class."""
+    menu = child(page, QToolButton, f"remove-{class_id}").menu()
+    (wanted,) = [entry for entry in menu.actions() if entry.text() == action]
+    wanted.trigger()
+
+
+def test_a_class_is_removed_once_a_person_agrees_and_undo_brings_it_back(
+    page: LabelsPage, session: Session, qtbot: Any, workspace: Path, answers: Any
+):
+    session.open(workspace / "project")
+    project = session.require_project()
+    before = [image.label for image in project.images()]
+    names = project.schema.names
+    click(page, qtbot, "show-classes")
+    restore = child(page, QPushButton, "restore-class")
+    assert not restore.isVisible()
+    answers.give("No")
+    remove(page, 2, "Remove...")
+    qtbot.waitUntil(lambda: len(answers.questions) == 1, timeout=10_000)
+    assert f"Remove {names[1]}?" in answers.questions[0]
+    present = sum(label[1] == PRESENT for label in before)
+    assert f"present in {present} images" in answers.questions[0]
+    assert project.schema.names == names
+    answers.give("Yes")
+    remove(page, 2, "Remove...")
+    qtbot.waitUntil(lambda: names[1] not in project.schema.names, timeout=10_000)
+    assert child(page, QTableWidget, "classes").rowCount() == len(names) - 1
+    assert [image.label for image in project.images()] == [(a, *rest) for a, _, *rest in before]
+    assert restore.isVisible()
+    assert restore.text() == f"Bring back {names[1]}"
+    page.thumbnails.setFocus()
+    qtbot.keyClick(page.thumbnails, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert project.schema.names == names
+    assert [image.label for image in project.images()] == before
+    assert not restore.isVisible()
+    answers.give("Yes")
+    remove(page, 2, f"Merge into {names[0]}...")
+    qtbot.waitUntil(lambda: names[1] not in project.schema.names, timeout=10_000)
+    click(page, qtbot, "restore-class")
+    assert [image.label for image in project.images()] == before
 
 
 def test_a_name_that_is_taken_or_empty_is_refused_with_a_sentence(
