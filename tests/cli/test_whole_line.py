@@ -142,6 +142,34 @@ def test_predicted_labels_need_no_given_ones(tmp_path: Path, trained: Path):
     assert record.recipe.labels is LabelCondition.PREDICTED
 
 
+def test_predicted_labels_leave_names_and_folders_without_a_meaning(tmp_path: Path, trained: Path):
+    images = tmp_path / "plain"
+    names = ["tumor/at[12,34].png", "tumor/a-[1 1 0 0 1].png", "mine/b-[1 0].png", "c.png"]
+    for name, path in zip(names, sorted((trained / "validation/images").iterdir()), strict=True):
+        (images / name).parent.mkdir(parents=True, exist_ok=True)
+        path.rename(images / name)
+    out = tmp_path / "masks"
+    project = trained / "project"
+    ran = protoseg("predict", project, "--images", images, "--labels", "predicted", "--out", out)
+    assert "label" not in ran.err
+    assert len(masks_in(out)) == 4
+
+
+def test_files_of_equal_content_each_get_their_mask(tmp_path: Path, trained: Path):
+    images = trained / "validation/images"
+    first = sorted(images.iterdir())[0]
+    again = images / f"again-{first.name}"
+    shutil.copy(first, again)
+    for condition in ("given", "predicted"):
+        out = tmp_path / condition
+        protoseg(
+            "predict", trained / "project", "--images", images, "--labels", condition, "--out", out
+        )
+        masks = masks_in(out)
+        assert len(masks) == 5
+        assert np.array_equal(masks[first.name], masks[again.name])
+
+
 def test_a_label_file_gives_the_labels(tmp_path: Path, trained: Path):
     images = tmp_path / "plain"
     images.mkdir()
