@@ -379,10 +379,11 @@ def info(
     project: Annotated[
         Path | None, typer.Argument(help="Project folder.", metavar="[PROJECT]")
     ] = None,
+    quiet: Quiet = False,
     json: AsJson = False,
 ) -> None:
     """Say what is installed here, and what a project holds."""
-    terminal = Terminal(as_json=json)
+    terminal = Terminal(quiet=quiet, as_json=json)
     with terminal.errors():
         record = describe_program(__version__)
         if project is not None:
@@ -392,10 +393,10 @@ def info(
 
 
 @application.command()
-def encoders(json: AsJson = False) -> None:
+def encoders(quiet: Quiet = False, json: AsJson = False) -> None:
     """List the known encoders: sizes, licences, and where their weights are to be had."""
     known = describe_encoders()
-    Terminal(as_json=json).result(encoder_table(known), {"encoders": known})
+    Terminal(quiet=quiet, as_json=json).result(encoder_table(known), {"encoders": known})
 
 
 @application.command()

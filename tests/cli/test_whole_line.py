@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ from PIL import Image
 from terminal_runs import INPUT, USAGE, Ran, protoseg, refusal
 from tiny_project import CLASSES, NAMES, SIZE, tree
 
+from napari_protoseg.cli.commands import application
 from napari_protoseg.images.reading import read_mask
 from napari_protoseg.jobs.predict import PREDICTION_RECORD, PredictionRecord
 from napari_protoseg.masks.recipe import LabelCondition, Recipe
@@ -93,6 +95,12 @@ def test_quiet_prints_the_result_alone_where_there_is_nothing_to_warn_of(
         ran = protoseg(*command, "--quiet")
         assert ran.err == "", command[0]
         assert ran.out != "", command[0]
+
+
+def test_every_command_takes_quiet_and_json():
+    for command in application.registered_commands:
+        assert command.callback is not None
+        assert {"quiet", "json"} <= inspect.signature(command.callback).parameters.keys()
 
 
 def test_quiet_still_warns(made: Path):
