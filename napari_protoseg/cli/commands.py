@@ -219,6 +219,8 @@ def train(
         given = {**RELEASED, **given}
     if resume and (given or backbone_weights or encoder_weights or preset is not Preset.STANDARD):
         raise typer.BadParameter("--resume takes up all options of the stopped training.")
+    if preset is Preset.QUICK and backbone_weights is not None:
+        raise typer.BadParameter("--preset quick trains no network: it has no backbone.")
     with terminal.errors(), opened_to_write(terminal, project) as opened:
         where = choose_device(device)
         if resume:
@@ -415,6 +417,8 @@ def demo(
     json: AsJson = False,
 ) -> None:
     """Run the main job on the sample data, and show what came of it."""
+    if data is not None and generator_seed is not None:
+        raise typer.BadParameter("--generator-seed is of data to make; --data names what is there.")
     terminal = Terminal(quiet=quiet, as_json=json)
     with terminal.errors():
         request = DemoRequest(

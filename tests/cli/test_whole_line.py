@@ -312,6 +312,7 @@ def test_exported_masks_say_which_labels_they_were_allowed_to_use(tmp_path: Path
 def test_options_that_a_preset_cannot_take_are_wrong_usage(banked: Path):
     for options in (
         ("--preset", "quick", "--epochs", "3"),
+        ("--preset", "quick", "--backbone-weights", "resnet50.safetensors"),
         ("--compat", "reference", "--matching", "dense"),
         ("--preset", "paper", "--matching", "none"),
     ):
