@@ -221,6 +221,8 @@ def train(
         given = {**RELEASED, **given}
     if resume and (given or backbone_weights or encoder_weights or preset is not Preset.STANDARD):
         raise typer.BadParameter("--resume takes up all options of the stopped training.")
+    if preset is Preset.QUICK and backbone_weights is not None:
+        raise typer.BadParameter("--preset quick trains no network: it has no backbone.")
     with terminal.errors(), opened_to_write(terminal, project) as opened:
         where = choose_device(device)
         if resume:
@@ -381,10 +383,11 @@ def info(
     project: Annotated[
         Path | None, typer.Argument(help="Project folder.", metavar="[PROJECT]")
     ] = None,
+    quiet: Quiet = False,
     json: AsJson = False,
 ) -> None:
     """Say what is installed here, and what a project holds."""
-    terminal = Terminal(as_json=json)
+    terminal = Terminal(quiet=quiet, as_json=json)
     with terminal.errors():
         record = describe_program(__version__)
         if project is not None:
@@ -395,10 +398,10 @@ def info(
 
 
 @application.command()
-def encoders(json: AsJson = False) -> None:
+def encoders(quiet: Quiet = False, json: AsJson = False) -> None:
     """List the known encoders: sizes, licences, and where their weights are to be had."""
     known = describe_encoders()
-    Terminal(as_json=json).result(encoder_table(known), {"encoders": known})
+    Terminal(quiet=quiet, as_json=json).result(encoder_table(known), {"encoders": known})
 
 
 @application.command()
@@ -417,6 +420,8 @@ def demo(
     json: AsJson = False,
 ) -> None:
     """Run the main job on the sample data, and show what came of it."""
+    if data is not None and generator_seed is not None:
+        raise typer.BadParameter("--generator-seed is of data to make; --data names what is there.")
     terminal = Terminal(quiet=quiet, as_json=json)
     with terminal.errors():
         request = DemoRequest(

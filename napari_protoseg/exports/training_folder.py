@@ -4,7 +4,8 @@
 
     training/<name>[1101].png         images to train on, their labels in the names
     training_masks/<same name>        their pseudo-masks
-    valid/img/, valid/mask/           images and masks of the validation split
+    valid/img/, valid/mask/           images of the validation split, and their true masks or, of
+                                      those that have none, pseudo-masks
     classes.json                      what the mask values mean
 
 Mask values are zero-based positions in the order of the schema, as are the digits in the

@@ -6,7 +6,9 @@ from collections.abc import Generator, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.events import Event, Job, Notice, Request, Severity
@@ -17,13 +19,14 @@ from napari_protoseg.exports.training_folder import (
     bracketed_name,
     export_training_folder,
 )
+from napari_protoseg.images.reading import read_mask
 from napari_protoseg.jobs.export_plan import ExportFormat, ExportPlan, plan_export
 from napari_protoseg.jobs.models import TrainedModel, trained_model
 from napari_protoseg.jobs.names import mask_names
 from napari_protoseg.jobs.predict import PredictionRecord, predict_project
 from napari_protoseg.masks.recipe import Recipe
 from napari_protoseg.project.folder import Project
-from napari_protoseg.project.records import ImageRecord, StoredMask
+from napari_protoseg.project.records import ImageRecord
 
 
 def export_project(
@@ -87,7 +90,7 @@ def export_project(
         if not complete:
             return None
     if form is ExportFormat.PNG:
-        masks = (NamedMask(name, stored.mask) for name, _, stored in _stored(project, images))
+        masks = (NamedMask(name, mask) for name, _, mask in _masks(project, images, plan))
         documents = {}
         if trained is not None:
             record = PredictionRecord(
@@ -105,8 +108,8 @@ def export_project(
             )
         )
     pairs = (
-        MaskedImage(name, stored.mask, image.path, image.label, image.split)
-        for name, image, stored in _stored(project, images)
+        MaskedImage(name, mask, image.path, image.label, image.split)
+        for name, image, mask in _masks(project, images, plan)
     )
     return (
         yield from export_training_folder(
@@ -127,13 +130,17 @@ def _model(
     return trained
 
 
-def _stored(
-    project: Project, images: Sequence[ImageRecord]
-) -> Iterator[tuple[str, ImageRecord, StoredMask]]:
+def _masks(
+    project: Project, images: Sequence[ImageRecord], plan: ExportPlan
+) -> Iterator[tuple[str, ImageRecord, NDArray[np.uint8]]]:
+    """Yield name and mask of each image: the stored mask, or the true one where the plan says."""
     for name, image in zip(mask_names(images), images, strict=True):
+        if image.id in plan.true and image.mask_path is not None:
+            yield name, image, read_mask(image.mask_path)
+            continue
         stored = project.read_mask(image.known_id)
         if stored is None:
             raise ProjectError(
                 "has no mask", where=image.path, remedy="Export again: masks are made as needed."
             )
-        yield name, image, stored
+        yield name, image, stored.mask

@@ -15,7 +15,7 @@ from napari_protoseg.jobs.outdated import outdated_masks
 from napari_protoseg.labels.records import Presence
 from napari_protoseg.masks.recipe import Recipe
 from napari_protoseg.project.folder import Project
-from napari_protoseg.project.records import ImageRecord, ReviewStatus
+from napari_protoseg.project.records import ImageRecord, ReviewStatus, Split
 
 
 class ExportFormat(StrEnum):
@@ -24,7 +24,8 @@ class ExportFormat(StrEnum):
     PNG = "png"
     """Indexed PNGs whose values are class ids."""
     TRAINING = "training"
-    """A training folder in the layout of BCSS-WSSS."""
+    """A training folder in the layout of BCSS-WSSS, with the true masks of images to validate
+    on, where there are some."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +56,9 @@ class ExportPlan:
         evidence of a bank that is newer than this model.
     corrected, accepted
         How many masks a person has corrected, or accepted in review.
+    true
+        Ids of the images whose true mask is written instead: in a training folder, those to
+        validate on that have one.
     unknown
         How many images are left out since a class is neither present nor absent in them.
     without_mask
@@ -72,6 +76,7 @@ class ExportPlan:
     predicted: int
     corrected: int
     accepted: int
+    true: frozenset[int]
     unknown: int
     without_mask: int
 
@@ -122,6 +127,8 @@ class ExportPlan:
             f"{_counted(len(self.exported), 'mask')} of {_counted(self.images, 'image')} to write; "
             f"stored and up to date: {self.current:,}."
         )
+        if self.true:
+            yield f"Of images to validate on, the true masks are written: {len(self.true):,}."
         remade = len(self.stale) - self.missing
         if self.missing:
             yield f"The model of round {self.round_id} makes what is missing: {self.missing:,}."
@@ -175,9 +182,15 @@ def plan_export(project: Project, form: ExportFormat, out: Path, recipe: Recipe)
         key = ModelKey.of(trained)
         outdated = outdated_masks(summaries, key, recipe, relabelled(project, summaries))
     suited = [image for image in images if form is not ExportFormat.TRAINING or _is_known(image)]
-    exported = [image.known_id for image in suited if trained is not None or image.id in summaries]
-    missing = {i for i in exported if i not in summaries}
-    stale = [i for i in exported if i in missing or (i in outdated and i not in accepted)]
+    true = frozenset(image.known_id for image in suited if _shows_truth(image, form))
+    exported = [
+        image.known_id
+        for image in suited
+        if trained is not None or image.id in summaries or image.id in true
+    ]
+    stored = [i for i in exported if i not in true]
+    missing = {i for i in stored if i not in summaries}
+    stale = [i for i in stored if i in missing or (i in outdated and i not in accepted)]
     made = {i for i, summary in summaries.items() if summary.round_id is not None} - outdated
     return ExportPlan(
         project=project.folder,
@@ -188,12 +201,18 @@ def plan_export(project: Project, form: ExportFormat, out: Path, recipe: Recipe)
         exported=tuple(exported),
         stale=tuple(stale),
         missing=len(missing),
-        predicted=len(stale) + sum(i in made for i in exported),
-        corrected=sum(i in summaries and summaries[i].corrected is not None for i in exported),
-        accepted=sum(i in accepted for i in exported),
+        predicted=len(stale) + sum(i in made for i in stored),
+        corrected=sum(i in summaries and summaries[i].corrected is not None for i in stored),
+        accepted=sum(i in accepted for i in stored),
+        true=true,
         unknown=len(images) - len(suited),
         without_mask=len(suited) - len(exported),
     )
+
+
+def _shows_truth(image: ImageRecord, form: ExportFormat) -> bool:
+    is_validated_on = image.split is Split.VALIDATION and image.mask_path is not None
+    return form is ExportFormat.TRAINING and is_validated_on
 
 
 def _is_known(image: ImageRecord) -> bool:

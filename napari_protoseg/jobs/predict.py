@@ -105,7 +105,7 @@ def predict_images(
     recipe
         From prototype maps to masks, and written beside them; `with_muted_of_project` mutes in it
         what a person has muted in the project. With given labels, these are read from the names
-        of the images, or from `label_file`.
+        of the images, or from `label_file`; else names and folders of the images mean nothing.
     stage
         Which of the project's models makes the masks.
     label_file
@@ -132,7 +132,10 @@ def predict_images(
     images = own
     if folder is not None:
         needs_labels = recipe.labels is LabelCondition.GIVEN
-        reading = yield from read_labels(folder, labels=label_file, schema=classes)
+        # Of two files of equal content, as bare glass may have, each is to get its mask.
+        reading = yield from read_labels(
+            folder, labels=label_file, schema=classes, labelled=needs_labels, distinct=False
+        )
         if needs_labels and reading.report.source is LabelSource.NONE:
             raise LabelError(
                 "no image-level labels, in the names or in a table",
@@ -140,7 +143,8 @@ def predict_images(
                 remedy="Name a table of labels, or let the model say which classes there are.",
                 on_terminal="--label-file FILE, or --labels predicted",
             )
-        for line in reading.report.problems():
+        report = reading.report
+        for line in report.problems() if needs_labels else report.left_out():
             yield Notice(line, Severity.WARNING)
         images = [image_record(image) for image in reading.images]
     margin_images = [image for image in own if image.split is Split.TRAIN]

@@ -1,4 +1,4 @@
-"""Which training images are held out to choose the best epoch by: whole cases only."""
+"""Cases in training and in what the best epoch is chosen by: whole ones are held out."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ _FEWEST_CASES = 3
 def case_of(image: ImageRecord) -> str:
     """Return the case of an image; one without is its own."""
     return image.case if image.case is not None else image.content_hash
+
+
+def cases_on_both_sides(one: Sequence[ImageRecord], other: Sequence[ImageRecord]) -> list[str]:
+    """Return the cases, sorted, that have images in both of two sets."""
+    known = {image.case for image in one if image.case is not None}
+    return sorted(known & {image.case for image in other if image.case is not None})
 
 
 def hold_out_cases(

@@ -32,7 +32,7 @@ from napari_protoseg.jobs.preparation import (
 from napari_protoseg.jobs.previews import ChooseImage, epoch_previews
 from napari_protoseg.jobs.recipes import chosen_recipe
 from napari_protoseg.jobs.records import reader_of
-from napari_protoseg.jobs.split import case_of
+from napari_protoseg.jobs.split import case_of, cases_on_both_sides
 from napari_protoseg.masks.recipe import Recipe, default_recipe
 from napari_protoseg.network.evidence import EvidenceModel
 from napari_protoseg.project.folder import Project
@@ -346,6 +346,15 @@ def _describe_split(prepared: Prepared) -> Generator[Event, Request | None, None
         yield Notice(
             f"Training on {len(prepared.training)} images. There are too few cases to hold some "
             "out: without validation masks, the last epoch counts as the best."
+        )
+    split = cases_on_both_sides(prepared.training, [*prepared.held_out, *prepared.masked])
+    if split:
+        yield Notice(
+            f"{len(split)} cases have images to train on and images to validate on (such as "
+            f"{split[0]}): what is measured on these is better than on a new case. To part them, "
+            "give a split of whole cases.",
+            Severity.WARNING,
+            on_terminal="protoseg new --split FILE",
         )
     largest = prepared.request.config.max_side
     cut = sum(max(i.height, i.width) > largest for i in prepared.training)

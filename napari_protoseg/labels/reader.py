@@ -13,7 +13,7 @@ from napari_protoseg.events import Job, Progress, Request
 from napari_protoseg.images.reading import ImageInfo, inspect_image, list_images
 from napari_protoseg.labels.names import NamePattern, pixel_size, shown
 from napari_protoseg.labels.records import LabelledImage, Presence
-from napari_protoseg.labels.report import LabelReport, UnreadableImage, report_on
+from napari_protoseg.labels.report import LabelReport, LabelSource, UnreadableImage, report_on
 from napari_protoseg.labels.source import FoundLabels, find_labels
 from napari_protoseg.schema import ClassSchema
 
@@ -27,7 +27,7 @@ class LabelReading:
     Parameters
     ----------
     images
-        At least one; each content once.
+        At least one; each content once, unless files of equal content were wanted, too.
     schema
         The classes of the labels, in their order.
     report
@@ -79,6 +79,8 @@ def read_labels(
     earlier: Sequence[ClassSchema] = (),
     case_pattern: str | None = None,
     micrometres_per_pixel: float | str | None = None,
+    labelled: bool = True,
+    distinct: bool = True,
     workers: int = 4,
 ) -> Job[LabelReading]:
     """Read every image below a folder whole, with its label, and report what was found.
@@ -108,6 +110,11 @@ def read_labels(
         A number for all images, or a regular expression over the file name whose group called
         ``mpp``, else the first, is one, such as ``MPP-([0-9.]+)``. Where it finds nothing, a
         table's column counts, then the resolution in the file.
+    labelled
+        Whether to look for labels where there is no table; if not, `schema` is needed, and whatever
+        names and folders may say, all classes are unknown.
+    distinct
+        Whether to keep but the first of several files of equal content; if not, each is an image.
     workers
         Threads that read images.
 
@@ -159,7 +166,12 @@ def read_labels(
             where=shown(images),
             remedy="Give a folder that holds PNG, JPEG, TIFF, BMP or WebP images.",
         )
-    facts = _Facts(case, size, find_labels(images, named, labels, wanted, earlier))
+    found = (
+        find_labels(images, named, labels, wanted, earlier)
+        if labelled or labels is not None or wanted is None
+        else FoundLabels(LabelSource.NONE, wanted)
+    )
+    facts = _Facts(case, size, found)
 
     usable: list[LabelledImage] = []
     with ThreadPoolExecutor(workers) as pool:
@@ -190,6 +202,8 @@ def read_labels(
             remedy="The images have to be 8-bit RGB files of 32 pixels or more on a side.",
         )
     groups = _equal_content(usable)
+    if not distinct:
+        groups = [[image] for image in usable]
     kept = [group[0] for group in groups]
     return LabelReading(
         images=tuple(kept),

@@ -132,7 +132,7 @@ class LabelReport(_Record):
             *self._older_labels(),
             *_listed("Images without label", self.images_without_labels),
             *_listed("Labels without image", self.labels_without_images),
-            *self._left_out(),
+            *self.left_out(),
             *_listed(
                 "Files of equal content, the first of each kept",
                 [" = ".join(map(shown, group)) for group in self.duplicates],
@@ -141,7 +141,7 @@ class LabelReport(_Record):
             *_listed("Images without case, each its own", self.images_without_case),
         ]
 
-    def _left_out(self) -> list[str]:
+    def left_out(self) -> list[str]:
         """Name the files left out, and once each what to do about them."""
         entries = [f"{shown(u.file)} ({u.reason})" for u in self.unreadable]
         remedies = dict.fromkeys(u.remedy for u in self.unreadable if u.remedy)

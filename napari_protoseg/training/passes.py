@@ -44,7 +44,8 @@ class Pieces:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         return Notice(
-            f"Memory is short: going on with {self.size} images at once. "
+            f"Memory is short: going on with {self.size} "
+            f"image{'s' if self.size > 1 else ''} at once. "
             "The steps stay the same, and take longer.",
             Severity.WARNING,
         )

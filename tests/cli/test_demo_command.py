@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from terminal_runs import Ran, protoseg, refusal
+from terminal_runs import USAGE, Ran, protoseg, refusal
 from tiny_project import NAMES, SIZE, write_training_tiles, write_validation_tiles
 
 from napari_protoseg.network.record import ModelKind
@@ -90,3 +90,10 @@ def test_a_data_folder_that_is_not_there_is_named(tmp_path: Path):
     out = tmp_path / "out"
     said = refusal("demo", "--data", tmp_path / "data", "--out", out, untouched=out, code=4)
     assert str(tmp_path / "data") in said
+
+
+def test_a_seed_for_data_that_is_there_already_is_wrong_usage(tmp_path: Path):
+    out = tmp_path / "out"
+    args = ("--data", tmp_path, "--generator-seed", "3", "--out", out)
+    assert "--generator-seed" in protoseg("demo", *args, code=USAGE).err
+    assert not out.exists()

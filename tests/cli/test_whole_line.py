@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ from PIL import Image
 from terminal_runs import INPUT, USAGE, Ran, protoseg, refusal
 from tiny_project import CLASSES, NAMES, SIZE, tree
 
+from napari_protoseg.cli.commands import application
 from napari_protoseg.images.reading import read_mask
 from napari_protoseg.jobs.predict import PREDICTION_RECORD, PredictionRecord
 from napari_protoseg.masks.recipe import LabelCondition, Recipe
@@ -95,6 +97,12 @@ def test_quiet_prints_the_result_alone_where_there_is_nothing_to_warn_of(
         assert ran.out != "", command[0]
 
 
+def test_every_command_takes_quiet_and_json():
+    for command in application.registered_commands:
+        assert command.callback is not None
+        assert {"quiet", "json"} <= inspect.signature(command.callback).parameters.keys()
+
+
 def test_quiet_still_warns(made: Path):
     ran = protoseg("bank", made / "project", "--clusters", "4", "--quiet")
     assert all(line.startswith("Note: ") for line in ran.err.splitlines())
@@ -140,6 +148,34 @@ def test_predicted_labels_need_no_given_ones(tmp_path: Path, trained: Path):
     assert masks_in(out).keys() == {"0.png", "1.png", "2.png", "3.png"}
     record = PredictionRecord.model_validate_json((out / PREDICTION_RECORD).read_text())
     assert record.recipe.labels is LabelCondition.PREDICTED
+
+
+def test_predicted_labels_leave_names_and_folders_without_a_meaning(tmp_path: Path, trained: Path):
+    images = tmp_path / "plain"
+    names = ["tumor/at[12,34].png", "tumor/a-[1 1 0 0 1].png", "mine/b-[1 0].png", "c.png"]
+    for name, path in zip(names, sorted((trained / "validation/images").iterdir()), strict=True):
+        (images / name).parent.mkdir(parents=True, exist_ok=True)
+        path.rename(images / name)
+    out = tmp_path / "masks"
+    project = trained / "project"
+    ran = protoseg("predict", project, "--images", images, "--labels", "predicted", "--out", out)
+    assert "label" not in ran.err
+    assert len(masks_in(out)) == 4
+
+
+def test_files_of_equal_content_each_get_their_mask(tmp_path: Path, trained: Path):
+    images = trained / "validation/images"
+    first = sorted(images.iterdir())[0]
+    again = images / f"again-{first.name}"
+    shutil.copy(first, again)
+    for condition in ("given", "predicted"):
+        out = tmp_path / condition
+        protoseg(
+            "predict", trained / "project", "--images", images, "--labels", condition, "--out", out
+        )
+        masks = masks_in(out)
+        assert len(masks) == 5
+        assert np.array_equal(masks[first.name], masks[again.name])
 
 
 def test_a_label_file_gives_the_labels(tmp_path: Path, trained: Path):
@@ -276,6 +312,7 @@ def test_exported_masks_say_which_labels_they_were_allowed_to_use(tmp_path: Path
 def test_options_that_a_preset_cannot_take_are_wrong_usage(banked: Path):
     for options in (
         ("--preset", "quick", "--epochs", "3"),
+        ("--preset", "quick", "--backbone-weights", "resnet50.safetensors"),
         ("--compat", "reference", "--matching", "dense"),
         ("--preset", "paper", "--matching", "none"),
     ):

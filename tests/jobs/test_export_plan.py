@@ -18,6 +18,7 @@ from napari_protoseg.errors import CheckpointError, ExportError
 from napari_protoseg.events import Event, Notice, Progress, Severity
 from napari_protoseg.exports.folder import Exported
 from napari_protoseg.images.reading import read_mask
+from napari_protoseg.jobs.add import AddImages, add_images, read_addition
 from napari_protoseg.jobs.export import export_project
 from napari_protoseg.jobs.export_plan import ExportFormat, ExportPlan, plan_export
 from napari_protoseg.jobs.muted import with_muted_of_project
@@ -420,3 +421,23 @@ def test_the_plan_is_told_in_sentences(project: Project):
         "has no sign for unknown.",
         f"They go to {project.folder.with_name('new')}, which holds nothing yet.",
     ]
+
+
+def test_a_training_folder_validates_on_the_true_masks_where_there_are_some(
+    trained: Path, project: Project
+):
+    validation = trained / "validation"
+    request = AddImages(images=validation / "images", masks=validation / "masks")
+    reading, _ = finish(read_addition(project, request))
+    finish(add_images(project, request, reading))
+    assert len(plan(project, TRAINING).true) == 4
+    assert plan(project, TRAINING).missing == 16
+    assert any("true masks" in line for line in plan(project, TRAINING).lines())
+    assert not plan(project, PNG).true
+    export(project, TRAINING)
+    written = sorted((trained / "out/valid/mask").iterdir())
+    truth = sorted((validation / "masks").iterdir())
+    assert len(written) == len(truth) == 4
+    for path, true in zip(written, truth, strict=True):
+        values = read_mask(true).astype(int)
+        assert np.array_equal(read_mask(path), np.where(values == 0, len(NAMES), values - 1))

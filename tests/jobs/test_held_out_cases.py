@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+from driven_jobs import finish
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_project import CASE_PATTERN, CPU, NAMES, NOW, build
 
+from napari_protoseg.events import Event, Notice, Request, Severity
+from napari_protoseg.jobs.new import NewProject, new_project
+from napari_protoseg.jobs.preparation import TrainRequest
 from napari_protoseg.jobs.split import case_of, hold_out_cases
+from napari_protoseg.jobs.train import train_project
+from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import ImageRecord
+from napari_protoseg.training.config import TrainingConfig
+from napari_protoseg.training.events import StepFinished
 
 CLASSES = 3
 
@@ -88,3 +98,35 @@ def test_images_without_case_are_cases_of_their_own():
 
 def test_of_two_cases_neither_is_held_out():
     assert hold_out_cases(records("a", "b", "b"), 0.6, 0)[1] == []
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_given_split_through_a_case_is_told_before_the_first_step(
+    made: Path, tmp_path: Path, whole: bool
+):
+    to_validate = sorted((made / "tiles").iterdir())[: 4 if whole else 3]
+    table = tmp_path / "split.csv"
+    table.write_text("file,split\n" + "".join(f"{p.name},validation\n" for p in to_validate))
+    request = NewProject(
+        folder=tmp_path / "project",
+        images=made / "tiles",
+        classes=NAMES,
+        case_pattern=CASE_PATTERN,
+        split=table,
+    )
+    finish(new_project(request, now=NOW))
+    build(tmp_path)
+    config = TrainingConfig(epochs=1, batch_size=4)
+
+    def answer(event: Event) -> Request | None:
+        return Request.STOP if isinstance(event, StepFinished) else None
+
+    with Project.open(tmp_path / "project") as project:
+        job = train_project(project, TrainRequest(config=config), device=CPU, now=lambda: NOW)
+        _, events = finish(job, answer)
+    warnings = [
+        event.text
+        for event in events
+        if isinstance(event, Notice) and event.severity is Severity.WARNING
+    ]
+    assert any("case00" in text for text in warnings) is not whole

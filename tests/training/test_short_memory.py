@@ -166,7 +166,7 @@ def test_memory_that_is_short_for_held_out_images_alone_halves_them(
 
     given = inputs(tmp_path / "short", kind=InTraining)
     result, events = finish(train_network(given, config))
-    assert any(isinstance(e, Notice) and "1 images at once" in e.text for e in events)
+    assert any(isinstance(e, Notice) and "1 image at once" in e.text for e in events)
     enough = inputs(tmp_path / "plenty")
     plenty, _ = finish(train_network(enough, config))
     ours, theirs = result.history[0], plenty.history[0]
