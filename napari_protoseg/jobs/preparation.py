@@ -146,7 +146,7 @@ def prepare(
     validation = project.images(Split.VALIDATION)
     masked = [i for i in validation if i.mask_path is not None]
     training, held_out = labelled, [i for i in validation if is_labelled(i.label)]
-    if not validation:
+    if not (held_out or masked):  # images to validate on may say nothing
         share, seed = request.config.held_out, request.config.seed
         training, held_out = hold_out_cases(labelled, share, seed)
     needs_encoder = quick or not (cam or request.config.matching is Matching.NONE)

@@ -8,7 +8,7 @@ import pytest
 from driven_jobs import finish
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_project import CASE_PATTERN, CPU, NAMES, NOW, build
+from tiny_project import CASE_PATTERN, CPU, NAMES, NOW, build, write_training_tiles
 
 from napari_protoseg.events import Event, Notice, Request, Severity
 from napari_protoseg.jobs.new import NewProject, new_project
@@ -100,33 +100,48 @@ def test_of_two_cases_neither_is_held_out():
     assert hold_out_cases(records("a", "b", "b"), 0.6, 0)[1] == []
 
 
-@pytest.mark.parametrize("whole", [True, False])
-def test_a_given_split_through_a_case_is_told_before_the_first_step(
-    made: Path, tmp_path: Path, whole: bool
-):
-    to_validate = sorted((made / "tiles").iterdir())[: 4 if whole else 3]
-    table = tmp_path / "split.csv"
-    table.write_text("file,split\n" + "".join(f"{p.name},validation\n" for p in to_validate))
-    request = NewProject(
-        folder=tmp_path / "project",
-        images=made / "tiles",
-        classes=NAMES,
-        case_pattern=CASE_PATTERN,
-        split=table,
+def said_before_the_first_step(workspace: Path, **request: object) -> list[Notice]:
+    """Make a project of the tiles of a workspace, with a bank, and begin to train it."""
+    asked = NewProject.model_validate(
+        {
+            "folder": workspace / "project",
+            "images": workspace / "tiles",
+            "case_pattern": CASE_PATTERN,
+            **request,
+        }
     )
-    finish(new_project(request, now=NOW))
-    build(tmp_path)
-    config = TrainingConfig(epochs=1, batch_size=4)
+    finish(new_project(asked, now=NOW))
+    build(workspace)
 
     def answer(event: Event) -> Request | None:
         return Request.STOP if isinstance(event, StepFinished) else None
 
-    with Project.open(tmp_path / "project") as project:
-        job = train_project(project, TrainRequest(config=config), device=CPU, now=lambda: NOW)
+    training = TrainRequest(config=TrainingConfig(epochs=1, batch_size=4, held_out=0.3))
+    with Project.open(asked.folder) as project:
+        job = train_project(project, training, device=CPU, now=lambda: NOW)
         _, events = finish(job, answer)
-    warnings = [
-        event.text
-        for event in events
-        if isinstance(event, Notice) and event.severity is Severity.WARNING
-    ]
+    return [event for event in events if isinstance(event, Notice)]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_given_split_through_a_case_is_told_before_the_first_step(tmp_path: Path, whole: bool):
+    write_training_tiles(tmp_path / "tiles")
+    to_validate = sorted((tmp_path / "tiles").iterdir())[: 4 if whole else 3]
+    table = tmp_path / "split.csv"
+    table.write_text("file,split\n" + "".join(f"{p.name},validation\n" for p in to_validate))
+    notices = said_before_the_first_step(tmp_path, classes=NAMES, split=table)
+    warnings = [notice.text for notice in notices if notice.severity is Severity.WARNING]
     assert any("case00" in text for text in warnings) is not whole
+
+
+def test_cases_are_held_out_where_images_to_validate_on_have_neither_label_nor_mask(
+    tmp_path: Path,
+):
+    write_training_tiles(tmp_path / "tiles")
+    first, *others = sorted((tmp_path / "tiles").iterdir())
+    rows = [f"{first.name},,validation"]
+    rows += [f"{path.name},{NAMES[number % 2]},train" for number, path in enumerate(others)]
+    table = tmp_path / "labels.csv"
+    table.write_text("\n".join(["file,classes,split", *rows]) + "\n")
+    notices = said_before_the_first_step(tmp_path, labels=table)
+    assert any("held-out cases" in notice.text for notice in notices)
