@@ -224,10 +224,9 @@ def _prepare(
             where=project.folder,
             remedy="Label images first.",
         )
-    validation = project.images(Split.VALIDATION)
-    held_out = images_to_learn_from(project, validation, positions)
+    held_out = images_to_learn_from(project, project.images(Split.VALIDATION), positions)
     config = request.config
-    if not validation:
+    if not held_out:  # images to validate on may say nothing
         training, held_out = hold_out_cases(training, config.held_out, config.seed)
     taught_backbone = teacher.record.backbone
     config = config.model_copy(update={"backbone": taught_backbone or DEFAULT_BACKBONE})
