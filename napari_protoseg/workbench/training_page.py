@@ -95,6 +95,7 @@ class TrainingState(PageState):
         session.model_changed.connect(self._reload_round)
         session.images_changed.connect(self._follow_images)
         session.schema_changed.connect(self._follow_images)
+        session.settings_changed.connect(self.changed.emit)
         session.task_changed.connect(self._follow)
         session.progressed.connect(self._hear)
         self._start()
