@@ -56,6 +56,7 @@ def look_at_destination(
     try:
         with storage_errors(out):
             place = out.resolve()
+            _require_outside(project, place)
             if not place.is_dir() or not any(place.iterdir()):
                 vacant(out)
                 _require_writable(place)
@@ -80,6 +81,17 @@ def _require_writable(place: Path) -> None:
     if not os.access(above, os.W_OK | os.X_OK):
         raise StorageError(
             "no permission", where=above, remedy="Choose another place, or ask its owner."
+        )
+
+
+def _require_outside(project: Project, place: Path) -> None:
+    """Refuse a folder within the project, which holds only what its records name."""
+    if place != project.folder and place.is_relative_to(project.folder):
+        raise ExportError(
+            "it is within the project",
+            where=place,
+            remedy="Choose a folder outside of it.",
+            on_terminal="--out FOLDER",
         )
 
 

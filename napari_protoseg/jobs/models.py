@@ -86,8 +86,22 @@ class TrainedModel:
 
 
 def newest_trained_round(project: Project, stage: Stage = Stage.PROTOTYPES) -> Round | None:
-    """Return the newest round of a stage that has left a model, or None."""
-    return project.latest_round((RoundStatus.FINISHED, RoundStatus.STOPPED), stage)
+    """Return the newest round of a stage that has left a model, or None.
+
+    One that was stopped before its first epoch had ended has hardly learned anything: it does not
+    take the place of an earlier one, and counts where there is no other.
+    """
+    ended = [
+        known
+        for known in project.rounds()
+        if known.stage is stage and known.status in (RoundStatus.FINISHED, RoundStatus.STOPPED)
+    ]
+    ripe = [
+        known
+        for known in ended
+        if known.status is RoundStatus.FINISHED or (known.folder / BEST).is_file()
+    ]
+    return next(reversed(ripe or ended), None)
 
 
 def can_go_on(newest: Round) -> bool:

@@ -19,6 +19,18 @@ def has_bracket(path: Path) -> bool:
     return _LAST_BRACKET.search(path.stem) is not None
 
 
+def bare_name(path: Path) -> str:
+    """Return the name of `path` without its suffix and the label in its last bracket.
+
+    That is what tells images from each other: the names of many end in the same label.
+    """
+    bracket = _LAST_BRACKET.search(path.stem)
+    if bracket is None or _digits(bracket[1]) is None:
+        return path.stem
+    rest = path.stem[bracket.end(1) + 1 :]
+    return (path.stem[: bracket.start()] + rest).strip("-_ ") or path.stem
+
+
 def bracket_label(path: Path) -> Label | None:
     """Return the label in the last bracket before the suffix, or None without a bracket.
 

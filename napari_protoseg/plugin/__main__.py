@@ -13,7 +13,7 @@ from napari_protoseg.workbench.workbench import Workbench
 
 _LOOKS_EACH = 200
 _SETTLES_IN = 1500
-"""Milliseconds between looks for the maps of the open image, and until all is drawn."""
+"""Milliseconds between looks whether all is there, and until it is drawn."""
 
 
 def main() -> None:
@@ -39,10 +39,10 @@ def main() -> None:
 
 
 def _leave_with_screenshot(viewer: napari.Viewer, bench: Workbench, path: Path) -> None:
-    """Write a picture of the window once the open image has its maps, then close it."""
+    """Write a picture of the window once all that comes by itself is there, then close it."""
 
     def look() -> None:
-        if bench.maps.sight is None and bench.session.project is not None:
+        if _is_under_way(bench):
             QTimer.singleShot(_LOOKS_EACH, look)
         else:
             QTimer.singleShot(_SETTLES_IN, leave)
@@ -52,6 +52,13 @@ def _leave_with_screenshot(viewer: napari.Viewer, bench: Workbench, path: Path) 
         viewer.close()
 
     QTimer.singleShot(_LOOKS_EACH, look)
+
+
+def _is_under_way(bench: Workbench) -> bool:
+    """Tell whether a task, the open image or its maps are still to come."""
+    session = bench.session
+    is_read = session.current is None or session.is_current_unread or bench.opened.image is not None
+    return session.is_busy or not is_read or bench.maps.is_looking
 
 
 if __name__ == "__main__":

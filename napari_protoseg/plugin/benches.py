@@ -9,7 +9,7 @@ from napari.utils.notifications import show_error
 
 from napari_protoseg.plugin.canvas import Canvas
 from napari_protoseg.plugin.keys import bind_keys, unbind_keys
-from napari_protoseg.plugin.settings import read_settings
+from napari_protoseg.plugin.settings import follow_settings, read_settings
 from napari_protoseg.plugin.threads import ThreadRunner
 from napari_protoseg.workbench.session import Session
 from napari_protoseg.workbench.tasks import Task
@@ -25,9 +25,11 @@ class _Bench:
         self.holders = 0
         self._viewer = viewer
         bind_keys(viewer, self.canvas)
+        self._end_following = follow_settings(self.workbench.session.settings_changed.emit)
 
     def close(self, *, with_viewer: bool) -> None:
         """Save and close; what cannot be saved stays in the viewer, if that stays."""
+        self._end_following()
         problem = self.workbench.session.try_to_save()
         is_lost = problem is not None and not with_viewer
         self.canvas.close(with_layers=not with_viewer, keeps_mask=is_lost)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from napari.settings import get_plugin_settings
 
 from napari_protoseg.workbench.session import Settings
@@ -15,3 +17,18 @@ def read_settings() -> Settings:
     return Settings(
         device=chosen.device, person=chosen.person, cache_gigabytes=chosen.cache_gigabytes
     )
+
+
+def follow_settings(heard: Callable[[], object]) -> Callable[[], None]:
+    """Call `heard` after each change of a setting; return what ends that."""
+    events = get_plugin_settings(PLUGIN).workbench.events
+
+    def tell(event: object) -> None:
+        heard()
+
+    events.connect(tell)
+
+    def end() -> None:
+        events.disconnect(tell)
+
+    return end

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from qtpy.QtWidgets import QFormLayout, QLineEdit, QPushButton, QVBoxLayout, QWidget
 
 from napari_protoseg.widgets.path_field import PathField, ask_folder, ask_table
@@ -53,19 +51,14 @@ class ApplyForm(QWidget):
 
     def refresh(self) -> None:
         """Say what is missing."""
-        reason = self._state.apply_needs(self._path(self._images), self._path(self._project))
+        reason = self._state.apply_needs(self._images.path, self._project.path)
         self._reason.setText(reason or "")
         self._reason.setVisible(reason is not None)
         self._apply.setEnabled(reason is None)
 
     def _ask(self) -> None:
-        images = self._path(self._images)
+        images = self._images.path
         if images is not None:
-            project, labels = self._path(self._project), self._path(self._labels)
+            project, labels = self._project.path, self._labels.path
             size = self._pixel_size.text().strip() or None
             self._state.session.attempt(lambda: self._state.apply(images, project, labels, size))
-
-    @staticmethod
-    def _path(field: PathField) -> Path | None:
-        text = field.line.text().strip()
-        return Path(text).expanduser() if text else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from functools import partial
 
 from qtpy.QtCore import QSize, Qt
@@ -10,7 +9,6 @@ from qtpy.QtGui import QIcon, QImage, QPixmap
 from qtpy.QtWidgets import (
     QFrame,
     QHBoxLayout,
-    QLabel,
     QPushButton,
     QScrollArea,
     QToolButton,
@@ -19,6 +17,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_protoseg.project.records import ImageRecord
+from napari_protoseg.widgets.elided import ElidedLabel
 from napari_protoseg.widgets.forms import ConfigForm
 from napari_protoseg.widgets.page import Page
 from napari_protoseg.widgets.plain_text import PlainLabel, plain
@@ -110,7 +109,7 @@ class BankPage(Page):
         self._about.setText(
             ""
             if bank is None
-            else f"Bank {bank.version}, {bank.bank.created[:16].replace('T', ' ')}, encoder "
+            else f"Bank {bank.version}, {bank.bank.created[:16].replace('T', ' ')} UTC, encoder "
             f"{bank.bank.encoder.name}."
         )
         self._about.setToolTip("" if bank is None else "\n".join(bank.bank.notices))
@@ -149,8 +148,12 @@ class BankPage(Page):
     def _card(self, card: Card) -> QFrame:
         frame = QFrame()
         frame.setObjectName(f"card-{card.index}")
-        title = QLabel(f"<b>{html.escape(card.title)}</b>")
-        title.setStyleSheet(f"border-left: 6px solid {card.tissue_class.color}; padding-left: 6px;")
+        title = ElidedLabel(card.title)
+        title.setToolTip(plain(card.title))
+        title.setStyleSheet(
+            f"border-left: 6px solid {card.tissue_class.color}; padding-left: 6px; "
+            "font-weight: bold;"
+        )
         facts = PlainLabel(f"{card.prototype.size} images, cohesion {card.prototype.cohesion:.2f}")
         facts.setToolTip(_COHESION)
         mute = QPushButton("Mute")

@@ -10,6 +10,8 @@ from qtpy.QtWidgets import QGridLayout, QPushButton, QWidget
 
 from napari_protoseg.plugin.keys import chord_of
 from napari_protoseg.schema import UNLABELLED, ClassSchema
+from napari_protoseg.widgets.elided import ElidedButton
+from napari_protoseg.widgets.plain_text import plain
 
 _COLUMNS = 2
 _SWATCH = 14
@@ -24,6 +26,8 @@ class ClassPalette(QWidget):
         super().__init__()
         self._grid = QGridLayout(self)
         self._grid.setContentsMargins(0, 0, 0, 0)
+        for column in range(_COLUMNS):
+            self._grid.setColumnStretch(column, 1)  # else a long name takes the room of a short one
         self._schema: ClassSchema | None = None
         self._buttons: dict[int, QPushButton] = {}
 
@@ -46,7 +50,7 @@ class ClassPalette(QWidget):
         for place, (class_id, name, color, chord) in enumerate(
             [*entries, (UNLABELLED, "unlabelled", None, None)]
         ):
-            button = QPushButton(name if chord is None else f"{name}  ({chord})")
+            button = ElidedButton(name if chord is None else f"{name}  ({chord})")
             button.setCheckable(True)
             button.setObjectName(f"pick-{class_id}")
             if color is not None:
@@ -54,7 +58,8 @@ class ClassPalette(QWidget):
                 swatch.fill(QColor(color))
                 button.setIcon(QIcon(swatch))
                 button.setIconSize(QSize(_SWATCH, _SWATCH))
-            button.setToolTip(f"Draw with {name}." if class_id != UNLABELLED else "Erase.")
+            tip = "Erase." if class_id == UNLABELLED else f"Draw with {name}."
+            button.setToolTip(plain(tip))
             button.clicked.connect(partial(self._pick, class_id))
             self._buttons[class_id] = button
             self._grid.addWidget(button, place // _COLUMNS, place % _COLUMNS)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from qtpy.QtWidgets import QComboBox, QFormLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_protoseg.evaluation.protocol import MaskCodes
@@ -75,12 +73,13 @@ class MaskForm(QWidget):
     def refresh(self) -> None:
         """Say what the import does, or why there can be none."""
         reason = self._state.masks_need()
-        if reason is None and not self._folder.line.text():
+        if reason is None and self._folder.path is None:
             reason = "Choose the folder of the masks."
         self._about.setText(reason or _PURPOSES[self._purpose.currentData()][1])
         self._import.setEnabled(reason is None)
 
     def _start(self) -> None:
-        folder = Path(self._folder.line.text())
+        folder = self._folder.path
         codes, purpose = self._codes.currentData(), self._purpose.currentData()
-        self._state.session.attempt(lambda: self._state.import_masks(folder, codes, purpose))
+        if folder is not None:
+            self._state.session.attempt(lambda: self._state.import_masks(folder, codes, purpose))

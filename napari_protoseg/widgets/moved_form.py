@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from qtpy.QtWidgets import QFormLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFormLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_protoseg.widgets.path_field import PathField, ask_folder
+from napari_protoseg.widgets.plain_text import PlainLabel
 from napari_protoseg.workbench.labels_page import LabelsState
 
 _ABOUT = (
@@ -29,7 +28,7 @@ class MovedForm(QWidget):
         self._state = state
         self._folder = PathField("moved-folder", "Folder to look in", ask_folder)
         self._folder.changed.connect(self.refresh)
-        self._about = QLabel()
+        self._about = PlainLabel()
         self._about.setObjectName("moved-about")
         self._about.setWordWrap(True)
         self._find = QPushButton("Find images")
@@ -47,8 +46,9 @@ class MovedForm(QWidget):
         """Say what is looked for, or why nothing can be."""
         reason = self._state.masks_need()
         self._about.setText(reason or _ABOUT)
-        self._find.setEnabled(reason is None and bool(self._folder.line.text()))
+        self._find.setEnabled(reason is None and self._folder.path is not None)
 
     def _start(self) -> None:
-        folder = Path(self._folder.line.text())
-        self._state.session.attempt(lambda: self._state.find_images(folder))
+        folder = self._folder.path
+        if folder is not None:
+            self._state.session.attempt(lambda: self._state.find_images(folder))

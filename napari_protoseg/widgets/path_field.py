@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLineEdit, QPushButton, QWidget
+
+from napari_protoseg.workbench.typed_path import typed_path
 
 Ask = Callable[[QWidget, str], str]
 """Shows a dialog over a widget under a title; returns a path, or nothing."""
@@ -56,6 +59,11 @@ class PathField(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.line, 1)
         layout.addWidget(button)
+
+    @property
+    def path(self) -> Path | None:
+        """What the line says; None where it is empty."""
+        return typed_path(self.line.text())
 
     def _choose(self) -> None:
         chosen = self._ask(self, self._title)

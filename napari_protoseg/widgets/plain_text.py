@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import html
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import QLabel
+
+_WIDEST_WORD = 200
 
 
 class PlainLabel(QLabel):
@@ -14,6 +16,11 @@ class PlainLabel(QLabel):
     def __init__(self, text: str = "") -> None:
         super().__init__(text)
         self.setTextFormat(Qt.TextFormat.PlainText)
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802 (Qt's name)
+        """Where lines are broken, let no name without a break decide how wide a dock is."""
+        hint = super().minimumSizeHint()
+        return QSize(min(hint.width(), _WIDEST_WORD), hint.height()) if self.wordWrap() else hint
 
 
 def plain(text: str) -> str:

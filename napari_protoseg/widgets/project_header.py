@@ -6,7 +6,8 @@ from pathlib import Path
 
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QMessageBox, QPushButton, QWidget
 
-from napari_protoseg.widgets.plain_text import PlainLabel, plain
+from napari_protoseg.widgets.elided import ElidedLabel
+from napari_protoseg.widgets.plain_text import plain
 from napari_protoseg.workbench.session import Session
 
 
@@ -22,7 +23,7 @@ class ProjectHeader(QWidget):
     def __init__(self, session: Session) -> None:
         super().__init__()
         self._session = session
-        self._name = PlainLabel()
+        self._name = ElidedLabel()
         self._name.setObjectName("project-name")
         self._open = QPushButton("Open project")
         self._open.setObjectName("open-project")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import QAbstractListModel, QItemSelectionModel, QModelIndex, Qt, Signal
-from qtpy.QtGui import QColor
+from qtpy.QtCore import QAbstractListModel, QItemSelectionModel, QModelIndex, QSize, Qt, Signal
+from qtpy.QtGui import QColor, QResizeEvent
 from qtpy.QtWidgets import QAbstractItemView, QListView
 
 from napari_protoseg.project.records import ReviewStatus
@@ -16,6 +16,7 @@ _PROPOSED = (
     "Proposed: the model makes the mask when the image is opened. It is stored once it is "
     "accepted, corrected or saved, or with all others by Make all masks."
 )
+_LEAST_HEIGHT = 120
 _COLORS = {
     ReviewStatus.ACCEPTED: QColor("#4CAF50"),
     ReviewStatus.SKIPPED: QColor("#9E9E9E"),
@@ -99,6 +100,16 @@ class ReviewListView(QListView):
             self.selectionModel().setCurrentIndex(index, flag)
             self.scrollTo(index)
         self._is_following = False
+
+    def sizeHint(self) -> QSize:  # noqa: N802 (Qt's name)
+        """Ask for a few rows; the page gives it all that is left."""
+        return QSize(super().sizeHint().width(), _LEAST_HEIGHT)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802 (Qt's name)
+        """Keep the marked row in sight where the list has become lower."""
+        super().resizeEvent(event)
+        if self.selectionModel().hasSelection():
+            self.scrollTo(self.currentIndex())
 
     def _choose(self, index: QModelIndex) -> None:
         if index.isValid() and not self._is_following:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from functools import partial
 
 from qtpy.QtCore import Qt
@@ -10,11 +9,14 @@ from qtpy.QtGui import QKeySequence
 from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
+    QFrame,
     QHBoxLayout,
     QLabel,
     QPushButton,
+    QScrollArea,
     QShortcut,
     QSlider,
+    QVBoxLayout,
     QWidget,
 )
 
@@ -24,8 +26,9 @@ from napari_protoseg.plugin.keys import KEYS, press
 from napari_protoseg.project.records import ReviewStatus
 from napari_protoseg.widgets.apply_form import ApplyForm
 from napari_protoseg.widgets.class_palette import ClassPalette
+from napari_protoseg.widgets.elided import ElidedLabel
 from napari_protoseg.widgets.page import Page
-from napari_protoseg.widgets.plain_text import plain
+from napari_protoseg.widgets.plain_text import PlainLabel, plain
 from napari_protoseg.widgets.review_list import ReviewListView
 from napari_protoseg.workbench.review_list import ReviewFilter
 from napari_protoseg.workbench.review_page import ReviewState
@@ -68,7 +71,10 @@ class ReviewPage(Page):
         self._listing.activated.connect(self._list)
         self._list_view = ReviewListView(state)
         self._list_view.chosen.connect(self._open)
-        self._current = QLabel()
+        self._name = ElidedLabel()
+        self._name.setObjectName("review-image")
+        self._name.setStyleSheet("font-weight: bold;")
+        self._current = PlainLabel()
         self._current.setObjectName("review-current")
         self._current.setWordWrap(True)
         self._palette = ClassPalette()
@@ -91,8 +97,10 @@ class ReviewPage(Page):
         if item is None:
             self._current.setText("Open an image from the list.")
         else:
-            name = html.escape(item.image.path.name)
-            self._current.setText(f"<b>{name}</b><br>{html.escape(state.state_of_current())}")
+            self._name.setText(item.image.path.name)
+            self._name.setToolTip(plain(str(item.image.path)))
+            self._current.setText(state.state_of_current())
+        self._name.setVisible(item is not None)
         is_open = state.opened.image is not None
         can_write = session.read_only() is None
         self._buttons["restore-layers"].setEnabled(is_open)
@@ -140,6 +148,9 @@ class ReviewPage(Page):
         self._margin.valueChanged.connect(self._set_margin)
         self._prototype = QComboBox()
         self._prototype.setObjectName("prototype-map")
+        self._prototype.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
         self._prototype.activated.connect(self._set_prototype)
         self._form = QFormLayout()
         self._form.addRow("Mask opacity", self._opacity)
@@ -156,21 +167,31 @@ class ReviewPage(Page):
         verbs = QHBoxLayout()
         verbs.addWidget(self._button("Make all masks", "make-masks", self._make_masks))
         verbs.addWidget(self._button("Bring layers back", "restore-layers", self._canvas.restore))
-        self.body.addLayout(row)
-        self.body.addWidget(self._list_view, 1)
-        self.body.addWidget(self._current)
-        self.body.addLayout(verdict)
-        self.body.addWidget(self._palette)
-        self.body.addLayout(self._form)
-        self.body.addLayout(verbs)
-        self.body.addWidget(self._more)
-        self.body.addWidget(self._apply)
+        inner = QWidget()
+        column = QVBoxLayout(inner)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addLayout(row)
+        column.addWidget(self._list_view, 1)
+        column.addWidget(self._name)
+        column.addWidget(self._current)
+        column.addLayout(verdict)
+        column.addWidget(self._palette)
+        column.addLayout(self._form)
+        column.addLayout(verbs)
+        column.addWidget(self._more)
+        column.addWidget(self._apply)
         keys = QLabel(
             "Keys: Page Down and Page Up step, Alt+digit picks a class, Alt+M saves the mask."
         )
         keys.setWordWrap(True)
         keys.setToolTip("\n".join(f"{key.chord}: {key.words}" for key in KEYS))
-        self.body.addWidget(keys)
+        column.addWidget(keys)
+        # With many classes, or the form open, there is more than a small screen has room for.
+        area = QScrollArea()
+        area.setWidgetResizable(True)
+        area.setFrameShape(QFrame.Shape.NoFrame)
+        area.setWidget(inner)
+        self.body.addWidget(area, 1)
 
     def _button(self, text: str, name: str, slot: object) -> QPushButton:
         button = QPushButton(text)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from qtpy.QtCore import QModelIndex, QObject, QPoint, QRect, QSize, Qt
 from qtpy.QtGui import QColor, QFontMetrics, QPainter, QPalette, QPen
 from qtpy.QtWidgets import QStyle, QStyledItemDelegate, QStyleOptionViewItem
 
+from napari_protoseg.labels.brackets import bare_name
 from napari_protoseg.labels.records import Presence
 from napari_protoseg.schema import ClassSchema, TissueClass
 from napari_protoseg.workbench.labels_page import LabelsState
@@ -58,6 +61,14 @@ def readable_on(color: QColor) -> str:
     return "black" if color.lightness() > 140 else "white"
 
 
+def caption(path: Path, metrics: QFontMetrics, width: int) -> str:
+    """Return what stands below a thumbnail: of the file name what fits, and tells it apart.
+
+    The label in its bracket is not said again: the chips above show the one that counts.
+    """
+    return str(metrics.elidedText(bare_name(path), Qt.TextElideMode.ElideMiddle, width))
+
+
 class ThumbnailDelegate(QStyledItemDelegate):
     """Draws a thumbnail, a chip for each class, and the file name.
 
@@ -102,9 +113,7 @@ class ThumbnailDelegate(QStyledItemDelegate):
             cell.width() - 2 * _MARGIN,
             _CHIP_HEIGHT,
         )
-        name = QFontMetrics(painter.font()).elidedText(
-            image.path.name, Qt.TextElideMode.ElideMiddle, line.width()
-        )
+        name = caption(image.path, QFontMetrics(painter.font()), line.width())
         painter.drawText(line, Qt.AlignmentFlag.AlignCenter, name)
         painter.restore()
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from napari_protoseg.errors import LabelError
 from napari_protoseg.jobs.add import AddImages
 from napari_protoseg.jobs.new import NewProject
+from napari_protoseg.workbench.typed_path import typed_path
 
 
 @dataclass(frozen=True)
@@ -50,15 +50,15 @@ class Draft:
     @property
     def place(self) -> Path | None:
         """Folder of the images; None while neither it nor a table is given."""
-        if self.images:
-            return _path(self.images)
-        return _path(self.labels).parent if self.labels else None
+        images, labels = typed_path(self.images), typed_path(self.labels)
+        return labels.parent if images is None and labels is not None else images
 
     @property
     def target(self) -> Path | None:
         """Folder of the new project; None while there is nothing to make it of."""
-        if self.folder:
-            return _path(self.folder)
+        folder = typed_path(self.folder)
+        if folder is not None:
+            return folder
         if self.place is None:
             return None
         place = self.place.absolute()
@@ -80,15 +80,15 @@ class Draft:
         return NewProject(
             folder=folder,
             images=images,
-            labels=_given_path(self.labels),
+            labels=typed_path(self.labels),
             classes=tuple(name.strip() for name in self.classes.split(","))
             if self.classes.strip()
             else None,
-            schema_file=_given_path(self.schema_file),
-            masks=_given_path(self.masks),
+            schema_file=typed_path(self.schema_file),
+            masks=typed_path(self.masks),
             case_pattern=self.case_pattern or None,
             micrometres_per_pixel=self.pixel_size or None,
-            split=_given_path(self.split),
+            split=typed_path(self.split),
         )
 
     def addition(self) -> AddImages:
@@ -101,11 +101,11 @@ class Draft:
         """
         return AddImages(
             images=self._images(),
-            labels=_given_path(self.labels),
-            masks=_given_path(self.masks),
+            labels=typed_path(self.labels),
+            masks=typed_path(self.masks),
             case_pattern=self.case_pattern or None,
             micrometres_per_pixel=self.pixel_size or None,
-            split=_given_path(self.split),
+            split=typed_path(self.split),
         )
 
     def _images(self) -> Path:
@@ -116,12 +116,3 @@ class Draft:
                 remedy="Choose a folder of images, or a table of labels.",
             )
         return self.place
-
-
-def _path(text: str) -> Path:
-    # Unlike Path.expanduser it leaves a home that is not there as it is, while it is being typed.
-    return Path(os.path.expanduser(text))  # noqa: PTH111
-
-
-def _given_path(text: str) -> Path | None:
-    return _path(text) if text else None

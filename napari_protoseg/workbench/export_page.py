@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -19,6 +18,7 @@ from napari_protoseg.project.folder import Project
 from napari_protoseg.workbench.page import PageState
 from napari_protoseg.workbench.session import Session
 from napari_protoseg.workbench.tasks import Task
+from napari_protoseg.workbench.typed_path import typed_path
 
 
 class ExportState(PageState):
@@ -63,10 +63,7 @@ class ExportState(PageState):
         """Where the export goes: as typed, else beside the project; None without a project."""
         if self.session.project is None:
             return None
-        if self.typed:
-            # Unlike Path.expanduser it leaves a home that is not there as it is.
-            return Path(os.path.expanduser(self.typed))  # noqa: PTH111
-        return self.default_folder
+        return typed_path(self.typed) or self.default_folder
 
     @property
     def default_folder(self) -> Path | None:

@@ -33,6 +33,8 @@ class ImageMaps:
 
     changed = Signal()
     """There are other maps, or none."""
+    began = Signal()
+    """A model looks at the image now; maps come later."""
 
     def __init__(self, session: Session, opened: OpenImage) -> None:
         self._session = session
@@ -56,6 +58,11 @@ class ImageMaps:
             session.images_changed,
         ):
             signal.connect(self._look)
+
+    @property
+    def is_looking(self) -> bool:
+        """Whether a model looks at an image now, which takes minutes where it is very large."""
+        return self._is_looking
 
     @property
     def prototype_map(self) -> NDArray[np.float32] | None:
@@ -117,6 +124,7 @@ class ImageMaps:
             device=session.device,
         )
         self._is_looking, self._looks_again = True, False
+        self.began.emit()
         session.run_aside("Look at the image", job, partial(self._seen, project))
 
     def _seen(self, project: object, sight: Sight | None) -> None:

@@ -58,6 +58,7 @@ class ReviewState(PageState):
         for signal in (
             opened.loaded,
             maps.changed,
+            maps.began,
             session.current_changed,
             session.model_changed,
             session.recipe_changed,
@@ -95,16 +96,26 @@ class ReviewState(PageState):
         return None if current is None else self.images.item(current.id)
 
     def state_of_current(self) -> str:
-        """Say how the mask of the open image stands, and which model the maps are of."""
+        """Say how the mask of the open image stands, and which model the maps are of.
+
+        Where the image could not be read, neither is known to be so: say what can be done.
+        """
         item = self.current
         if item is None:
             return ""
+        if self.session.is_current_unread:
+            return "It could not be read. Find images on Labels finds images that were moved."
         sight = self.maps.sight
         if item.mask is None and sight is not None:
             words = f"{item.state()} by {sight.key}; stored once accepted, corrected or saved"
         else:
             words = item.state()
-        maps = f"Maps of {self.maps.source}." if self.maps.source else "No model yet."
+        if self.maps.source:
+            maps = f"Maps of {self.maps.source}."
+        elif self.maps.is_looking:
+            maps = "Its maps are being made."
+        else:
+            maps = "No maps yet." if item.is_proposed else "No model yet."
         return f"{words[0].upper()}{words[1:]}. {maps}"
 
     def show_listing(self, listing: ReviewFilter) -> None:

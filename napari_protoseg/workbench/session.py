@@ -79,6 +79,8 @@ class Session:
     """Another image is open, or none."""
     recipe_changed = Signal()
     """Another recipe makes the masks of the project."""
+    settings_changed = Signal()
+    """A person has changed what `settings` returns."""
     task_changed = Signal()
     """The long task has begun, paused, gone on or ended."""
     task_over = Signal(object)

@@ -16,7 +16,7 @@ from napari_protoseg.jobs.models import can_go_on
 from napari_protoseg.jobs.preparation import TrainRequest, require_preset
 from napari_protoseg.jobs.train import TrainedRound, resume_training, train_project
 from napari_protoseg.network.backbones import DEFAULT_BACKBONE
-from napari_protoseg.project.records import Round, Stage
+from napari_protoseg.project.records import Round
 from napari_protoseg.training.checkpoint import read_state
 from napari_protoseg.training.config import PRESETS, Preset
 from napari_protoseg.training.devices import describe_device
@@ -28,14 +28,10 @@ from napari_protoseg.workbench.second_stage import SecondStage, require_no_reaso
 from napari_protoseg.workbench.session import Session
 from napari_protoseg.workbench.tasks import Problem, Task, TaskState
 from napari_protoseg.workbench.training_curves import TrainingCurves
+from napari_protoseg.workbench.training_outcome import outcome_of
 
 BACKBONES = (DEFAULT_BACKBONE, "resnet50", "mit_b1")
 """Backbones to choose from; a network of timm that is like them can be had on the terminal."""
-
-_NEXT = {
-    Stage.PROTOTYPES: "Next: look at its masks on Review.",
-    Stage.SEGMENTATION: "It segments without labels: make masks with it on a terminal.",
-}
 
 _OF_NETWORKS = (
     "config.epochs",
@@ -114,6 +110,7 @@ class TrainingState(PageState):
         session.model_changed.connect(self._reload_round)
         session.images_changed.connect(self._follow_images)
         session.schema_changed.connect(self._reload_bank)
+        session.settings_changed.connect(self.changed.emit)
         session.task_changed.connect(self._follow)
         session.progressed.connect(self._hear)
         self._start()
@@ -357,16 +354,10 @@ class TrainingState(PageState):
     def _trained(self, ended: TrainedRound | None) -> None:
         if ended is None:
             self.outcome = "Stopped before there was anything to keep."
-        elif ended.finished:
-            if self._timed is not None:
-                self._took[self._timed] = self.curves.seconds()
-            self.outcome = (
-                f"Round {ended.round.id} is trained{_figure(ended)}. {_NEXT[ended.round.stage]}"
-            )
         else:
-            self.outcome = (
-                f"Round {ended.round.id} was stopped; its best state is kept{_figure(ended)}."
-            )
+            if ended.finished and self._timed is not None:
+                self._took[self._timed] = self.curves.seconds()
+            self.outcome = outcome_of(self.session.require_project(), ended)
         self.session.say(self.outcome)
         self.session.model_changed.emit()
 
@@ -427,13 +418,6 @@ class TrainingState(PageState):
             self.changed.emit()
         if self._bank_encoder is None or self._gone:
             self._reload()  # other labels may let a bank be built, or classes let one be used
-
-
-def _figure(ended: TrainedRound) -> str:
-    """Say what was measured of a round, to be added to a sentence."""
-    if ended.score is None:
-        return ""
-    return f": mIoU {ended.score:.3f} on {ended.masked} images with masks"
 
 
 def _request_of(preset: Preset) -> TrainRequest:

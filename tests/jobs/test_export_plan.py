@@ -362,6 +362,16 @@ def test_a_project_its_parent_and_a_folder_of_anything_are_never_replaced(
     assert "no earlier export" in refused(project, project.folder.with_name("validation"))
 
 
+@pytest.mark.parametrize("name", ["truth", "runs/0002", "masks"])
+def test_nothing_is_exported_into_the_project_itself(project: Project, name: str):
+    out = project.folder / name
+    job = export_project(project, PNG, out, RECIPE, device=CPU, now=NOW)
+    with pytest.raises(ExportError, match="within the project"):
+        finish(job)
+    assert not out.exists()
+    assert project.mask_summaries() == {}  # no work for nothing
+
+
 def as_earlier_export(folder: Path) -> Path:
     """Make a folder look as an export does, so that only its images protect it."""
     classes = {"unlabelled": 0, "classes": [], "schema_fingerprint": ""}

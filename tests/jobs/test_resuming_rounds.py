@@ -21,7 +21,7 @@ from napari_protoseg.errors import CheckpointError, ImageError, TrainingError
 from napari_protoseg.events import Event, Progress, Request
 from napari_protoseg.exports.folder import Exported
 from napari_protoseg.jobs.export import ExportFormat, export_project
-from napari_protoseg.jobs.models import trained_model
+from napari_protoseg.jobs.models import newest_trained_round, trained_model
 from napari_protoseg.jobs.preparation import TrainRequest
 from napari_protoseg.jobs.train import TrainedRound, resume_training, train_project
 from napari_protoseg.masks.recipe import Recipe
@@ -278,3 +278,34 @@ def test_a_quick_training_that_was_stopped_leaves_no_round(banked: Path):
     stopped = train(banked, TrainRequest(preset=Preset.QUICK), lambda event: Request.STOP)
     assert stopped is None
     assert newest(banked) is None
+
+
+def stop_after_a_step(event: Event) -> Request | None:
+    return Request.STOP if isinstance(event, StepFinished) else None
+
+
+def test_a_round_that_is_stopped_at_once_does_not_take_the_place_of_a_trained_one(
+    trained: Path, request_: TrainRequest
+):
+    stopped = train(trained, request_, stop_after_a_step)
+    assert stopped is not None
+    assert (stopped.round.id, stopped.finished) == (2, False)
+    with Project.open(trained / "project") as project:
+        newest = newest_trained_round(project)
+        assert newest is not None
+        assert newest.id == 1
+        model = trained_model(project)
+    assert model.round.id == 1
+    assert [notice.text.startswith("Round 2 has not ended") for notice in model.notices()] == [True]
+    resumed = resume(trained)
+    assert resumed is not None
+    with Project.open(trained / "project") as project:
+        assert trained_model(project).round.id == 2
+
+
+def test_a_round_that_is_stopped_at_once_counts_where_there_is_no_other(
+    banked: Path, request_: TrainRequest
+):
+    train(banked, request_, stop_after_a_step)
+    with Project.open(banked / "project") as project:
+        assert trained_model(project).round.id == 1

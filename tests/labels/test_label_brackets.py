@@ -7,7 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_protoseg.errors import LabelError
-from napari_protoseg.labels.brackets import bracket_label, bracket_labels, matching_bracket
+from napari_protoseg.labels.brackets import (
+    bare_name,
+    bracket_label,
+    bracket_labels,
+    matching_bracket,
+)
 
 SEPARATORS = st.sampled_from([" ", "  ", ",", ", ", ""])
 STEMS = st.text(st.characters(codec="utf-8", exclude_characters="/\0[]"), max_size=20)
@@ -70,3 +75,18 @@ def test_the_named_examples_of_real_patches_are_understood(protoseg_data: Path) 
         (1, 1, 0),
         (0, 0, 1),
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "bare"),
+    [
+        ("case00_012-[1 1 0 0].png", "case00_012"),
+        ("TCGA-A7_x0_y512 [1, 0].png", "TCGA-A7_x0_y512"),
+        ("12-5[101]-a.png", "12-5-a"),
+        ("lesion [left].png", "lesion [left]"),
+        ("[1 0].png", "[1 0]"),
+        ("plain.name.tif", "plain.name"),
+    ],
+)
+def test_a_name_without_its_label_is_what_tells_it_apart(name: str, bare: str) -> None:
+    assert bare_name(Path(name)) == bare

@@ -62,11 +62,24 @@ class User:
         return self.dock.pages[title]
 
     def turn_to(self, widget: Any) -> None:
-        """Bring the page of a widget to the front."""
+        """Bring the page of a widget to the front, and scroll there."""
+        from qtpy.QtWidgets import QScrollArea
+
         for index in range(self.dock.tabs.count()):
             if self.dock.tabs.widget(index).isAncestorOf(widget):
                 self.dock.tabs.setCurrentIndex(index)
-        self.wait(lambda: not widget.visibleRegion().isEmpty())
+        around = [
+            area
+            for area in self.dock.findChildren(QScrollArea)
+            if area.widget().isAncestorOf(widget)
+        ]
+
+        def is_seen() -> bool:
+            for area in around:
+                area.ensureWidgetVisible(widget)
+            return not widget.visibleRegion().isEmpty()
+
+        self.wait(is_seen)
 
     def click(self, name: str) -> None:
         """Click a button of the workbench."""

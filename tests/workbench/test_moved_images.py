@@ -9,6 +9,7 @@ from inline_runner import InlineRunner
 from napari_protoseg.workbench.labels_page import LabelsState
 from napari_protoseg.workbench.open_image import OpenImage
 from napari_protoseg.workbench.session import Session
+from napari_protoseg.workbench.workbench import Workbench
 
 
 def test_moved_images_are_found_again_on_the_page(made: Path):
@@ -65,3 +66,34 @@ def test_a_folder_that_is_not_there_is_told_also_where_no_image_is_missing(made:
     assert "nowhere" in session.messages.shown
     assert session.messages.last != "No image is missing."
     session.close()
+
+
+def test_an_image_that_cannot_be_read_says_on_review_how_it_is_found_again(trained: Path):
+    bench = Workbench(Session(InlineRunner()))
+    bench.session.open(trained / "project")
+    (trained / "tiles").rename(trained / "moved")
+    bench.review.step(1)
+    assert "Find images on Labels" in bench.review.state_of_current()
+    bench.labels.find_images(trained)
+    assert bench.review.state_of_current().endswith("Maps of round 1.")
+    bench.close()
+
+
+def test_before_there_are_maps_a_model_that_is_there_is_not_denied(trained: Path):
+    bench = Workbench(Session(InlineRunner()))
+    bench.session.open(trained / "project")
+    assert bench.review.state_of_current() == ""
+    bench.session.current = bench.review.images[0].image
+    assert bench.review.state_of_current() == "Proposed. No maps yet."
+    bench.close()
+
+
+def test_while_a_model_looks_at_an_image_the_page_says_so(trained: Path):
+    bench = Workbench(Session(InlineRunner()))
+    bench.session.open(trained / "project")
+    said: list[str] = []
+    bench.review.changed.connect(lambda: said.append(bench.review.state_of_current()))
+    bench.review.step(1)
+    assert "Proposed. Its maps are being made." in said
+    assert said[-1].endswith("Maps of round 1.")
+    bench.close()
