@@ -8,6 +8,7 @@ import uuid
 from typing import Any
 
 from napari_protoseg.errors import ProjectError
+from napari_protoseg.project.edit_codec import JournalError
 from napari_protoseg.project.edits import Action, Edit, EditKey, EditKind, Recorded, Step, move
 from napari_protoseg.project.records import MaskSource
 from napari_protoseg.project.times import found_time, recorded_time
@@ -259,13 +260,9 @@ def _require_source(text: str) -> MaskSource:
             recipe_json=str(found["recipe"]),
             created=found_time(str(found["created"])),
         )
-    except (ValueError, TypeError, LookupError) as error:
+    except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError) as error:
         raise _damaged(f"where a mask came from: {error}") from error
 
 
-def _damaged(reason: str) -> ProjectError:
-    return ProjectError(
-        f"the journal of edits is damaged ({reason})",
-        where="the database",
-        remedy="Restore the project folder from a copy.",
-    )
+def _damaged(reason: str) -> JournalError:
+    return JournalError(f"the journal of edits is damaged ({reason})")

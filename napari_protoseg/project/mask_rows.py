@@ -12,8 +12,8 @@ import numpy as np
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.project.arrays import ArrayFolder, MaskArrays, array_name
 from napari_protoseg.project.edit_rows import journal_ends, select_steps, set_folded
-from napari_protoseg.project.edits import Step
-from napari_protoseg.project.image_rows import require_image
+from napari_protoseg.project.edits import Step, journal_of
+from napari_protoseg.project.image_rows import mask_shape, require_image
 from napari_protoseg.project.records import (
     MaskSource,
     MaskSummary,
@@ -118,13 +118,14 @@ def load_mask(
     StorageError
         The arrays cannot be read.
     """
-    shape = require_image(connection, image_id)
+    shape = mask_shape(connection, image_id)
     stored = _stored_mask(connection, arrays, image_id, shape)
     ends = journal_ends(connection, image_id)
     if ends is None or ends[0] == ends[1]:
         return stored
-    later = select_steps(connection, image_id, shape, after=ends[0])
-    return _replayed(stored, image_id, shape, [recorded.step for recorded in later])
+    with journal_of(image_id):
+        later = select_steps(connection, image_id, shape, after=ends[0])
+        return _replayed(stored, image_id, shape, [recorded.step for recorded in later])
 
 
 def require_fitting(

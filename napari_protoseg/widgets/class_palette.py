@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QGridLayout, QPushButton, QWidget
 
 from napari_protoseg.plugin.keys import chord_of
 from napari_protoseg.schema import UNLABELLED, ClassSchema
+from napari_protoseg.widgets.plain_text import plain
 
 _COLUMNS = 2
 _SWATCH = 14
@@ -54,7 +55,7 @@ class ClassPalette(QWidget):
                 swatch.fill(QColor(color))
                 button.setIcon(QIcon(swatch))
                 button.setIconSize(QSize(_SWATCH, _SWATCH))
-            button.setToolTip(f"Draw with {name}." if class_id != UNLABELLED else "Erase.")
+            button.setToolTip(plain(f"Draw with {name}.") if class_id != UNLABELLED else "Erase.")
             button.clicked.connect(partial(self._pick, class_id))
             self._buttons[class_id] = button
             self._grid.addWidget(button, place // _COLUMNS, place % _COLUMNS)

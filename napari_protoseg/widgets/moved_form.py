@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qtpy.QtWidgets import QFormLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFormLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_protoseg.widgets.path_field import PathField, ask_folder
+from napari_protoseg.widgets.plain_text import PlainLabel
 from napari_protoseg.workbench.labels_page import LabelsState
 
 _ABOUT = (
@@ -29,7 +30,7 @@ class MovedForm(QWidget):
         self._state = state
         self._folder = PathField("moved-folder", "Folder to look in", ask_folder)
         self._folder.changed.connect(self.refresh)
-        self._about = QLabel()
+        self._about = PlainLabel()
         self._about.setObjectName("moved-about")
         self._about.setWordWrap(True)
         self._find = QPushButton("Find images")

@@ -121,7 +121,7 @@ class ReviewPage(Page):
         verdict = QHBoxLayout()
         for status, text, name, key in _STATUSES:
             button = self._button(text, name, partial(self._mark, status))
-            button.setToolTip(f"{text} the mask, and go on: {key}")
+            button.setToolTip(plain(f"{text} the mask, and go on: {key}"))
             verdict.addWidget(button)
         verdict.addWidget(self._button("Unmark", "unmark", self._unmark))
         verdict.addWidget(self._button("Save", "save-mask", self._save))
@@ -169,7 +169,7 @@ class ReviewPage(Page):
             "Keys: Page Down and Page Up step, Alt+digit picks a class, Alt+M saves the mask."
         )
         keys.setWordWrap(True)
-        keys.setToolTip("\n".join(f"{key.chord}: {key.words}" for key in KEYS))
+        keys.setToolTip(plain("\n".join(f"{key.chord}: {key.words}" for key in KEYS)))
         self.body.addWidget(keys)
 
     def _button(self, text: str, name: str, slot: object) -> QPushButton:
