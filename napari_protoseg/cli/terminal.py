@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from enum import IntEnum
 from types import FrameType, TracebackType
 from typing import Any, NoReturn, Self, TypeVar
+from unicodedata import category
 
 import typer
 from rich.console import Console
@@ -32,6 +33,11 @@ from napari_protoseg.training.events import EpochFinished, StepFinished
 Result = TypeVar("Result")
 
 _TENTHS = 10
+
+# Control characters, parts of no character, and ends of lines and of paragraphs.
+_STEERING = ("Cc", "Cs", "Zl", "Zp")
+# https://www.unicode.org/reports/tr9/#Directional_Formatting_Codes
+_TURNING = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 class Exit(IntEnum):
@@ -89,7 +95,7 @@ class Terminal:
         if self.as_json:
             sys.stdout.write(json.dumps(record, indent=2, default=str, allow_nan=False) + "\n")
         else:
-            self._out.print(escape(text))
+            self._out.print(escape(visible(text)))
 
     def leave(self, how_to_go_on: str) -> NoReturn:
         """Exit after a stop, saying how to go on."""
@@ -111,8 +117,9 @@ class Terminal:
             raise typer.Exit(Exit.STOPPED) from error
 
     def _fail(self, error: ProtosegError, code: Exit) -> NoReturn:
+        said = _with_command(str(error), error.on_terminal)
         word = "Stopped:" if code is Exit.STOPPED else "[red]Error:[/red]"
-        self._console.print(f"{word} {escape(_with_command(str(error), error.on_terminal))}")
+        self._console.print(f"{word} {escape(visible(said, newline=True))}")
         raise typer.Exit(code) from error
 
 
@@ -167,7 +174,7 @@ class _Display:
     def show(self, event: Event) -> None:
         """Show one event."""
         if isinstance(event, Notice):
-            text = escape(_with_command(event.text, event.on_terminal))
+            text = escape(visible(_with_command(event.text, event.on_terminal)))
             if event.severity is Severity.WARNING:
                 self._console.print(f"[yellow]Note:[/yellow] {text}")
             elif not self._quiet:
@@ -196,6 +203,27 @@ class _Display:
         if tenth != self._tenths.get(stage):
             self._tenths[stage] = tenth
             self._console.print(escape(f"{described}: {done} of {total}"))
+
+
+def visible(text: str, *, newline: bool = False) -> str:
+    """Return text as a terminal may be given it: what would steer it, or turn it, is spelled out.
+
+    Names of files and classes may hold any of that.
+
+    Parameters
+    ----------
+    text
+        What is to be said.
+    newline
+        Spell newlines out, too: what is said is one sentence.
+    """
+    kept = "" if newline else "\n"
+    return "".join(
+        character
+        if character in kept or not (category(character) in _STEERING or character in _TURNING)
+        else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
 
 
 def _with_command(sentence: str, command: str | None) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -34,8 +35,12 @@ BLOCK_BYTES = 2**25
 """Size in bytes at which a block is closed, however few images it holds."""
 
 # What Zarr raises over files that are damaged or not Zarr's; FileNotFoundError where another
-# process has removed the block for its own budget.
-_DAMAGED = (ValueError, KeyError, TypeError, RuntimeError, IndexError, FileNotFoundError)
+# process has removed the block for its own budget, the other two where a file and a folder have
+# changed places.
+_DAMAGED = (
+    ValueError, TypeError, LookupError, RuntimeError, ArithmeticError, AttributeError,
+    AssertionError, MemoryError, FileNotFoundError, NotADirectoryError, IsADirectoryError,
+)  # fmt: skip
 
 
 Features = NDArray[np.float32 | np.float16]
@@ -52,6 +57,11 @@ class FeatureKind(Enum):
     def dtype(self) -> np.dtype[np.float32] | np.dtype[np.float16]:
         """Type of the cached numbers."""
         return _DTYPES[self]
+
+    @property
+    def dimensions(self) -> int:
+        """Dimensions of an array of such results: images first, then numbers, then places."""
+        return 2 if self is FeatureKind.EMBEDDING else 4
 
 
 _DTYPES: dict[FeatureKind, np.dtype[np.float32] | np.dtype[np.float16]] = {
@@ -77,7 +87,8 @@ class FeatureCache:
 
     def results(self, encoder: EncoderIdentity, kind: FeatureKind) -> CachedResults:
         """Open the results of one encoder and kind, whether or not there are any yet."""
-        return CachedResults(self, self.folder / f"{kind.value}-{encoder.fingerprint}", kind)
+        folder = self.folder / f"{kind.value}-{encoder.fingerprint}"
+        return CachedResults(self, folder, kind, encoder.width)
 
     def evict(self) -> None:
         """Remove the oldest blocks, of whatever encoder, until the budget is kept.
@@ -88,10 +99,9 @@ class FeatureCache:
         """
         with storage_errors(self.folder):
             # Unfinished blocks of a killed process are found too: nobody else removes them.
-            blocks = sorted(self.folder.glob("*/*"), key=lambda b: (b.stat().st_mtime_ns, b.name))
-            sizes = [sum(f.stat().st_size for f in b.rglob("*") if f.is_file()) for b in blocks]
-            total = sum(sizes)
-            for block, size in zip(blocks, sizes, strict=True):
+            blocks = sorted(_found(block) for block in self.folder.glob("*/*"))
+            total = sum(size for _, _, size in blocks)
+            for _, block, size in blocks:
                 if total <= self.budget_bytes:
                     return
                 _remove(block)
@@ -123,12 +133,15 @@ class CachedResults:
         Of the blocks.
     kind
         Decides the type of the numbers.
+    width
+        Of the encoder: how many numbers there are of each place.
     """
 
-    def __init__(self, cache: FeatureCache, folder: Path, kind: FeatureKind) -> None:
+    def __init__(self, cache: FeatureCache, folder: Path, kind: FeatureKind, width: int) -> None:
         self._cache = cache
         self._folder = folder
         self.kind = kind
+        self._width = width
         self._places: dict[str, _Place] = {}
         self._removing = Lock()
         with storage_errors(folder):
@@ -218,19 +231,33 @@ class CachedResults:
         """Take up the images that `block` lists; remove it where it is none of ours."""
         with storage_errors(block):
             try:
-                array = zarr.open_array(block, mode="r")
-                hashes = array.attrs["content_hashes"]
+                if block.is_symlink():
+                    raise ValueError("a link, which nobody here has made")
+                # Of no earlier format of Zarr, whose codecs may be pickles.
+                array = zarr.open_array(block, mode="r", zarr_format=3)
+                hashes = self._listed(block, array)
             except _DAMAGED:
                 hashes = None
-            if (
-                isinstance(hashes, list)
-                and len(hashes) == array.shape[0]
-                and array.dtype == self.kind.dtype
-            ):
-                opened = _Block(block, array)
-                self._places |= {str(h): _Place(opened, row) for row, h in enumerate(hashes)}
-            else:
+            if hashes is None:
                 _remove(block)
+            else:
+                opened = _Block(block, array)
+                self._places |= {h: _Place(opened, row) for row, h in enumerate(hashes)}
+
+    def _listed(self, block: Path, array: zarr.Array[Any]) -> list[str] | None:
+        """Return the images that a block lists; None where it is none of ours."""
+        hashes = array.attrs["content_hashes"]
+        is_ours = (
+            isinstance(hashes, list)
+            and array.dtype == self.kind.dtype
+            and array.ndim == self.kind.dimensions
+            and array.shape[:2] == (len(hashes), self._width)
+            and array.chunks == (1, *array.shape[1:])
+            and array.shards == array.shape
+            # Nothing is compressed: what claims to be more was made to exhaust.
+            and array.nbytes <= _found(block)[2]
+        )
+        return [str(h) for h in hashes] if is_ours else None
 
     def _load(self, block: _Block, row: int | slice = slice(None)) -> Features | None:
         """Read one row of a block, or all; remove the block where it is damaged."""
@@ -246,6 +273,18 @@ class CachedResults:
                 self._places = {h: p for h, p in self._places.items() if p.block is not block}
                 _remove(block.folder)
         return None
+
+
+def _found(block: Path) -> tuple[int, Path, int]:
+    """Return when a block was written, its place, and its size in bytes, without any link.
+
+    Another process may remove it meanwhile: it was then written never, and holds nothing.
+    """
+    try:
+        files = [path.lstat() for path in (block, *block.rglob("*"))]
+    except (FileNotFoundError, NotADirectoryError):
+        return 0, block, 0
+    return files[0].st_mtime_ns, block, sum(f.st_size for f in files if stat.S_ISREG(f.st_mode))
 
 
 def _remove(block: Path) -> None:

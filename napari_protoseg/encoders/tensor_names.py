@@ -18,6 +18,7 @@ from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from napari_protoseg.encoders.weights import Weights
+from napari_protoseg.errors import WeightsError
 
 _TRUNK = "visual.trunk."
 _EMBEDDINGS = "embeddings."
@@ -66,8 +67,24 @@ def as_timm_names(weights: Weights, model: nn.Module) -> Weights:
         As they were published.
     model
         A vision transformer of timm; the weights of others are returned as they are.
+
+    Raises
+    ------
+    WeightsError
+        Tensors that belong together have shapes that do not.
     """
-    tensors = dict(weights.state_dict)
+    try:
+        return replace(weights, state_dict=_renamed_for(model, weights.state_dict))
+    except (RuntimeError, IndexError) as error:  # of torch, where shapes do not fit
+        raise WeightsError(
+            f"its tensors do not fit together ({error})",
+            where=weights.path,
+            remedy="Give the weights file as its authors have published it.",
+        ) from error
+
+
+def _renamed_for(model: nn.Module, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    tensors = dict(given)
     if any(name.startswith(_TRUNK) for name in tensors):
         tensors = {
             name.removeprefix(_TRUNK): tensor
@@ -79,7 +96,7 @@ def as_timm_names(weights: Weights, model: nn.Module) -> Weights:
     tensors = _from_dinov2(tensors)
     if "mask_token" not in model.state_dict():  # of training alone
         tensors.pop("mask_token", None)
-    return replace(weights, state_dict=_on_grid_of(model, tensors))
+    return _on_grid_of(model, tensors)
 
 
 def _from_transformers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -209,11 +209,22 @@ def _state_dict(content: object, path: Path) -> dict[str, Tensor]:
     if (
         not isinstance(content, Mapping)
         or not content
-        or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items())
+        or not all(isinstance(k, str) and _is_plain(v) for k, v in content.items())
     ):
         raise WeightsError("the file is not a state dict of tensors", where=path, remedy=_FORMATS)
     prefix = "module." if all(name.startswith("module.") for name in content) else ""
     return {name.removeprefix(prefix): tensor for name, tensor in content.items()}
+
+
+def _is_plain(value: object) -> bool:
+    """Tell whether something is a dense tensor that holds no more numbers than its file has."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout is torch.strided
+        and value.device.type == "cpu"
+        and not (value.is_nested or value.is_quantized)
+        and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+    )
 
 
 def _reason(start: bytes, path: Path) -> str:

@@ -13,6 +13,7 @@ from napari_protoseg.storage import storage_errors
 CLASSES = "classes.json"
 """The file that every export has: what the mask values mean."""
 
+_MOST_BYTES = 2**24
 _CLASSES_KEYS = {"unlabelled", "classes", "schema_fingerprint"}
 _MASKS_FILES = {CLASSES, "prediction.json", "recipe.json"}
 _TRAINING_FOLDERS = {"training", "training_masks", "valid/img", "valid/mask"}
@@ -56,9 +57,11 @@ def earlier_export(folder: Path) -> int:
 
 
 def _describes_values(classes: Path) -> bool:
+    if classes.stat().st_size > _MOST_BYTES:
+        return False
     try:
         content = json.loads(classes.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(content, dict) and content.keys() == _CLASSES_KEYS
 

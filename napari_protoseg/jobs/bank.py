@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from napari_protoseg.bank.bank import BankConfig, PrototypeBank, build_bank
 from napari_protoseg.bank.codec import read_bank, write_bank
@@ -27,7 +27,7 @@ from napari_protoseg.jobs.features import CACHE_BYTES, feature_cache
 from napari_protoseg.jobs.made_of import MadeOf, bank_images
 from napari_protoseg.jobs.records import read_recorded, reader_of
 from napari_protoseg.project.folder import Project
-from napari_protoseg.project.records import ImageRecord, Split
+from napari_protoseg.project.records import BankRow, ImageRecord, Split
 
 BATCH_SIZE = 16
 
@@ -225,8 +225,25 @@ def latest_bank(project: Project) -> tuple[BuiltBank, BankSummary]:
             remedy="Build one.",
             on_terminal=f"protoseg bank {project.folder}",
         )
-    summary = BankSummary.model_validate_json(row.summary_json)
-    return bank_of_version(project, row.version), summary
+    return bank_of_version(project, row.version), summary_of(row)
+
+
+def summary_of(row: BankRow) -> BankSummary:
+    """Return what a project records of a bank beside its file.
+
+    Raises
+    ------
+    BankError
+        The record is damaged.
+    """
+    try:
+        return BankSummary.model_validate_json(row.summary_json)
+    except ValidationError as error:
+        raise BankError(
+            "the record of this bank is damaged, or of another version of this program",
+            where=row.path,
+            remedy="Build the bank again.",
+        ) from error
 
 
 def bank_of_version(project: Project, version: int) -> BuiltBank:

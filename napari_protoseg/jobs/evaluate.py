@@ -18,8 +18,9 @@ from napari_protoseg.labels.matching import match_rows
 from napari_protoseg.labels.tables import read_table
 from napari_protoseg.masks.recipe import LabelCondition
 from napari_protoseg.schema import ClassSchema
-from napari_protoseg.storage import storage_errors
+from napari_protoseg.storage import read_whole, storage_errors
 
+_MOST_BYTES = 2**24
 _CONDITIONS = {
     LabelCondition.GIVEN: ImageLabels.GIVEN,
     LabelCondition.PREDICTED: ImageLabels.PREDICTED,
@@ -57,7 +58,7 @@ def evaluate_masks(
     record = _record_beside(predictions)
     if record is not None:
         protocol = protocol.model_copy(update={"labels": _CONDITIONS[record.recipe.labels]})
-        schema = _with_ids_of(record.model.classes, schema)
+        schema = _with_ids_of(record.model.classes, schema, predictions / PREDICTION_RECORD)
     image_labels = _image_labels(masks, labels, schema)
     if image_labels is None:
         yield Notice(
@@ -71,7 +72,7 @@ def _record_beside(predictions: Path) -> PredictionRecord | None:
     with storage_errors(path):
         if not path.exists():
             return None
-        content = path.read_bytes()
+    content = read_whole(path, most=_MOST_BYTES)
     try:
         return PredictionRecord.model_validate_json(content)
     except ValidationError as error:
@@ -82,11 +83,16 @@ def _record_beside(predictions: Path) -> PredictionRecord | None:
         ) from error
 
 
-def _with_ids_of(predicted: ClassSchema, schema: ClassSchema) -> ClassSchema:
+def _with_ids_of(predicted: ClassSchema, schema: ClassSchema, where: Path) -> ClassSchema:
     """Return the classes of `schema`, in its order, with the ids that the predictions use."""
-    return ClassSchema(
-        classes=tuple(predicted.classes[predicted.position(name)] for name in schema.names)
-    )
+    positions = [predicted.position(name) for name in schema.names]
+    if len(set(positions)) < len(positions):
+        raise EvaluationError(
+            f"two of the classes {', '.join(schema.names)} are one there, by a former name",
+            where=where,
+            remedy="Name each class once, as it is called now.",
+        )
+    return ClassSchema(classes=tuple(predicted.classes[position] for position in positions))
 
 
 def _image_labels(

@@ -81,7 +81,7 @@ def own_layers(layers: Any) -> Iterator[Layer]:
 
 def image_layer(pixels: NDArray[np.uint8], name: str) -> Image:
     """Return a layer of the image itself, ``(H, W, 3)``, RGB."""
-    return Image(pixels, rgb=True, name=name, metadata={KEY: {"role": Role.IMAGE}})
+    return Image(pixels, rgb=True, name=shown_name(name), metadata={KEY: {"role": Role.IMAGE}})
 
 
 def class_map_layer(values: NDArray[np.float32], of_class: TissueClass) -> Image:
@@ -100,14 +100,19 @@ def class_map_layer(values: NDArray[np.float32], of_class: TissueClass) -> Image
 
 def map_name(of_class: TissueClass) -> str:
     """Return what the layer of a class map is called."""
-    return f"Map of {of_class.name}"
+    return shown_name(f"Map of {of_class.name}")
+
+
+def shown_name(name: str) -> str:
+    """Return a name for a layer as napari's tooltips show it, which take "<" for HTML."""
+    return name.replace("<", "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}")
 
 
 def prototype_map_layer(values: NDArray[np.float32], name: str) -> Image:
     """Return a layer of where a prototype is, ``(H, W)``, unbounded."""
     return Image(
         values,
-        name=name,
+        name=shown_name(name),
         colormap="viridis",
         contrast_limits=limits_of(values),
         blending="translucent",

@@ -17,6 +17,7 @@ from zarr.abc.buffer import Buffer
 from zarr.storage import LocalStore
 
 from napari_protoseg.errors import ProjectError
+from napari_protoseg.project.records import MOST_PIXELS
 from napari_protoseg.storage import storage_errors, write_atomically
 
 _CHUNK = 512
@@ -24,7 +25,6 @@ _SHARD_PIXELS = 16 * 224 * 224
 _MOST_IN_A_SHARD = 64
 
 # Of what is read; what is larger was made to exhaust.
-_MOST_PIXELS = 2**28
 _MOST_IN_A_CHUNK = 2**22
 
 _DECODING_ERRORS = (
@@ -124,11 +124,12 @@ class ArrayFolder:
             store = LocalStore(self._path, read_only=True)
             for name, dtype, _ in _GROUPS:
                 path = f"{name}/{array_name(height, width)}"
-                array = zarr.open_array(store, path=path, mode="r")
+                # Of no earlier format of Zarr, whose codecs may be pickles.
+                array = zarr.open_array(store, path=path, mode="r", zarr_format=3)
                 if (
                     array.shape[1:] != (height, width)
                     or array.dtype != np.dtype(dtype)
-                    or height * width > _MOST_PIXELS
+                    or height * width > MOST_PIXELS
                     or math.prod(array.chunks) > _MOST_IN_A_CHUNK
                     or math.prod(array.shards or ()) > max(_MOST_IN_A_CHUNK, 4 * height * width)
                 ):

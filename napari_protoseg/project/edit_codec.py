@@ -23,6 +23,14 @@ _HEADER = struct.Struct("<4sIIIII")  # magic, height, width, pixels, runs, CRC-3
 _LEVEL = 1  # what is left to gain beyond it is small: runs and constant bytes
 _NEVER_WRITTEN = 255
 
+
+class JournalError(ProjectError):
+    """The journal of edits of an image is damaged; whoever knows the image names it."""
+
+    def __init__(self, reason: str, where: str = "the journal of edits") -> None:
+        super().__init__(reason, where=where, remedy="Restore the project folder from a copy.")
+
+
 Values = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 """Class and setter of each pixel of a change."""
 
@@ -86,7 +94,7 @@ def unpacked(content: bytes, shape: tuple[int, int]) -> PixelChange:
 
     Raises
     ------
-    ProjectError
+    JournalError
         They are damaged, or belong to an image of another size.
     """
     count, runs, stream = _opened(content, shape)
@@ -109,7 +117,7 @@ def covers(content: bytes, shape: tuple[int, int], position: int) -> bool:
 
     Raises
     ------
-    ProjectError
+    JournalError
         The bytes are damaged, as far as was read.
     """
     _, runs, stream = _opened(content, shape)
@@ -147,7 +155,7 @@ def _inflated(stream: memoryview, size: int, *, whole: bool = True) -> bytes:
             return raw
         rest = b"" if inflate.eof else inflate.decompress(inflate.unconsumed_tail, 1)
     except zlib.error as error:
-        raise _damaged(str(error)) from error
+        raise JournalError(f"an edit is damaged ({error})") from error
     _require(len(raw) == size and not rest and inflate.eof, "it has another length than it says")
     _require(not inflate.unused_data, "something follows it")
     return raw
@@ -155,12 +163,4 @@ def _inflated(stream: memoryview, size: int, *, whole: bool = True) -> bytes:
 
 def _require(holds: bool, reason: str) -> None:
     if not holds:
-        raise _damaged(reason)
-
-
-def _damaged(reason: str) -> ProjectError:
-    return ProjectError(
-        f"an edit is damaged ({reason})",
-        where="the journal of edits",
-        remedy="Restore the project folder from a copy.",
-    )
+        raise JournalError(f"an edit is damaged ({reason})")

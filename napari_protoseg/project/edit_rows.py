@@ -8,6 +8,7 @@ import uuid
 from typing import Any
 
 from napari_protoseg.errors import ProjectError
+from napari_protoseg.project.edit_codec import JournalError
 from napari_protoseg.project.edits import Action, Edit, EditKey, EditKind, Recorded, Step, move
 from napari_protoseg.project.heirs import Heirs
 from napari_protoseg.project.records import MaskSource
@@ -283,13 +284,16 @@ def _require_source(text: str) -> MaskSource:
             created=found_time(str(found["created"])),
             labels=None if found.get("labels") is None else str(found["labels"]),
         )
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
+    except (
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
         raise _damaged(f"where a mask came from: {error}") from error
 
 
-def _damaged(reason: str) -> ProjectError:
-    return ProjectError(
-        f"the journal of edits is damaged ({reason})",
-        where="the database",
-        remedy="Restore the project folder from a copy.",
-    )
+def _damaged(reason: str) -> JournalError:
+    return JournalError(f"the journal of edits is damaged ({reason})")

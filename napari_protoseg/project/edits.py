@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -11,8 +12,13 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_protoseg.errors import ProjectError
-from napari_protoseg.project.edit_codec import PixelChange, covers, packed, unpacked
+from napari_protoseg.project.edit_codec import (
+    JournalError,
+    PixelChange,
+    covers,
+    packed,
+    unpacked,
+)
 from napari_protoseg.project.heirs import Heirs
 from napari_protoseg.project.records import (
     MaskSource,
@@ -128,7 +134,7 @@ class Edit:
 
         Raises
         ------
-        ProjectError
+        JournalError
             They are damaged.
         """
         change = unpacked(self.pixels, self.shape)
@@ -139,7 +145,7 @@ class Edit:
 
         Raises
         ------
-        ProjectError
+        JournalError
             Its pixels are damaged.
         """
         return covers(self.pixels, self.shape, row * self.shape[1] + column)
@@ -209,6 +215,15 @@ class Recorded:
     step: Step
 
 
+@contextmanager
+def journal_of(image_id: int) -> Iterator[None]:
+    """Name the image whose journal is found damaged within."""
+    try:
+        yield
+    except JournalError as error:
+        raise JournalError(error.what, f"image {image_id}") from error
+
+
 def difference(
     before: tuple[NDArray[np.uint8], NDArray[np.uint8]],
     after: tuple[NDArray[np.uint8], NDArray[np.uint8]],
@@ -227,7 +242,7 @@ def histories(steps: Iterable[Step]) -> tuple[list[Edit], list[Edit]]:
 
     Raises
     ------
-    ProjectError
+    JournalError
         Steps contradict each other.
     """
     edits = {}
@@ -246,7 +261,7 @@ def move(done: list[Name], undone: list[Name], action: Action, edit: Name) -> No
 
     Raises
     ------
-    ProjectError
+    JournalError
         The edit is not next.
     """
     if action is Action.DO:
@@ -255,11 +270,7 @@ def move(done: list[Name], undone: list[Name], action: Action, edit: Name) -> No
         return
     source, target = (done, undone) if action is Action.UNDO else (undone, done)
     if not source or source[-1] != edit:
-        raise ProjectError(
-            f"the journal of edits is damaged (edit {edit} was not next)",
-            where="the database",
-            remedy="Restore the project folder from a copy.",
-        )
+        raise JournalError(f"the journal of edits is damaged (edit {edit} was not next)")
     target.append(source.pop())
 
 

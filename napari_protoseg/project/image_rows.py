@@ -8,7 +8,7 @@ from pathlib import Path
 
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.project.paths import found_path, recorded_path
-from napari_protoseg.project.records import ImageRecord, Split
+from napari_protoseg.project.records import MOST_PIXELS, ImageRecord, Split
 from napari_protoseg.schema import ClassSchema
 
 _PRESENT, _ABSENT, _UNKNOWN = 1, 0, -1
@@ -234,6 +234,24 @@ def require_image(connection: sqlite3.Connection, image_id: int) -> tuple[int, i
             "no such image in the project", where=f"image {image_id}", remedy="Add it first."
         )
     return int(size[0]), int(size[1])
+
+
+def mask_shape(connection: sqlite3.Connection, image_id: int) -> tuple[int, int]:
+    """Return the shape of the mask of an image.
+
+    Raises
+    ------
+    ProjectError
+        There is no such image, or it is larger than any that has a mask.
+    """
+    height, width = require_image(connection, image_id)
+    if height * width > MOST_PIXELS:
+        raise ProjectError(
+            f"its size is damaged ({width:,} x {height:,} pixels)",
+            where=f"image {image_id}",
+            remedy="Restore the project folder from a copy.",
+        )
+    return height, width
 
 
 def _check_label(label: Sequence[int], schema: ClassSchema, where: str | Path) -> None:

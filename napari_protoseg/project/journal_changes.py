@@ -23,8 +23,8 @@ from napari_protoseg.project.edit_rows import (
     select_steps,
     set_folded,
 )
-from napari_protoseg.project.edits import Action, Recorded, Step, rebased
-from napari_protoseg.project.image_rows import require_image
+from napari_protoseg.project.edits import Action, Recorded, Step, journal_of, rebased
+from napari_protoseg.project.image_rows import mask_shape, require_image
 from napari_protoseg.project.mask_rows import (
     load_held,
     load_mask,
@@ -89,14 +89,16 @@ def open_journal(
     StorageError
         The arrays cannot be read.
     """
-    shape = require_image(connection, image_id)
+    shape = mask_shape(connection, image_id)
     ends = journal_ends(connection, image_id)
     folded, last = (0, 0) if ends is None else ends
+    with journal_of(image_id):
+        steps = tuple(select_steps(connection, image_id, shape, select_heirs(connection)))
     return OpenedJournal(
         image_id=image_id,
         shape=shape,
         stored=load_mask(connection, arrays, image_id),
-        steps=tuple(select_steps(connection, image_id, shape, select_heirs(connection))),
+        steps=steps,
         folded=folded,
         last=last,
         people=select_people(connection),
@@ -196,7 +198,9 @@ def _record_edit(
 def _record_return(connection: sqlite3.Connection, image_id: int, step: Step) -> Outcome:
     """Append an undo or a redo, if its edit is the next one."""
     number = number_of(connection, image_id, step.edit.key)
-    if number is None or number != next_to_go(connection, image_id, step.action):
+    with journal_of(image_id):
+        is_next = number is not None and number == next_to_go(connection, image_id, step.action)
+    if not is_next:
         return Outcome.REFUSED
     insert_step(connection, image_id, step)
     return Outcome.AS_MADE

@@ -5,15 +5,17 @@ from __future__ import annotations
 import getpass
 import os
 import socket
+import stat
 import threading
 from collections import Counter
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
 import psutil
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from napari_protoseg.errors import ProjectLockedError
 from napari_protoseg.events import Notice, Severity
@@ -25,9 +27,19 @@ LOCK = "project.lock"
 # The clock that tells when a process has started may be set anew by so much meanwhile.
 _CLOCK_SECONDS = 2.0
 
+_MOST_BYTES = 2**16
+_LONGEST_NAME = 255
+
 _WAY_OUT = (
     "Close it there, then open it here again. If that program is gone, take the project over."
 )
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:  # at the end of the calendar
+        raise ValueError("no such time in UTC") from error
 
 
 class LockOwner(BaseModel):
@@ -49,11 +61,11 @@ class LockOwner(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    host: str = "an unknown machine"
-    process: int | None = None
-    started: float = 0.0
-    user: str = "somebody"
-    since: datetime | None = None
+    host: str = Field(default="an unknown machine", max_length=_LONGEST_NAME)
+    process: int | None = Field(default=None, ge=0)
+    started: float = Field(default=0.0, allow_inf_nan=False)
+    user: str = Field(default="somebody", max_length=_LONGEST_NAME)
+    since: Annotated[datetime, AfterValidator(_in_utc)] | None = None
 
     @classmethod
     def here(cls) -> LockOwner:
@@ -85,7 +97,7 @@ class LockOwner(BaseModel):
     def __str__(self) -> str:
         if self.process is None or self.since is None:
             return f"{self.user} on {self.host}"
-        since = f"{self.since.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        since = f"{self.since:%Y-%m-%d %H:%M} UTC"
         return f"{self.user} on {self.host} (process {self.process}, since {since})"
 
 
@@ -220,7 +232,11 @@ class ProjectLock:
     def _read(self) -> bytes | None:
         with storage_errors(self._path):
             try:
-                return self._path.read_bytes()
+                # A named pipe would be waited for without end.
+                if stat.S_ISFIFO(self._path.stat().st_mode):
+                    return b""
+                with self._path.open("rb") as file:
+                    return file.read(_MOST_BYTES)
             except (FileNotFoundError, NotADirectoryError):
                 return None
 

@@ -14,9 +14,9 @@ from napari_protoseg.errors import ProjectError
 from napari_protoseg.project.arrays import ArrayFolder, MaskArrays, array_name
 from napari_protoseg.project.edit_codec import PixelChange
 from napari_protoseg.project.edit_rows import journal_ends, select_steps, set_folded
-from napari_protoseg.project.edits import Action, EditKey, Step
+from napari_protoseg.project.edits import Action, EditKey, Step, journal_of
 from napari_protoseg.project.heirs import Heirs
-from napari_protoseg.project.image_rows import require_image
+from napari_protoseg.project.image_rows import mask_shape, require_image
 from napari_protoseg.project.records import (
     MaskSource,
     MaskSummary,
@@ -156,13 +156,14 @@ def load_held(
     connection: sqlite3.Connection, arrays: ArrayFolder, image_id: int, heirs: Heirs
 ) -> HeldMask:
     """Return the mask of an image with all steps of its journal; errors as `load_mask`."""
-    shape = require_image(connection, image_id)
+    shape = mask_shape(connection, image_id)
     stored = _stored_mask(connection, arrays, image_id, shape)
     ends = journal_ends(connection, image_id)
     if ends is None or ends[0] == ends[1]:
         return HeldMask(stored, {})
-    later = select_steps(connection, image_id, shape, after=ends[0])
-    return _replayed(stored, image_id, shape, [recorded.step for recorded in later], heirs)
+    with journal_of(image_id):
+        later = select_steps(connection, image_id, shape, after=ends[0])
+        return _replayed(stored, image_id, shape, [recorded.step for recorded in later], heirs)
 
 
 def require_fitting(

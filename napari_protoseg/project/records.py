@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.schema import UNLABELLED
 
+MOST_PIXELS = 2**28
+"""Of a mask: larger images are not read, so that a record of one was made to exhaust."""
+
 
 class RecordError(Exception):
     """A record is damaged; whoever reads the database says which database that is."""

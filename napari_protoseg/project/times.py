@@ -18,9 +18,12 @@ def found_time(text: str) -> datetime:
     Raises
     ------
     RecordError
-        It is no ISO 8601 time.
+        It is no ISO 8601 time, or one without a zone, which compares with no other.
     """
     try:
-        return datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text)
     except ValueError as error:
         raise RecordError(f"the time {text!r}") from error
+    if moment.tzinfo is None:
+        raise RecordError(f"the time {text!r}")
+    return moment

@@ -18,6 +18,7 @@ from napari_protoseg.project.edits import (
     EditKind,
     Step,
     histories,
+    journal_of,
     may_set,
 )
 from napari_protoseg.project.journal_changes import OpenedJournal
@@ -102,7 +103,8 @@ class EditedMask:
             self._mask = opened.stored.mask.copy()
             self._setters = opened.stored.setters.copy()
             self._source = opened.stored.source
-        self._done, self._undone = histories(recorded.step for recorded in opened.steps)
+        with journal_of(self.image_id):
+            self._done, self._undone = histories(recorded.step for recorded in opened.steps)
 
     @property
     def mask(self) -> NDArray[np.uint8]:
@@ -283,7 +285,9 @@ class EditedMask:
         origin = Origin(int(origins_of(self._setters[row, column])))
         name = self._names.get(setter)
         for edit in reversed(self._done):
-            if edit.covers(row, column):
+            with journal_of(self.image_id):
+                is_of_edit = edit.covers(row, column)
+            if is_of_edit:
                 by_machine = origin in (Origin.NONE, Origin.MODEL)
                 return PixelOrigin(
                     origin=origin,
@@ -348,7 +352,9 @@ class EditedMask:
         if not done:
             return None
         step = Step(key=self._next_key(), action=action, edit=done[-1], time=now, since=self._since)
-        step.change.apply(self._mask, self._setters)
+        with journal_of(self.image_id):
+            change = step.change
+        change.apply(self._mask, self._setters)
         if step.edit.sources is not None:
             self._source = step.source_after
         target.append(done.pop())

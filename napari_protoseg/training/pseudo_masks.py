@@ -7,17 +7,22 @@ below which a pixel of each class is ignored.
 from __future__ import annotations
 
 import io
+import lzma
+import re
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from napari_protoseg.errors import CheckpointError
-from napari_protoseg.storage import storage_errors, write_atomically
+from napari_protoseg.images.decoding import MAX_PIXELS
+from napari_protoseg.storage import read_whole, require_file, storage_errors, write_atomically
 
 NO_CLASS = 255
 """Position of a pixel that is of no class, or not known to be of one."""
@@ -27,6 +32,19 @@ CERTAIN = 255
 
 _LEVELS = 256
 _LIMITS = "limits.json"
+_MOST_BYTES = 2**20
+_PARTS = ("positions", "weights")
+
+# What a zip file or an array within may be found to be, but that of a training.
+_DECODING_ERRORS = (
+    ValueError, LookupError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+)  # fmt: skip
+
+# https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html, version 1.0
+_START = b"\x93NUMPY\x01\x00"
+_HEADER = re.compile(
+    rb"\{'descr': '\|u1', 'fortran_order': False, 'shape': \((\d{1,9}), (\d{1,9})\), \} *\n"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +94,7 @@ class Limits(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    least: tuple[int, ...]
+    least: tuple[Annotated[int, Field(ge=0, le=CERTAIN)], ...] = Field(min_length=1)
 
 
 class PseudoMaskWriter:
@@ -102,7 +120,11 @@ class PseudoMaskWriter:
         StorageError
         """
         content = io.BytesIO()
-        np.savez_compressed(content, positions=mask.positions, weights=mask.weights)
+        np.savez_compressed(
+            content,
+            positions=np.ascontiguousarray(mask.positions),
+            weights=np.ascontiguousarray(mask.weights),
+        )
         write_atomically(_file(self._folder, number), content.getvalue())
         # What the label or a person decides says nothing of where a model is unsure.
         doubted = (mask.positions != NO_CLASS) & (mask.weights < CERTAIN - 1)
@@ -145,10 +167,9 @@ class PseudoMasks:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         path = folder / _LIMITS
-        with storage_errors(path):
-            content = path.read_bytes()
+        content = read_whole(path, most=_MOST_BYTES)
         try:
-            self._least = np.array(Limits.model_validate_json(content).least)
+            self._least = np.array(Limits.model_validate_json(content).least, np.uint8)
         except ValidationError as error:
             raise _damaged(path) from error
 
@@ -164,16 +185,41 @@ class PseudoMasks:
         CheckpointError, StorageError
         """
         path = _file(self._folder, number)
-        with storage_errors(path):
-            content = path.read_bytes()
-        try:
-            with np.load(io.BytesIO(content), allow_pickle=False) as file:
-                positions, weights = file["positions"], file["weights"]
-        except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise _damaged(path) from error
+        require_file(path)
+        with storage_errors(path), path.open("rb") as file:
+            try:
+                positions, weights = _arrays(file)
+            except _DECODING_ERRORS as error:
+                raise _damaged(path) from error
         known = positions != NO_CLASS
+        if positions.shape != weights.shape or np.any(positions[known] >= len(self._least)):
+            raise _damaged(path)
         least = self._least[np.where(known, positions, 0)]
         return PseudoMask(positions, np.where(known & (weights >= least), weights, np.uint8(0)))
+
+
+def _arrays(file: IO[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Read both arrays of a mask; what is larger than any image is never unpacked."""
+    with zipfile.ZipFile(file) as archive:
+        positions, weights = (_array(archive.open(f"{name}.npy")) for name in _PARTS)
+    return positions, weights
+
+
+def _array(stream: IO[bytes]) -> NDArray[np.uint8]:
+    """Read what `numpy.save` has written of a mask; its own reader would evaluate the header."""
+    with stream:
+        start = stream.read(len(_START) + 2)
+        header = stream.read(int.from_bytes(start[len(_START) :], "little"))
+        found = _HEADER.fullmatch(header)
+        if not start.startswith(_START) or found is None:
+            raise ValueError("another array than that of a mask")
+        height, width = map(int, found.groups())
+        if not 0 < height * width <= MAX_PIXELS:
+            raise ValueError(f"{width} x {height} pixels")
+        content = stream.read(height * width + 1)
+    if len(content) != height * width:
+        raise ValueError(f"not the bytes of {width} x {height} pixels")
+    return np.frombuffer(content, dtype=np.uint8).reshape(height, width)
 
 
 def _least_weight(counts: NDArray[np.int64], ignored: float) -> int:

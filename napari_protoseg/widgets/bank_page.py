@@ -27,6 +27,7 @@ from napari_protoseg.workbench.bank_page import BankState, Card
 _CROPS = 4
 _SIDE = 56
 _FRAME = 6
+_MAP = "Show where this prototype is in the open image; without one, in its nearest."
 _COHESION = (
     "Cohesion: how alike the images of this prototype are, from 0 (nothing in common) to 1 (all "
     "the same). A low one may mix several looks of the class: ask for more prototypes."
@@ -112,7 +113,7 @@ class BankPage(Page):
             else f"Bank {bank.version}, {bank.bank.created[:16].replace('T', ' ')} UTC, encoder "
             f"{bank.bank.encoder.name}."
         )
-        self._about.setToolTip("" if bank is None else "\n".join(bank.bank.notices))
+        self._about.setToolTip("" if bank is None else plain("\n".join(bank.bank.notices)))
         self._standing.setText(self._bank.standing())
         self._standing.setVisible(bool(self._standing.text()))
         if self._bank.cards is not self._shown:
@@ -125,10 +126,7 @@ class BankPage(Page):
         for card in self._bank.cards:
             reason, button = self._bank.map_needs(card), self._maps[card.index]
             button.setEnabled(reason is None)
-            button.setToolTip(
-                reason
-                or "Show where this prototype is in the open image; without one, in its nearest."
-            )
+            button.setToolTip(plain(reason or _MAP))
             button.setChecked(card.index == self._bank.mapped)
 
     def close_page(self) -> None:
@@ -220,4 +218,4 @@ class BankPage(Page):
     def _show_failure(self, path: str, reason: str) -> None:
         for crop in self._crops.get(path, []):
             crop.setText("missing")
-            crop.setToolTip(reason)
+            crop.setToolTip(plain(reason))

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFormLayout, QVBoxLayout, QWidget
 
-from napari_protoseg.widgets.plain_text import PlainLabel
+from napari_protoseg.widgets.plain_text import PlainLabel, plain
 from napari_protoseg.workbench.options import Option, OptionKind, changed, options_of, sentence_of
 
 _LARGEST = 2**31 - 1  # of Qt's whole numbers
@@ -66,7 +66,7 @@ class ConfigForm(QWidget):
             field = option.name.split(".")[-1].replace("_", "-")
             widget.native.setObjectName(f"{prefix}-{field}")
             label = PlainLabel(option.label)
-            label.setToolTip(option.tip)
+            label.setToolTip(plain(option.tip))
             form.addRow(label, widget.native)
             widget.changed.connect(partial(self._edit, option))
             self._widgets[option.name] = widget

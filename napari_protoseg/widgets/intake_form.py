@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_protoseg.labels.report import LabelReport
 from napari_protoseg.widgets.path_field import Ask, PathField, ask_folder, ask_schema, ask_table
-from napari_protoseg.widgets.plain_text import PlainLabel
+from napari_protoseg.widgets.plain_text import PlainLabel, plain
 from napari_protoseg.workbench.labels_page import LabelsState
 
 _REPORT_HEIGHT = 170
@@ -156,7 +156,7 @@ class IntakeForm(QWidget):
     def _add(
         self, form: QFormLayout, name: str, title: str, row: QWidget, line: QLineEdit, tip: str
     ) -> None:
-        row.setToolTip(f"{tip}.")
+        row.setToolTip(plain(f"{tip}."))
         form.addRow(title, row)
         line.textChanged.connect(partial(self._fill_in, name))
         self._lines[name], self._rows[name] = line, row
@@ -184,5 +184,5 @@ def _as_html(report: LabelReport) -> str:
     """Return the report with its problems marked, and first."""
     problems = report.problems()
     marked = [f"<b>\N{WARNING SIGN} {html.escape(line)}</b>" for line in problems]
-    plain = [html.escape(line) for line in report.lines() if line not in problems]
-    return "<br>".join([*plain[:1], *marked, *plain[1:]])
+    others = [html.escape(line) for line in report.lines() if line not in problems]
+    return "<br>".join([*others[:1], *marked, *others[1:]])

@@ -129,7 +129,7 @@ class ReviewPage(Page):
         verdict = QHBoxLayout()
         for status, text, name, key in _STATUSES:
             button = self._button(text, name, partial(self._mark, status))
-            button.setToolTip(f"{text} the mask, and go on: {key}")
+            button.setToolTip(plain(f"{text} the mask, and go on: {key}"))
             verdict.addWidget(button)
         verdict.addWidget(self._button("Unmark", "unmark", self._unmark))
         verdict.addWidget(self._button("Save", "save-mask", self._save))
@@ -184,7 +184,7 @@ class ReviewPage(Page):
             "Keys: Page Down and Page Up step, Alt+digit picks a class, Alt+M saves the mask."
         )
         keys.setWordWrap(True)
-        keys.setToolTip("\n".join(f"{key.chord}: {key.words}" for key in KEYS))
+        keys.setToolTip(plain("\n".join(f"{key.chord}: {key.words}" for key in KEYS)))
         column.addWidget(keys)
         # With many classes, or the form open, there is more than a small screen has room for.
         area = QScrollArea()

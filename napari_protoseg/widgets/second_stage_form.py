@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from qtpy.QtWidgets import QGroupBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout
+from qtpy.QtWidgets import QGroupBox, QHBoxLayout, QPushButton, QVBoxLayout
 
 from napari_protoseg.widgets.forms import ConfigForm
+from napari_protoseg.widgets.plain_text import PlainLabel, plain
 from napari_protoseg.workbench.second_stage import SecondStage
 
 _ABOUT = "A network that learns from the masks, and then needs no label."
@@ -24,7 +25,7 @@ class SecondStageForm(QGroupBox):
     def __init__(self, state: SecondStage) -> None:
         super().__init__("Segmentation without labels")
         self._state = state
-        self._about = QLabel(_ABOUT)
+        self._about = PlainLabel(_ABOUT)
         self._about.setObjectName("second-stage-about")
         self._about.setWordWrap(True)
         self._train = self._button("Train segmentation", "segment", state.train)
@@ -49,7 +50,7 @@ class SecondStageForm(QGroupBox):
         state, form = self._state, self._options
         reason = state.needs()
         self._train.setEnabled(reason is None)
-        self._train.setToolTip(reason or "")
+        self._train.setToolTip(plain(reason or ""))
         self._about.setText(_ABOUT if reason is None else reason)
         # While a task runs, the foot has the one button to pause and resume it.
         self._resume.setVisible(state.resume_needs() is None)

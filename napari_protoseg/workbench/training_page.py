@@ -9,7 +9,7 @@ from psygnal import Signal
 
 from napari_protoseg.errors import TrainingError
 from napari_protoseg.events import Event, Job
-from napari_protoseg.jobs.bank import BankSummary
+from napari_protoseg.jobs.bank import summary_of
 from napari_protoseg.jobs.chain import missing_classes, round_standing, second_standing
 from napari_protoseg.jobs.estimate import Estimate, estimate_presets, spoken
 from napari_protoseg.jobs.models import can_go_on
@@ -402,7 +402,7 @@ class TrainingState(PageState):
         project = self.session.require_project()
         bank = project.latest_bank()
         if bank is not None:
-            self._bank_encoder = BankSummary.model_validate_json(bank.summary_json).encoder
+            self._bank_encoder = summary_of(bank).encoder
             self._gone = missing_classes(project, bank)
         else:
             self._without_image = classes_without_image(project)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
 import sqlite3
 import tempfile
 from contextlib import closing
@@ -13,10 +15,12 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
+from driven_jobs import finish
 from fuzzed_reader import FuzzedReader
 from mutations import NUMBERS, TEXTS, changed_json, damaged, json_text
 
 from napari_protoseg.errors import ProjectError
+from napari_protoseg.jobs.check import check_project
 from napari_protoseg.project import (
     ImageRecord,
     MaskSource,
@@ -26,7 +30,9 @@ from napari_protoseg.project import (
     RoundStatus,
     Split,
 )
+from napari_protoseg.project.lock import LOCK, LockOwner
 from napari_protoseg.schema import ClassSchema
+from napari_protoseg.training import checkpoint  # noqa: F401 (a check imports it late)
 
 _NOW = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 _SCHEMA = ClassSchema.from_names(["tumour", "stroma"])
@@ -49,6 +55,15 @@ _COLUMNS = {
     "muted_prototypes": ("bank_version", "prototype"),
     "reviews": ("image_id", "status"),
 }  # fmt: skip
+# What later formats have added, to be taken away again.
+_ADDED = {
+    4: "DROP TABLE edits; DROP TABLE journals; DROP TABLE people;"
+    "ALTER TABLE rounds DROP COLUMN stage;",
+    3: "ALTER TABLE masks DROP COLUMN bank_version;",
+    2: "DROP TABLE muted_prototypes; DROP TABLE reviews; ALTER TABLE masks DROP COLUMN corrected;"
+    "ALTER TABLE masks DROP COLUMN corrected_by;",
+}
+_OWNER = json.loads(LockOwner(host="elsewhere", process=7, since=_NOW).model_dump_json())
 _ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
 
 
@@ -107,6 +122,10 @@ def _make(random: Random, folder: Path) -> Path:
     for name, content in _valid().items():
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / name).write_bytes(content)
+    if random.random() < 0.15:
+        _make_older(random, project / "project.db")
+    if random.random() < 0.1:
+        _place_lock(random, project / LOCK)
     for _ in range(random.choice((1, 1, 1, 2, 3))):
         if random.random() < 0.55:
             _change_rows(random, project / "project.db")
@@ -115,6 +134,36 @@ def _make(random: Random, folder: Path) -> Path:
         else:
             _change_files(random, project)
     return project
+
+
+def _make_older(random: Random, database: Path) -> None:
+    """Turn the database into one of an earlier format, with what that could hold."""
+    version = random.randint(1, 3)
+    with closing(sqlite3.connect(database)) as connection:
+        later = "".join(_ADDED[number] for number in _ADDED if number > version)
+        connection.executescript(f"{later} PRAGMA user_version = {version}")
+
+
+def _place_lock(random: Random, path: Path) -> None:
+    here = {**_OWNER, "host": socket.gethostname()}
+    owner = random.choice((_OWNER, here, here))
+    owner = {**owner, "process": random.choice((7, 2**22 + 1, 2**40, -1, 0, os.getpid()))}
+    match random.randrange(8):
+        case 0:
+            os.mkfifo(path)
+        case 1:
+            path.mkdir()
+        case 2:
+            path.symlink_to(random.choice((path, path.with_name("project.db"))))
+        case 3:
+            path.write_bytes(bytes(10**7))
+        case 4:
+            moments = ("9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59", "1e308", 2**62)
+            path.write_text(json.dumps({**owner, "since": random.choice(moments)}))
+        case 5:
+            path.write_text(json.dumps({**owner, "started": random.choice(NUMBERS)}))
+        case _:
+            path.write_bytes(json_text(random, owner))
 
 
 def _change_rows(random: Random, path: Path) -> None:
@@ -276,7 +325,8 @@ def _change_files(random: Random, project: Path) -> None:
 
 
 def _read(path: Path, random: Random) -> None:
-    with Project.open(path) as project:
+    with Project.open(path, take_over=random.random() < 0.1) as project:
+        project.lock_notice()
         project.earlier_schemas()
         images = project.images()
         assert project.schema.ids
@@ -292,6 +342,9 @@ def _read(path: Path, random: Random) -> None:
         project.recipe_json()
         project.mask_summaries()
         project.review_states()
+        if random.random() < 0.3:
+            report, _ = finish(check_project(project, repair=random.random() < 0.3))
+            report.lines()
         for image in images:
             assert "\0" not in str(image.path)
             project.image(image.known_id)
@@ -318,6 +371,16 @@ READER = FuzzedReader(
             "Database.open", "Database.reading", "_format_version", "_sqlite_errors",
         ),
         "napari_protoseg/project/arrays.py": ("ArrayFolder.read", "ArrayFolder._errors"),
+        "napari_protoseg/project/lock.py": (
+            "ProjectLock._read", "ProjectLock.other", "ProjectLock.notice", "_owner_of", "_in_utc",
+            "LockOwner.is_gone", "LockOwner.__str__",
+        ),
+        "napari_protoseg/project/inspection.py": (
+            "row_faults", "_schema_faults", "unfinished_files",
+        ),
+        "napari_protoseg/jobs/check.py": (
+            "check_project", "_rows", "_files", "_masks", "_banks", "_rounds",
+        ),
         "napari_protoseg/project/paths.py": ("found_path",),
         "napari_protoseg/project/times.py": ("found_time",),
         "napari_protoseg/project/image_rows.py": ("select_images", "select_present"),

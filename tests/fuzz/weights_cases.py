@@ -15,6 +15,7 @@ from harm import Harm
 from mutations import NUMBERS, TEXTS, changed_safetensors, damaged, placed
 from safetensors.torch import save
 
+from napari_protoseg.encoders.tensor_names import as_timm_names
 from napari_protoseg.encoders.weights import load_weights_into, read_weights
 
 _TENSORS = {
@@ -135,6 +136,8 @@ def _read(path: Path, random: Random) -> None:
     assert all(isinstance(tensor, torch.Tensor) for tensor in weights.state_dict.values())
     if random.random() < 0.5:
         load_weights_into(_module(), weights, without=("bn",))
+    else:
+        as_timm_names(weights, _module())
 
 
 READER = FuzzedReader(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -14,6 +16,8 @@ import pytest
 
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.project import ImageRecord, MaskSource, PredictedMask, Project
+from napari_protoseg.project.lock import LOCK
+from napari_protoseg.review.journal import Journal, recover
 from napari_protoseg.schema import ClassSchema
 
 NOW = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
@@ -121,6 +125,76 @@ def test_arrays_that_claim_much_memory_are_refused(folder: Path, edit: Callable[
 
 def test_an_image_of_impossible_size_takes_no_memory(folder: Path):
     change(folder, "UPDATE images SET width = 4000000000, height = 4000000000")
-    with Project.open(folder) as project, pytest.raises(Exception, match=r"arrays\.zarr") as caught:
-        project.read_mask(1)
-    assert type(caught.value).__module__ == "napari_protoseg.errors"
+    with Project.open(folder) as project:
+        for read in (project.read_mask, project.open_journal):
+            with pytest.raises(ProjectError, match="image 1: its size is damaged"):
+                read(1)
+
+
+def test_a_time_without_a_zone_is_refused_for_it_compares_with_no_other(folder: Path):
+    change(folder, "UPDATE masks SET created = '2026-03-01T12:30:00'")
+    refused(folder, Project.mask_summaries, "the time '2026-03-01T12:30:00' is damaged")
+
+
+def place_lock(folder: Path, **owner: object) -> None:
+    whole = {"host": socket.gethostname(), "process": 2**30, "started": 0.0, "user": "Ada"}
+    (folder / LOCK).write_text(json.dumps(whole | owner))
+
+
+@pytest.mark.parametrize(
+    "owner",
+    [
+        {"process": -1},
+        {"since": "9999-12-31T23:59:59-23:59"},
+        {"since": "0001-01-01T00:00:00+23:59"},
+        {"started": float("nan")},
+        {"user": "A" * 100_000},
+    ],
+    ids=["process", "end of time", "begin of time", "start", "name"],
+)
+def test_a_lock_that_nobody_can_have_is_that_of_an_unknown(folder: Path, owner: dict):
+    place_lock(folder, **owner)
+    with Project.open(folder) as project:
+        assert project.is_read_only
+        notice = project.lock_notice()
+        assert notice is not None
+        assert "somebody on an unknown machine" in notice.text
+    with Project.open(folder, take_over=True) as project:
+        assert not project.is_read_only
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX")
+def test_a_lock_that_is_a_named_pipe_is_not_waited_for(folder: Path):
+    os.mkfifo(folder / LOCK)
+    with Project.open(folder) as project:
+        assert project.is_read_only
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE edits SET pixels = x'00' WHERE action = 'do'",
+        "UPDATE edits SET kind = 'other' WHERE action = 'do'",
+        "UPDATE edits SET source_after = '{\"round_id\": 1e999}' WHERE kind = 'model'",
+        "UPDATE edits SET source_after = '" + "[" * 5000 + "' WHERE kind = 'model'",
+        "UPDATE edits SET source_after = '1' WHERE kind = 'model'",
+        "DELETE FROM edits WHERE number = 1",
+    ],
+    ids=["pixels", "kind", "endless", "nested", "number", "missing"],
+)
+def test_a_damaged_journal_names_its_image(folder: Path, statement: str):
+    with Project.open(folder) as project:
+        journal = Journal(project, 1)
+        edited, _ = journal.open()
+        source = MaskSource(round_id=1, label_condition="given", recipe_json="{}", created=NOW)
+        seen = PredictedMask(1, np.full((30, 40), 2, np.uint8), np.ones((30, 40), np.float16))
+        steps = [edited.enter_prediction(seen, source, now=NOW), edited.undo(now=NOW)]
+        steps.append(edited.redo(now=NOW))
+        journal.append([step for step in steps if step is not None])
+    change(folder, "PRAGMA foreign_keys = OFF", statement)
+    with Project.open(folder) as project:
+        for read in (project.read_mask, project.open_journal):
+            with pytest.raises(ProjectError, match=r"image 1: .* damaged"):
+                read(1)
+        (found,) = recover(project).damaged
+        assert found.where == "image 1"

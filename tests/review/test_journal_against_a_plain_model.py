@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -131,7 +133,8 @@ class Journaled(RuleBasedStateMachine):
             self.project.introduce(person)
         self.plain = {1: Plain(), 2: Plain()}
         self.recorder = Recorder(self.project, self.told.append)
-        self.open(1)
+        for image in (2, 1):  # what a job changes of an image can be undone once it was open
+            self.open(image)
 
     def teardown(self) -> None:
         if hasattr(self, "edited"):
@@ -157,12 +160,23 @@ class Journaled(RuleBasedStateMachine):
         if step is not None:
             self.recorder.record(self.image, step)
 
-    def machine(self, state: State, kept: tuple[str, ...]) -> bool:
+    def machine(self, state: State, kept: tuple[str, ...], image: int = 0) -> bool:
         """Let the model become what a machine has made; what is protected stays."""
-        for old_row, new_row in zip(self.plain[self.image].now, state, strict=True):
+        plain = self.plain[image or self.image]
+        for old_row, new_row in zip(plain.now, state, strict=True):
             for old, new in zip(old_row, new_row, strict=True):
                 assert old[1] not in kept or old == new
-        return self.plain[self.image].become(state)
+        return plain.become(state)
+
+    @contextmanager
+    def a_job(self, *, elsewhere: bool) -> Iterator[Project]:
+        """Yield the project to a job: as it is open here, or opened once more beside it."""
+        if not elsewhere:
+            yield self.project
+            return
+        with Project.open(self.project.folder) as other:
+            assert not other.is_read_only
+            yield other
 
     def drawn(self, place: tuple[int, int, int, int], value: int) -> np.ndarray:
         row, column, height, width = place
@@ -267,17 +281,21 @@ class Journaled(RuleBasedStateMachine):
             round_id=None, label_condition="given", recipe_json="{}", created=self.now()
         )
 
-    @rule(mask=masks)
-    def a_job_stores_a_prediction(self, mask: np.ndarray) -> None:
+    @rule(mask=masks, elsewhere=st.booleans(), images=st.sampled_from(((1,), (2,), (1, 2))))
+    def a_job_stores_predictions(
+        self, mask: np.ndarray, elsewhere: bool, images: tuple[int, ...]
+    ) -> None:
         self.recorder.flush()
-        predicted = PredictedMask(self.image, mask, np.full(SHAPE, 0.5, np.float16))
-        self.project.write_mask(predicted, self.source())
+        sure = np.full(SHAPE, 0.5, np.float16)
+        with self.a_job(elsewhere=elsewhere) as project:
+            project.write_masks([PredictedMask(k, mask, sure) for k in images], self.source())
         kept = (*PEOPLE, IMPORTED)
-        self.machine(self.plain[self.image].taken(mask, MODEL, kept, whole=True), kept)
+        for image in images:
+            self.machine(self.plain[image].taken(mask, MODEL, kept, whole=True), kept, image)
         self.open(self.image)
 
-    @rule(mask=masks)
-    def a_job_imports_a_mask(self, mask: np.ndarray) -> None:
+    @rule(mask=masks, elsewhere=st.booleans())
+    def a_job_imports_a_mask(self, mask: np.ndarray, elsewhere: bool) -> None:
         self.recorder.flush()
         base = self.project.read_mask(self.image)
         is_set = mask > 0
@@ -285,21 +303,34 @@ class Journaled(RuleBasedStateMachine):
         correction = Correction(
             image_id=self.image, mask=whole, is_set=is_set, base=base, origin=Origin.IMPORTED
         )
-        self.project.store_corrections((correction,), person="Bob", now=self.now())
+        with self.a_job(elsewhere=elsewhere) as project:
+            project.store_corrections((correction,), person="Bob", now=self.now())
         state = self.plain[self.image].taken(mask, IMPORTED, PEOPLE, whole=False)
         self.machine(state, PEOPLE)
         self.open(self.image)
 
-    @rule(mask=masks, place=places, value=st.integers(0, 3), also=st.booleans())
+    @rule(
+        mask=masks,
+        place=places,
+        value=st.integers(0, 3),
+        also=st.booleans(),
+        elsewhere=st.booleans(),
+    )
     def a_person_draws_before_they_see_what_a_job_has_stored(
-        self, mask: np.ndarray, place: tuple[int, int, int, int], value: int, also: bool
+        self,
+        mask: np.ndarray,
+        place: tuple[int, int, int, int],
+        value: int,
+        also: bool,
+        elsewhere: bool,
     ) -> None:
         plain = self.plain[self.image]
         seen = plain.now
         self.recorder.flush()
         self.told.clear()
         predicted = PredictedMask(self.image, mask, np.full(SHAPE, 0.5, np.float16))
-        self.project.write_mask(predicted, self.source())
+        with self.a_job(elsewhere=elsewhere) as project:
+            project.write_mask(predicted, self.source())
         kept = (*PEOPLE, IMPORTED)
         moved = self.machine(plain.taken(mask, MODEL, kept, whole=True), kept)
         if also and moved:  # what they undo is not the last edit any more: it stays
