@@ -143,7 +143,7 @@ class ClassTable(QWidget):
         self._state.session.attempt(lambda: removals.weigh(class_id, heir, self._ask_soon))
 
     def _ask_soon(self, impact: ClassImpact) -> None:
-        QTimer.singleShot(0, self, partial(self._ask, impact))  # once the task is over for all
+        QTimer.singleShot(0, partial(self._ask, impact))  # once the task is over for all
 
     def _ask(self, impact: ClassImpact) -> None:
         yes, no = QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.No

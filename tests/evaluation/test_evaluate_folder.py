@@ -142,7 +142,7 @@ def break_the_size(predictions: Path, masks: Path) -> None:
 
 
 def break_the_value(predictions: Path, masks: Path) -> None:
-    save(predictions / "a.png", [[7, 3, 1, 7]])
+    save(predictions / "a.png", [[7, 3, 5, 7]])
 
 
 def break_the_file(predictions: Path, masks: Path) -> None:
@@ -154,7 +154,7 @@ def break_the_file(predictions: Path, masks: Path) -> None:
     [
         (break_by_deleting, "no prediction"),
         (break_the_size, "1 x 1 pixels, but the true mask has 4 x 1"),
-        (break_the_value, "value 1 is no class id"),
+        (break_the_value, "value 5 is no class id"),
         (break_the_file, "not a PNG"),
     ],
 )

@@ -193,7 +193,8 @@ def test_damaged_rows_of_classes_and_masks_are_found(folder: Path) -> None:
 
 def test_a_bank_that_is_missing_or_damaged_is_found(folder: Path) -> None:
     connection = sqlite3.connect(folder / "project.db")
-    connection.execute("INSERT INTO banks VALUES (1, 'banks/0001.safetensors', '{}', '?', '?')")
+    row = "1, 'banks/0001.safetensors', '{}', '?', '?', NULL"
+    connection.execute(f"INSERT INTO banks VALUES ({row})")
     connection.execute("UPDATE banks SET created = '2026-03-01T12:30:00+00:00'")
     connection.commit()
     connection.close()
