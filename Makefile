@@ -93,11 +93,14 @@ $(VENV)/installed-%: $(VENV)/pyvenv.cfg pyproject.toml
 	touch $@
 
 $(VENV)/installed-app: | screen
-$(VENV)/installed-dev: | virtual-screen
+$(VENV)/installed-dev: | virtual-screen c-compiler
 
-.PHONY: screen virtual-screen
+.PHONY: screen virtual-screen c-compiler
 screen:
 	.ci/screen-libraries
 
 virtual-screen:
 	.ci/screen-libraries virtual
+
+c-compiler: | virtual-screen # one use of apt at a time
+	.ci/c-compiler

@@ -102,16 +102,16 @@ def replacing(path: Path) -> Iterator[Path]:
         The disk is full, read-only, or not writable by this person.
     """
     with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         try:
             temporary.chmod(_MODE)
             yield temporary
-            _sync(temporary)
+            sync(temporary)
             temporary.replace(path)
-            _sync(path.parent)
+            sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -122,7 +122,18 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def _sync(path: Path) -> None:
+def make_folder(path: Path) -> None:
+    """Make a folder where it is missing, and those above it, so that the disk has them."""
+    made = []
+    while not path.is_dir():
+        made.append(path)
+        path = path.parent
+    for folder in reversed(made):
+        folder.mkdir(exist_ok=True)
+        sync(folder.parent)
+
+
+def sync(path: Path) -> None:
     """Ask for `path` (a file, or on POSIX a folder) to reach the disk."""
     if path.is_dir() and os.name == "nt":
         return

@@ -1,4 +1,4 @@
-"""What all tests share: a home of their own, the data folder, the powerless child, a full disk."""
+"""What all tests share: a home of their own, data, the powerless child, a full disk, figures."""
 
 from __future__ import annotations
 
@@ -28,6 +28,21 @@ os.environ |= {
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 RunCode = Callable[..., "subprocess.CompletedProcess[str]"]
+_SAID = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def say(request: pytest.FixtureRequest) -> Callable[[str, object], None]:
+    """Note a figure that stands at the end of the run."""
+    said = request.config.stash.setdefault(_SAID, [])
+    return lambda name, value: said.append(f"{name}: {value}")
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    for line in config.stash.get(_SAID, []):
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")
@@ -43,21 +58,29 @@ def protoseg_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def as_unprivileged() -> RunCode:
-    """Run Python code in a child that the permissions of files bind, even if the tests do not.
+def powerless() -> list[str]:
+    """What a command begins with for the permissions of files to bind it, even if not the tests.
 
-    ``as_unprivileged(code, *arguments)`` returns the finished process with its text; the code
-    finds the arguments in ``sys.argv[1:]``. The child of root keeps its user id, so that it
-    finds this interpreter wherever it lies, but gives up every capability: it may do what the
-    mode of a file allows its owner, and no more. Take that away with ``chmod``.
+    The child of root keeps its user id, so that it finds this interpreter wherever it lies, but
+    gives up every capability: it may do what the mode of a file allows its owner, and no more.
     """
-    command = [sys.executable, "-c"]
     if os.name == "nt":
         pytest.skip("the modes of files bind nobody on Windows")
-    if os.geteuid() == 0:
-        if shutil.which("setpriv") is None:
-            pytest.skip("the tests run as root, and there is no setpriv to give up its powers")
-        command = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", *command]
+    if os.geteuid() != 0:
+        return []
+    if shutil.which("setpriv") is None:
+        pytest.skip("the tests run as root, and there is no setpriv to give up its powers")
+    return ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
+
+
+@pytest.fixture(scope="session")
+def as_unprivileged(powerless: list[str]) -> RunCode:
+    """Run Python code in a `powerless` child.
+
+    ``as_unprivileged(code, *arguments)`` returns the finished process with its text; the code
+    finds the arguments in ``sys.argv[1:]``. Take rights away with ``chmod``.
+    """
+    command = [*powerless, sys.executable, "-c"]
 
     def run(code: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -77,14 +100,15 @@ def as_unprivileged() -> RunCode:
 
 
 @pytest.fixture
-def tiny_tmpfs(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 1 MiB, mounted for one test; needs root and the right to mount."""
+def tiny_tmpfs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A disk of 1 MiB, or of a parameter, mounted for one test; needs the right to mount."""
     if not hasattr(os, "geteuid") or os.geteuid() != 0 or shutil.which("mount") is None:
         pytest.skip("only root can mount a small disk")
+    size = getattr(request, "param", "1m")
     folder = tmp_path / "tiny_disk"
     folder.mkdir()
     mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)],
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)],
         capture_output=True,
         text=True,
         check=False,

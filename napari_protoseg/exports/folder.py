@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from napari_protoseg.errors import ExportError
 from napari_protoseg.exports.earlier import earlier_export
 from napari_protoseg.schema import ClassSchema
-from napari_protoseg.storage import storage_errors, write_atomically
+from napari_protoseg.storage import make_folder, storage_errors, sync, write_atomically
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def staging(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """
     with storage_errors(out):
         place = _place(out, overwrite=overwrite)
-        place.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(place.parent)
         with tempfile.TemporaryDirectory(prefix=".export.", dir=place.parent) as temporary:
             folder = Path(temporary) / place.name
             folder.mkdir()
@@ -70,6 +70,8 @@ def publish(staged: Path, out: Path, *, overwrite: bool = False) -> None:
     """
     with storage_errors(out):
         place = _place(out, overwrite=overwrite)
+        for folder in (*(path for path in staged.rglob("*") if path.is_dir()), staged):
+            sync(folder)
         if not place.exists():
             staged.rename(place)
         elif not any(place.iterdir()):
@@ -83,7 +85,9 @@ def publish(staged: Path, out: Path, *, overwrite: bool = False) -> None:
             except OSError:
                 earlier.rename(place)
                 raise
+            sync(place.parent)
             _remove(earlier, place)
+        sync(place.parent)
 
 
 def _place(out: Path, *, overwrite: bool) -> Path:

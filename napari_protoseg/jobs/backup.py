@@ -12,7 +12,7 @@ from napari_protoseg.events import Job, Progress, Request
 from napari_protoseg.jobs.check import CheckReport, check_project
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.paths import real_path
-from napari_protoseg.storage import storage_errors
+from napari_protoseg.storage import make_folder, storage_errors, sync
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def back_up(project: Project, destination: Path) -> Job[Backup]:
     target = real_path(destination)
     _require_free(target, project)
     with storage_errors(target.parent):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         aside = Path(tempfile.mkdtemp(prefix=f".{target.name[:40]}.", dir=target.parent))
     made = aside / "project"  # with the rights of any new folder
     try:
@@ -76,6 +76,7 @@ def back_up(project: Project, destination: Path) -> Job[Backup]:
         _require_free(target, project)
         with storage_errors(target):
             made.rename(target)
+            sync(target.parent)
     finally:
         with storage_errors(aside):
             shutil.rmtree(aside)

@@ -19,7 +19,7 @@ from napari_protoseg.images.reading import read_mask
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import Correction, ImageRecord, Origin
 from napari_protoseg.schema import UNLABELLED, ClassSchema
-from napari_protoseg.storage import storage_errors
+from napari_protoseg.storage import make_folder, storage_errors
 
 
 class MaskPurpose(StrEnum):
@@ -150,7 +150,7 @@ def _read(
 def _keep_truth(project: Project, masks: list[tuple[int, NDArray[np.uint8]]]) -> None:
     folder = project.folder / "truth"
     with storage_errors(folder):
-        folder.mkdir(exist_ok=True)
+        make_folder(folder)
     paths = {}
     for image_id, mask in masks:
         paths[image_id] = folder / f"{image_id:06d}.png"

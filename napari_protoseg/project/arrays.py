@@ -18,7 +18,7 @@ from zarr.storage import LocalStore
 
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.project.records import MOST_PIXELS
-from napari_protoseg.storage import storage_errors, write_atomically
+from napari_protoseg.storage import make_folder, storage_errors, write_atomically
 
 _CHUNK = 512
 _SHARD_PIXELS = 16 * 224 * 224
@@ -99,6 +99,7 @@ class ArrayFolder:
         """
         height, width = entries[0].mask.shape
         with self._errors():
+            make_folder(self._path)  # Zarr would make it, and not sync its name
             root = zarr.open_group(_SyncedStore(self._path), mode="a", zarr_format=3)
             for number, (name, dtype, fill) in enumerate(_GROUPS):
                 array = _writable_array(root.require_group(name), height, width, dtype, fill)

@@ -13,7 +13,7 @@ from napari_protoseg.project.database import Database
 from napari_protoseg.project.schema_rows import insert_schema
 from napari_protoseg.project.times import recorded_time
 from napari_protoseg.schema import ClassSchema
-from napari_protoseg.storage import storage_errors
+from napari_protoseg.storage import make_folder, storage_errors
 
 DATABASE = "project.db"
 """Name of the database in the project folder."""
@@ -37,7 +37,7 @@ def created_folder(folder: Path, schema: ClassSchema, *, created: datetime) -> I
     facts = {"created": recorded_time(created), "program_version": __version__}
     try:
         with storage_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
         with Database.creating(folder / DATABASE) as connection:
             connection.executemany("INSERT INTO meta (key, value) VALUES (?, ?)", facts.items())
             insert_schema(connection, schema, created=created)

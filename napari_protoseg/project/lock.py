@@ -53,6 +53,9 @@ class LockOwner(BaseModel):
         Its number there; None where the file in the project cannot be read.
     started
         When it has started, in seconds since 1970: numbers of processes are given again.
+    ticks, boot
+        The same on Linux by what no clock that is set can change, in ticks since its machine has
+        started, and which start of the machine that was; None elsewhere.
     user
         Who runs it.
     since
@@ -64,6 +67,8 @@ class LockOwner(BaseModel):
     host: str = Field(default="an unknown machine", max_length=_LONGEST_NAME)
     process: int | None = Field(default=None, ge=0)
     started: float = Field(default=0.0, allow_inf_nan=False)
+    ticks: int | None = None
+    boot: str | None = Field(default=None, max_length=_LONGEST_NAME)
     user: str = Field(default="somebody", max_length=_LONGEST_NAME)
     since: Annotated[datetime, AfterValidator(_in_utc)] | None = None
 
@@ -74,6 +79,8 @@ class LockOwner(BaseModel):
             host=socket.gethostname(),
             process=os.getpid(),
             started=psutil.Process().create_time(),
+            ticks=_ticks(os.getpid()),
+            boot=_boot(),
             user=_user(),
             since=datetime.now(UTC),
         )
@@ -92,6 +99,9 @@ class LockOwner(BaseModel):
             return True
         except psutil.AccessDenied:  # it is another's process, and there
             return False
+        ticks, boot = _ticks(self.process), _boot()
+        if None not in (self.ticks, self.boot, ticks, boot):
+            return (ticks, boot) != (self.ticks, self.boot)
         return abs(started - self.started) > _CLOCK_SECONDS
 
     def __str__(self) -> str:
@@ -249,6 +259,24 @@ def _owner_of(text: bytes) -> LockOwner:
         return LockOwner.model_validate_json(text)
     except ValidationError:  # no program of ours has written it: it is not known to be gone
         return LockOwner()
+
+
+def _ticks(process: int) -> int | None:
+    """Return when a process has started, in ticks since the machine has; None where not known."""
+    try:
+        text = Path(f"/proc/{process}/stat").read_text(errors="replace")
+        # The name of the program stands in parentheses, and may hold any character.
+        return int(text.rpartition(")")[2].split()[19])
+    except (OSError, LookupError, ValueError):
+        return None
+
+
+def _boot() -> str | None:
+    """Return what tells this start of the machine from every other; None where not known."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None
 
 
 def _user() -> str:

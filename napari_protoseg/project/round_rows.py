@@ -11,7 +11,7 @@ from typing import Any
 from napari_protoseg.project.paths import owned_path, recorded_path
 from napari_protoseg.project.records import Round, RoundStatus, Stage
 from napari_protoseg.project.times import found_time, recorded_time
-from napari_protoseg.storage import storage_errors
+from napari_protoseg.storage import make_folder, storage_errors
 
 _SELECT = (
     "SELECT id, folder, bank_version, config, status, metrics, created, finished, stage, made_of"
@@ -44,7 +44,7 @@ def begin_round(
         made_of_json=made_of_json,
     )
     with storage_errors(begun.folder):
-        begun.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(begun.folder)
     connection.execute(
         "INSERT INTO rounds (id, folder, bank_version, config, status, created, stage, made_of)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",

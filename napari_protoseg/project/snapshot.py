@@ -15,7 +15,7 @@ from napari_protoseg.project.database import Database
 from napari_protoseg.project.inspection import STAGE
 from napari_protoseg.project.lock import LOCK, ProjectLock
 from napari_protoseg.project.paths import found_path, recorded_path
-from napari_protoseg.storage import replacing, storage_errors
+from napari_protoseg.storage import make_folder, replacing, storage_errors
 
 _FOLDERS = ("arrays.zarr", "banks", "runs", "truth")
 
@@ -68,7 +68,7 @@ def copy_files(stage: Path, target: Path) -> Iterator[tuple[int, int]]:
     for path in paths:
         if path.is_dir():  # a training that has just begun has an empty folder
             with storage_errors(target):
-                (target / path.relative_to(stage)).mkdir(parents=True, exist_ok=True)
+                make_folder(target / path.relative_to(stage))
     files = [path for path in paths if path.is_file() and path.name != LOCK]
     for number, path in enumerate(files, start=1):
         with replacing(target / path.relative_to(stage)) as temporary:

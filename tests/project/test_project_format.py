@@ -14,7 +14,6 @@ from napari_protoseg.project import (
     Origin,
     PredictedMask,
     Project,
-    ReviewStatus,
     mask_changes,
 )
 from napari_protoseg.project.database import Database, prefer_write_ahead_log
@@ -55,24 +54,6 @@ def test_an_older_project_is_brought_up_to_date_with_its_records(folder: Path) -
         )
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     database.close()
-
-
-def test_a_project_of_format_1_opens_with_its_records_and_can_be_corrected(folder: Path) -> None:
-    mask = PredictedMask(1, np.ones((9, 9), np.uint8), np.ones((9, 9), np.float16))
-    source = MaskSource(round_id=None, label_condition="given", recipe_json="{}", created=NOW)
-    with Project.open(folder) as project:
-        project.write_mask(mask, source)
-        images = project.images()
-    as_format(1, folder / "project.db")
-    with Project.open(folder) as project:
-        assert project.images() == images
-        assert (project.review_states(), project.muted_prototypes(1)) == ({}, frozenset())
-        stored = project.read_mask(1)
-        assert stored is not None
-        assert np.array_equal(stored.mask, mask.mask)
-        project.correct_mask(1, 2 * mask.mask, base=stored, person="Ada", now=NOW)
-        project.set_review_status(1, ReviewStatus.ACCEPTED)
-        assert project.mask_summaries()[1].corrected_by == "Ada"
 
 
 def test_a_project_of_format_3_opens_with_its_corrections_and_can_be_edited(

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -180,10 +180,31 @@ def test_the_lock_of_a_process_that_was_killed_is_taken_over(folder: Path) -> No
     assert not (folder / "project.lock").exists()
 
 
-def test_a_process_that_was_given_the_number_of_the_owner_is_told_from_it(folder: Path) -> None:
-    left_by(folder, process=os.getppid(), started=1.0)
+@pytest.mark.parametrize("known", [{"ticks": 1}, {"boot": "another"}, {"ticks": None}])
+def test_a_process_that_was_given_the_number_of_the_owner_is_told_from_it(
+    folder: Path, known: dict[str, object]
+) -> None:
+    left_by(folder, process=os.getppid(), started=1.0, **known)
     with Project.open(folder) as project:
         assert not project.is_read_only
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system keeps the time itself")
+@pytest.mark.parametrize("seconds", [-3600.0, 3600.0])
+def test_a_clock_that_is_set_anew_takes_the_project_from_nobody(
+    folder: Path, seconds: float
+) -> None:
+    with other_process(folder) as owner:
+        assert said(owner) == "open"
+        lock = json.loads((folder / "project.lock").read_text())
+        since = datetime.fromisoformat(lock["since"]) + timedelta(seconds=seconds)
+        left_by(folder, **lock | {"started": lock["started"] + seconds, "since": since.isoformat()})
+        with Project.open(folder) as project:
+            assert project.is_read_only
+        owner.kill()
+        owner.wait()
+        with Project.open(folder) as project:
+            assert not project.is_read_only
 
 
 def test_the_lock_of_another_machine_is_taken_over_only_when_asked_for(folder: Path) -> None:
