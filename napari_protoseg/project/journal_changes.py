@@ -23,7 +23,12 @@ from napari_protoseg.project.edit_rows import (
 )
 from napari_protoseg.project.edits import Action, Recorded, Step, rebased
 from napari_protoseg.project.image_rows import require_image
-from napari_protoseg.project.mask_rows import load_mask, record_sources, write_entries
+from napari_protoseg.project.mask_rows import (
+    forget_mask,
+    load_mask,
+    record_sources,
+    write_entries,
+)
 from napari_protoseg.project.people_rows import select_people
 from napari_protoseg.project.records import StoredMask
 
@@ -152,7 +157,8 @@ def fold(
     if ends is None or ends[0] == ends[1]:
         return 0
     stored = load_mask(connection, arrays, image_id)
-    if stored is None:  # what was drawn first was undone again
+    if stored is None or not (stored.source.is_of_model or stored.setters.any()):
+        forget_mask(connection, image_id)  # all that was drawn is undone again
         set_folded(connection, image_id, ends[1])
         return ends[1] - ends[0]
     known = stored.confidence
