@@ -111,7 +111,9 @@ def run(project: Path, strokes: int, runs: int) -> list[float]:
         if number:
             added.append(found[1].p99 - found[0].p99)
     bench.session.save()
-    stored = bench.session.require_project().read_mask(bench.opened.image.known_id)
+    image = bench.opened.image
+    assert image is not None
+    stored = bench.session.require_project().read_mask(image.known_id)
     if stored is None or not np.array_equal(stored.mask, mask.data):
         raise RuntimeError("what was drawn is not what was saved")
     benches.close(viewer)
