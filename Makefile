@@ -1,7 +1,7 @@
 # Needs only make, bash and git; what else is missing is installed, or named where it cannot be.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help demo app test test-window test-rest check-slow test-slow test-qt6 bench responsiveness lint
+.PHONY: help demo app test test-window test-rest check-slow test-slow test-qt6 bench responsiveness autosave lint
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,8 +20,9 @@ help:
 	@echo "make app         install with napari, and open the workbench with the sample project"
 	@echo "make test        install with all tools; lint, check types and layers, test"
 	@echo "make check-slow  the tests that take minutes, and those of the window on PyQt6"
-	@echo "make bench       parity, accuracy, speed, responsiveness (needs PROTOSEG_DATA)"
+	@echo "make bench       parity, accuracy, speed, responsiveness, autosave (needs PROTOSEG_DATA)"
 	@echo "make responsiveness  the window while a network trains"
+	@echo "make autosave    the window while what is drawn is recorded"
 	@echo "make lint        what make test does before testing"
 
 demo: $(VENV)/installed-app | virtual-screen
@@ -75,9 +76,13 @@ bench: $(VENV)/installed-base
 	$(BIN)/python benchmarks/accuracy.py generated
 	$(BIN)/python benchmarks/speed.py
 	$(MAKE) responsiveness
+	$(MAKE) autosave
 
 responsiveness: $(VENV)/installed-app | virtual-screen
 	xvfb-run -a $(BIN)/python benchmarks/responsiveness.py
+
+autosave: $(VENV)/installed-app | virtual-screen
+	xvfb-run -a $(BIN)/python benchmarks/autosave.py
 
 # A file in the environment says that a set of requirements is installed.
 EXTRAS_base :=

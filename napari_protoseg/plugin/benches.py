@@ -9,6 +9,7 @@ from napari.utils.notifications import show_error
 
 from napari_protoseg.plugin.canvas import Canvas
 from napari_protoseg.plugin.keys import bind_keys, unbind_keys
+from napari_protoseg.plugin.quitting import Quitting
 from napari_protoseg.plugin.settings import follow_settings, read_settings
 from napari_protoseg.plugin.threads import ThreadRunner
 from napari_protoseg.workbench.session import Session
@@ -43,6 +44,8 @@ class _Bench:
 
 
 _benches: dict[int, _Bench] = {}
+_quitting: list[Quitting] = []
+"""One while there is a bench."""
 
 
 def join(viewer: Any) -> tuple[Workbench, Canvas]:
@@ -50,6 +53,8 @@ def join(viewer: Any) -> tuple[Workbench, Canvas]:
     key = _key(viewer)
     if key not in _benches:
         _benches[key] = _Bench(viewer)
+        if not _quitting:
+            _quitting.append(Quitting(_flush_all, _close_all))
         _benches[key].workbench.session.task_over.connect(partial(_close_after, key))
     bench = _benches[key]
     bench.holders += 1
@@ -94,6 +99,25 @@ def close(viewer: Any) -> None:
     bench = _benches.pop(_key(viewer), None)
     if bench is not None:
         bench.close(with_viewer=True)
+        _rest()
+
+
+def _flush_all() -> None:
+    """Bring to disk what was drawn in any viewer; what cannot be is told there."""
+    for bench in _benches.values():
+        bench.workbench.session.attempt(bench.workbench.session.save)
+
+
+def _close_all() -> None:
+    while _benches:
+        _benches.popitem()[1].close(with_viewer=True)
+    _quitting.clear()
+
+
+def _rest() -> None:
+    """Watch for the end of the program no longer than there is something to lose."""
+    if not _benches and _quitting:
+        _quitting.pop().let_go()
 
 
 def _close_after(key: int, task: Task) -> None:
@@ -109,6 +133,7 @@ def _close_if_unused(key: int) -> bool:
         return False
     del _benches[key]
     bench.close(with_viewer=False)
+    _rest()
     return True
 
 

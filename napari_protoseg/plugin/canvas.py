@@ -28,6 +28,7 @@ from napari_protoseg.plugin.layers import (
     role_of,
 )
 from napari_protoseg.plugin.strokes import Strokes
+from napari_protoseg.review.edited_mask import Block
 from napari_protoseg.schema import ClassSchema
 from napari_protoseg.workbench.workbench import Workbench
 
@@ -56,6 +57,8 @@ class Canvas:
     """Another class is drawn with, or there is nothing to draw on."""
     opacity_changed = Signal()
     """The mask is clearer or stronger than before, or is another layer."""
+    pointed = Signal()
+    """The mouse points somewhere else."""
 
     def __init__(self, viewer: Any, bench: Workbench) -> None:
         self._viewer = viewer
@@ -77,6 +80,7 @@ class Canvas:
             signal.connect(slot)
             self._listens.append((signal, slot))
         viewer.layers.events.removed.connect(self._take_copy)
+        viewer.cursor.events.position.connect(self._tell_pointed)
 
     @property
     def bench(self) -> Workbench:
@@ -107,6 +111,7 @@ class Canvas:
             signal.disconnect(slot, missing_ok=True)
         self._listens.clear()
         self._viewer.layers.events.removed.disconnect(self._take_copy)
+        self._viewer.cursor.events.position.disconnect(self._tell_pointed)
         if keeps_mask:
             self._leave_mask()
         self._draw_on(None)
@@ -139,6 +144,35 @@ class Canvas:
         if self._mask is not None:
             self._mask.opacity = opacity
 
+    def undo(self) -> None:
+        """Undo what was done last to the mask, where it is shown."""
+        if self._mask in self._viewer.layers:
+            self._bench.opened.undo()
+
+    def redo(self) -> None:
+        """Redo what was undone last, where the mask is shown."""
+        if self._mask in self._viewer.layers:
+            self._bench.opened.redo()
+
+    def in_view(self) -> Block | None:
+        """Return the rows and columns of the mask that are seen; None where it is not shown."""
+        mask = self._mask
+        if mask is None or mask not in self._viewer.layers:
+            return None
+        (top, left), (bottom, right) = mask.corner_pixels.tolist()
+        return slice(top, bottom + 1), slice(left, right + 1)
+
+    def pointed_pixel(self) -> tuple[int, int] | None:
+        """Return row and column that the mouse points at; None where no mask is shown."""
+        mask = self._mask
+        if mask is None or mask not in self._viewer.layers:
+            return None
+        row, column = mask.world_to_data(self._viewer.cursor.position)[-2:]
+        return round(float(row)), round(float(column))
+
+    def _tell_pointed(self) -> None:
+        self.pointed.emit()
+
     def _draw_on(self, layer: Labels | None) -> None:
         """Take what is drawn on a layer for the mask from now on."""
         if self._mask is not None:
@@ -150,7 +184,7 @@ class Canvas:
         self._bench.opened.drawn = None
         if layer is not None:
             # Kept with its layer, so that what was drawn outlives a layer that a person deletes.
-            self._bench.opened.drawn = lambda: np.array(layer.data, dtype=np.uint8)
+            self._bench.opened.drawn = lambda: np.asarray(layer.data, dtype=np.uint8)
             self._strokes = Strokes(layer, self._bench.opened)
             layer.events.selected_label.connect(self._tell_class)
             layer.events.opacity.connect(self._follow_opacity)
@@ -167,7 +201,7 @@ class Canvas:
 
     def _take_copy(self, event: Any) -> None:
         """Draw on a copy of the mask where the mask itself was deleted."""
-        mask, session = self._mask, self._bench.session
+        mask = self._mask
         if mask is None or event.value is not mask:
             return
         same = None
@@ -176,9 +210,8 @@ class Canvas:
                 same = copy
             else:
                 disown(copy)  # of the mask as it was before: a person's own
-        if isinstance(same, Labels) and session.attempt(self._bench.opened.save):
+        if isinstance(same, Labels):
             self._draw_on(same)
-            self._bench.opened.forget_strokes()  # it has a history of its own
 
     def _bring_mask_back(self) -> None:
         if self._mask is not None and self._mask not in self._viewer.layers:
@@ -193,10 +226,7 @@ class Canvas:
         disown(self._mask)
 
     def _hold_brush(self) -> None:
-        """Let nobody draw on the mask of the image before while another one is read.
-
-        napari forgets then what could be undone.
-        """
+        """Let nobody draw on the mask of the image before while another one is read."""
         if self._mask is not None and self._mask.editable:
             self._mode = self._mask.mode
             self._mask.editable = False
@@ -239,7 +269,7 @@ class Canvas:
             rename(layer, name)
 
     def _put_mask(self) -> None:
-        """Show the mask of another image, with nothing to undo yet."""
+        """Show the mask of another image."""
         mask, schema = self._bench.opened.mask, self._schema()
         assert mask is not None
         assert schema is not None
@@ -252,24 +282,20 @@ class Canvas:
             layer.editable = self._can_draw
             self._viewer.add_layer(layer)
         else:
-            # An undo would write pixels of the image before; a new layer would know of none, but
-            # costs half a second.
+            # A new layer would do as well, but costs half a second.
             self._hold_brush()
             layer.data = mask.copy()
             self._free_brush(layer)
         self._viewer.layers.selection.active = layer
         self._draw_on(layer)
 
-    def _show_mask(self) -> None:
-        """Write what has changed into the layer, so that it can be undone like a stroke."""
+    def _show_mask(self, block: Block) -> None:
+        """Write what has changed into the layer, blockwise: it stays the same array."""
         mask, layer = self._bench.opened.mask, self._mask
         if mask is None or layer is None or layer.data.shape != mask.shape:
             return
-        assert self._strokes is not None
-        self._strokes.enter(mask)
-        if self._bench.opened.begins_anew:
-            self._hold_brush()
-            self._free_brush(layer)
+        layer.data[block] = mask[block]
+        layer.refresh()
 
     def _show_maps(self) -> None:
         maps, schema = self._bench.maps, self._schema()

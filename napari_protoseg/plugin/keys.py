@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from napari.layers import Labels
+
 from napari_protoseg.plugin.canvas import Canvas
+from napari_protoseg.plugin.layers import role_of
 from napari_protoseg.project.records import ReviewStatus
 from napari_protoseg.schema import TissueClass
 
@@ -66,21 +70,46 @@ KEYS = (
 """None of them is one of napari's own, whatever the kind of layer."""
 
 
+_COMMAND = "Meta" if sys.platform == "darwin" else "Control"
+"""The key that Qt calls Ctrl everywhere."""
+
+UNDO_KEYS = (
+    Key(f"{_COMMAND}-Z", "Undo what was done last to the mask", Canvas.undo),
+    Key(f"{_COMMAND}-Shift-Z", "Redo what was undone last", Canvas.redo),
+)
+"""Those by which napari undoes what was drawn on a layer: here whichever layer is selected."""
+
+
 def bind_keys(viewer: Any, canvas: Canvas) -> None:
     """Let the keys work while the canvas of `viewer` has the focus."""
     for key in KEYS:
         viewer.bind_key(key.chord, _pressing(key, canvas), overwrite=True)
+    for key in UNDO_KEYS:
+        viewer.bind_key(key.chord, _undoing(key, canvas), overwrite=True)
 
 
 def unbind_keys(viewer: Any) -> None:
     """Take the keys away again."""
-    for key in KEYS:
+    for key in (*KEYS, *UNDO_KEYS):
         viewer.bind_key(key.chord, None)
 
 
 def press(key: Key, canvas: Canvas) -> None:
     """Do what a key is for, and show what goes wrong."""
     canvas.bench.session.attempt(lambda: key.do(canvas))
+
+
+def _undoing(key: Key, canvas: Canvas) -> Callable[[Any], None]:
+    """Return what napari calls with its viewer; labels of a person's own are undone themselves."""
+
+    def pressed(viewer: Any) -> None:
+        active = viewer.layers.selection.active
+        if isinstance(active, Labels) and role_of(active) is None:
+            (active.undo if key.do is Canvas.undo else active.redo)()
+        else:
+            press(key, canvas)
+
+    return pressed
 
 
 def _pressing(key: Key, canvas: Canvas) -> Callable[[Any], None]:

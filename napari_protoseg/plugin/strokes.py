@@ -1,38 +1,73 @@
-"""What is drawn on a mask layer, and how it is undone and redone: told as it happens."""
+"""What is drawn on a mask layer, and its undo: led to the open image instead of napari's own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
 import numpy as np
 from napari.layers import Labels
-from numpy.typing import NDArray
 
+from napari_protoseg.review.edited_mask import Block
 from napari_protoseg.workbench.open_image import OpenImage
 
-_WRITING = ("paint", "fill", "paint_polygon", "data_setitem")
-"""Verbs of a labels layer that change its pixels, alone or as parts of a stroke."""
+_Box = tuple[int, int, int, int]
+"""First row and column, and those behind the last."""
+
+
+def _around_brush(layer: Labels, coord: Iterable[float], *_: Any, **__: Any) -> _Box | None:
+    """Return a box around a dab of the brush, one pixel wider than it may be."""
+    row, column = (round(float(place)) for place in coord)
+    reach = math.ceil(layer.brush_size / 2) + 1
+    return row - reach, column - reach, row + reach + 1, column + reach + 1
+
+
+def _around_points(layer: Labels, points: Any, *_: Any, **__: Any) -> _Box | None:
+    found = np.asarray(points)
+    (top, left), (bottom, right) = found.min(axis=0).tolist(), found.max(axis=0).tolist()
+    return int(top) - 1, int(left) - 1, int(bottom) + 2, int(right) + 2
+
+
+def _around_indices(layer: Labels, indices: Any, *_: Any, **__: Any) -> _Box | None:
+    rows, columns = (np.asarray(along) for along in indices)
+    if not rows.size or not columns.size:
+        return None
+    return int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1
+
+
+def _anywhere(layer: Labels, *_: Any, **__: Any) -> _Box | None:
+    return None
+
+
+_WRITING: dict[str, Callable[..., _Box | None]] = {
+    "paint": _around_brush,
+    "fill": _anywhere,
+    "paint_polygon": _around_points,
+    "data_setitem": _around_indices,
+}
+"""Verbs of a labels layer that change its pixels, and where: None for anywhere."""
 
 
 class Strokes:
-    """Tells the open image of each stroke on a layer, and of each step back or forth.
+    """Tells the open image of each stroke on a layer, and leads the layer's undo to it.
 
-    napari tells when something enters the history of a layer, but not when it is undone or redone,
-    and a mask as it was before may as well have been drawn so. So the layer's own two verbs are
-    listened in on, whichever key or menu calls them. What is not part of a stroke of the mouse it
-    tells before the pixels are changed: so its writing verbs are listened in on too, and the open
-    image is told after them.
+    napari tells when a stroke enters the history of a layer: as the mouse is released, or before
+    pixels are changed by what is no stroke of the mouse. So its writing verbs are listened in on:
+    what they touch bounds what has to be looked at, and the open image is told after them. The
+    pixels themselves are read from the layer.
+
+    Undo and redo, whichever key or menu calls them, are those of the open image. napari's own
+    history is asked by nobody, and forgotten when the layer is let go.
 
     While the mouse is held down napari gathers all changes for one step. `block_history` ends what
-    was gathered until then: a step of the person's own, so that neither a model's step nor an undo
-    becomes a part of a stroke.
+    was gathered until then, so that neither a model's step nor an undo becomes a part of a stroke.
 
     Parameters
     ----------
     layer
-        Whose history it is.
+        Which.
     opened
         Who is told.
     """
@@ -40,44 +75,42 @@ class Strokes:
     def __init__(self, layer: Labels, opened: OpenImage) -> None:
         self._layer = layer
         self._opened = opened
-        self._is_entering = False
         self._is_writing = False
         self._is_told_after = False
+        self._touched: list[_Box | None] = []
         layer.events.paint.connect(self._note)
         opened.changing.connect(self._end_stroke)
-        for name in _WRITING:
-            setattr(layer, name, partial(self._write, getattr(layer, name)))
-        layer.undo = partial(self._go, layer.undo, opened.note_undo)
-        layer.redo = partial(self._go, layer.redo, opened.note_redo)
+        for name, place in _WRITING.items():
+            setattr(layer, name, partial(self._write, getattr(layer, name), place))
+        layer.undo = opened.undo
+        layer.redo = opened.redo
 
     def close(self) -> None:
-        """Leave the layer as it was found."""
-        self._layer.events.paint.disconnect(self._note)
+        """Leave the layer as it was found, with nothing to undo."""
+        layer = self._layer
+        layer.events.paint.disconnect(self._note)
         self._opened.changing.disconnect(self._end_stroke, missing_ok=True)
         for name in (*_WRITING, "undo", "redo"):
-            delattr(self._layer, name)
-
-    def enter(self, mask: NDArray[np.uint8]) -> None:
-        """Write what a model has changed as a step that can be undone, and is nobody's stroke.
-
-        A stroke that is under way must have ended before: see `OpenImage.changing`.
-        """
-        changed = np.nonzero(self._layer.data != mask)
-        if not changed[0].size:
-            return
-        self._is_entering = True
-        try:
-            with self._layer.block_history():
-                self._layer.data_setitem(changed, mask[changed])
-        finally:
-            self._is_entering = False
+            delattr(layer, name)
+        mode, editable = layer.mode, layer.editable
+        layer.editable = False  # napari forgets then what could be undone
+        layer.editable = editable
+        if editable:
+            layer.mode = mode
 
     def _end_stroke(self) -> None:
         """Let what is drawn with the mouse be a step now; what follows is another one."""
         with self._layer.block_history():
             pass
 
-    def _write(self, verb: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+    def _write(
+        self,
+        verb: Callable[..., None],
+        place: Callable[..., _Box | None],
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        self._touched.append(place(self._layer, *args, **kwargs))
         self._is_writing = True
         try:
             verb(*args, **kwargs)
@@ -90,12 +123,18 @@ class Strokes:
     def _note(self) -> None:
         if self._is_writing:
             self._is_told_after = True
-        elif not self._is_entering:
-            self._opened.note_stroke()
+            return
+        block = self._bounds()
+        self._touched.clear()
+        self._opened.take_stroke(block)
 
-    def _go(self, step: Callable[[], None], tell: Callable[[NDArray[np.uint8]], None]) -> None:
-        self._end_stroke()
-        before = np.array(self._layer.data, dtype=np.uint8)
-        step()
-        if not np.array_equal(self._layer.data, before):  # else there was nothing to undo
-            tell(before)
+    def _bounds(self) -> Block | None:
+        """Return the rows and columns that were touched; None where that is not known."""
+        boxes = [box for box in self._touched if box is not None]
+        if not boxes or len(boxes) < len(self._touched):
+            return None
+        tops, lefts, bottoms, rights = zip(*boxes, strict=True)
+        return (
+            slice(max(min(tops), 0), max(*bottoms, 0)),
+            slice(max(min(lefts), 0), max(*rights, 0)),
+        )

@@ -7,11 +7,12 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import zarr
 from napari.qt.threading import WorkerBase, WorkerBaseSignals, create_worker
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QObject, Qt, Signal
 
 from napari_protoseg.events import Job, Request
 from napari_protoseg.workbench.tasks import Driver, Listener
@@ -144,14 +145,28 @@ def _give_way() -> None:
         os.nice(_NICE)
 
 
+class _MainThread(QObject):
+    """Does what other threads hand over, in the thread in which this was made."""
+
+    handed = Signal(object)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.handed.connect(self._do, Qt.ConnectionType.QueuedConnection)
+
+    def _do(self, action: Callable[[], None]) -> None:
+        action()
+
+
 class ThreadRunner:
-    """Starts each job in a thread of its own."""
+    """Starts each job in a thread of its own; made in the main thread."""
 
     def __init__(self) -> None:
         # The threads that zarr reads and writes by are shared by the whole process, and begin
         # with their first use: where that is a job's, the window would wait for them for ever.
         zarr.group({})
         self._workers: weakref.WeakSet[JobWorker] = weakref.WeakSet()
+        self._main = _MainThread()
 
     def start(self, title: str, job: Job[Any], listener: Listener) -> Driver:
         """Drive `job`; while it runs, the window asks before it closes."""
@@ -161,6 +176,10 @@ class ThreadRunner:
         self._workers.add(worker)
         worker.start()
         return worker
+
+    def hand_over(self, action: Callable[[], None]) -> None:
+        """Let the main thread do something in its next turn."""
+        self._main.handed.emit(action)
 
     def close(self) -> None:
         """Close every running job, and wait until each has saved and left."""

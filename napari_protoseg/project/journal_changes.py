@@ -26,6 +26,7 @@ from napari_protoseg.project.edit_rows import (
 from napari_protoseg.project.edits import Action, Recorded, Step, journal_of, rebased
 from napari_protoseg.project.image_rows import mask_shape, require_image
 from napari_protoseg.project.mask_rows import (
+    forget_mask,
     load_held,
     load_mask,
     record_sources,
@@ -163,7 +164,8 @@ def fold(
         return 0
     held = load_held(connection, arrays, image_id, select_heirs(connection))
     stored = held.mask
-    if stored is None:  # what was drawn first was undone again
+    if stored is None or not (stored.source.is_of_model or stored.setters.any()):
+        forget_mask(connection, image_id)  # all that was drawn is undone again
         set_folded(connection, image_id, ends[1])
         return ends[1] - ends[0]
     known = stored.confidence

@@ -89,8 +89,8 @@ def write_entries(
                 for row, image_id in zip(rows, image_ids, strict=True)
             ],
         )
-    for image_id in entries:
-        _record_folded(connection, image_id)
+    for image_id, entry in entries.items():
+        _record_folded(connection, image_id, is_corrected=bool(are_protected(entry.origins).any()))
 
 
 def record_sources(connection: sqlite3.Connection, sources: Mapping[int, MaskSource]) -> None:
@@ -166,6 +166,11 @@ def load_held(
         return _replayed(stored, image_id, shape, [recorded.step for recorded in later], heirs)
 
 
+def forget_mask(connection: sqlite3.Connection, image_id: int) -> None:
+    """Let an image have no mask any more: nobody has made what is left of it."""
+    connection.execute("DELETE FROM masks WHERE image_id = ?", (image_id,))
+
+
 def require_fitting(
     connection: sqlite3.Connection, mask: PredictedMask, schema: ClassSchema
 ) -> None:
@@ -203,8 +208,8 @@ def is_corrected(connection: sqlite3.Connection, image_id: int) -> bool:
     return found.fetchone() is not None
 
 
-def _record_folded(connection: sqlite3.Connection, image_id: int) -> None:
-    """Record that the stored mask holds every step, and who has corrected it by them."""
+def _record_folded(connection: sqlite3.Connection, image_id: int, *, is_corrected: bool) -> None:
+    """Record that the stored mask holds every step, and who has corrected it by them, if any."""
     ends = journal_ends(connection, image_id)
     if ends is None or ends[0] == ends[1]:
         return
@@ -214,6 +219,8 @@ def _record_folded(connection: sqlite3.Connection, image_id: int) -> None:
         " AND made.author IS NOT NULL ORDER BY step.number DESC LIMIT 1",
         (image_id, ends[0]),
     ).fetchone()
+    if not is_corrected:  # all that was set by hand or by an import is taken back
+        latest = (None, None)
     if latest is not None:
         connection.execute(
             "UPDATE masks SET corrected_by = ?, corrected = ? WHERE image_id = ?",

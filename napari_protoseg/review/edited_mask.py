@@ -91,7 +91,7 @@ class EditedMask:
         self.shape = opened.shape
         self._people = dict(opened.people)
         self._names = {setter: name for name, setter in opened.people.items()}
-        self._is_class = np.isin(np.arange(256), (UNLABELLED, *schema.ids))
+        self.know(schema)
         self._writer = new_writer()
         self._serial = 0
         self._since = opened.last
@@ -145,6 +145,14 @@ class EditedMask:
         """Let a person be known by the setter that the project has for them."""
         self._people[person] = setter
         self._names[setter] = person
+
+    def know(self, schema: ClassSchema) -> None:
+        """Let the classes of a later schema be drawn."""
+        self._is_class = np.isin(np.arange(256), (UNLABELLED, *schema.ids))
+
+    def attribute(self, source: MaskSource) -> None:
+        """Let the model's pixels come from another model, which has made the very same."""
+        self._source = source
 
     def stroke(
         self,

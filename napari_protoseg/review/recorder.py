@@ -71,7 +71,20 @@ class FoldFailed:
     error: ProjectError
 
 
-RecorderEvent = RecordingFailed | RecordingResumed | MaskMoved | FoldFailed
+@dataclass(frozen=True)
+class Folded:
+    """The mask of an image is stored with steps that it did not hold before.
+
+    Parameters
+    ----------
+    image_id
+        The image.
+    """
+
+    image_id: int
+
+
+RecorderEvent = RecordingFailed | RecordingResumed | MaskMoved | FoldFailed | Folded
 
 
 @dataclass(frozen=True)
@@ -147,8 +160,15 @@ class Recorder:
             self._is_urged = True
             self._changed.notify_all()
 
-    def flush(self, timeout_seconds: float | None = None) -> None:
+    def flush(self, timeout_seconds: float | None = None, *, with_masks: bool = True) -> None:
         """Wait until all is on disk.
+
+        Parameters
+        ----------
+        timeout_seconds
+            How long at most; None: as long as it takes.
+        with_masks
+            Wait for masks that are to be stored, too, and not for the steps alone.
 
         Raises
         ------
@@ -163,15 +183,20 @@ class Recorder:
                 self._is_urged = True
                 self._changed.notify_all()
 
+            def is_waiting() -> bool:
+                if with_masks:
+                    return bool(self._waiting)
+                return any(isinstance(item, Step) for _, item in self._waiting)
+
             def is_settled() -> bool:
                 failed = self._failure is not None and self._tries > first
-                return not self._waiting or failed or self._has_ended
+                return not is_waiting() or failed or self._has_ended
 
             if not self._changed.wait_for(is_settled, timeout_seconds):
                 raise TimeoutError(f"{len(self._waiting)} steps are not recorded yet")
-            if self._waiting and self._failure is not None:
+            if is_waiting() and self._failure is not None:
                 raise self._failure
-            if self._waiting:
+            if is_waiting():
                 raise RuntimeError("the recorder has ended before all was recorded")
 
     def close(self, timeout_seconds: float | None = None) -> None:
@@ -246,11 +271,11 @@ class Recorder:
             self._keep_confidence(image_id, steps, moved=moved)
             return [MaskMoved(image_id)] if moved else []
         try:
-            self._project.fold_journal(image_id, self._confidence.get(image_id))
+            folded = self._project.fold_journal(image_id, self._confidence.get(image_id))
             self._confidence.pop(image_id, None)
         except ProjectError as error:
             return [FoldFailed(image_id, error)]  # to try again would keep others waiting
-        return []
+        return [Folded(image_id)] if folded else []
 
     def _keep_confidence(self, image_id: int, steps: list[Step], *, moved: bool) -> None:
         """Keep that of the last prediction until the mask is stored, as long as it holds."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QKeySequence
 from qtpy.QtWidgets import (
     QComboBox,
@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 
 from napari_protoseg.masks.recipe import Background
 from napari_protoseg.plugin.canvas import Canvas
-from napari_protoseg.plugin.keys import KEYS, press
+from napari_protoseg.plugin.keys import KEYS, UNDO_KEYS, press
 from napari_protoseg.project.records import ReviewStatus
 from napari_protoseg.widgets.apply_form import ApplyForm
 from napari_protoseg.widgets.class_palette import ClassPalette
@@ -33,8 +33,11 @@ from napari_protoseg.widgets.review_list import ReviewListView
 from napari_protoseg.workbench.review_list import ReviewFilter
 from napari_protoseg.workbench.review_page import ReviewState
 
-_NAMES_IN_QT = {"PageDown": "PgDown", "PageUp": "PgUp"}
+_NAMES_IN_QT = {"PageDown": "PgDown", "PageUp": "PgUp", "Control": "Ctrl", "Meta": "Ctrl"}
 """Keys that Qt spells otherwise than napari."""
+
+_LOOKS_AFTER = 100
+"""Milliseconds from a move of the mouse until it is said what it points at."""
 
 _BACKGROUNDS = {
     Background.OFF: "none",
@@ -77,6 +80,12 @@ class ReviewPage(Page):
         self._current = PlainLabel()
         self._current.setObjectName("review-current")
         self._current.setWordWrap(True)
+        self._pixel = PlainLabel()
+        self._pixel.setObjectName("review-pixel")
+        self._looking = QTimer()
+        self._looking.setSingleShot(True)
+        self._looking.setInterval(_LOOKS_AFTER)
+        self._looking.timeout.connect(self._show_pixel)
         self._palette = ClassPalette()
         self._palette.picked.connect(canvas.pick_class)
         self._more = self._button("Apply a model to new images", "show-apply", self._show_apply)
@@ -88,6 +97,7 @@ class ReviewPage(Page):
         self.listen(state.listed, self._relist)
         self.listen(canvas.class_changed, self._show_picked)
         self.listen(canvas.opacity_changed, self._show_opacity)
+        self.listen(canvas.pointed, self._look_at_pixel)
 
     def refresh(self) -> None:
         """Draw the state as it is now."""
@@ -104,7 +114,7 @@ class ReviewPage(Page):
         is_open = state.opened.image is not None
         can_write = session.read_only() is None
         self._buttons["restore-layers"].setEnabled(is_open)
-        for name in ("accept", "skip", "flag", "save-mask"):
+        for name in ("accept", "skip", "flag", "save-mask", "release"):
             self._buttons[name].setEnabled(is_open and can_write)
         self._buttons["unmark"].setEnabled(
             can_write and item is not None and item.status is not None
@@ -120,6 +130,11 @@ class ReviewPage(Page):
         self._show_recipe()
         self._show_prototypes()
         self._apply.refresh()
+
+    def close_page(self) -> None:
+        """Let go of everything that outlives this page."""
+        self._looking.stop()
+        super().close_page()
 
     def _lay_out(self) -> None:
         row = QHBoxLayout()
@@ -166,6 +181,12 @@ class ReviewPage(Page):
         self._form.addRow("Prototype map", self._prototype)
         verbs = QHBoxLayout()
         verbs.addWidget(self._button("Make all masks", "make-masks", self._make_masks))
+        release = self._button("Give back to the model", "release", self._release)
+        release.setToolTip(
+            "Let the model set again what you have set, and what was imported, as far as it is in "
+            "view: zoom in to give back a part. Ctrl+Z takes it back."
+        )
+        verbs.addWidget(release)
         verbs.addWidget(self._button("Bring layers back", "restore-layers", self._canvas.restore))
         inner = QWidget()
         column = QVBoxLayout(inner)
@@ -174,6 +195,7 @@ class ReviewPage(Page):
         column.addWidget(self._list_view, 1)
         column.addWidget(self._name)
         column.addWidget(self._current)
+        column.addWidget(self._pixel)
         column.addLayout(verdict)
         column.addWidget(self._palette)
         column.addLayout(self._form)
@@ -202,11 +224,21 @@ class ReviewPage(Page):
 
     def _add_shortcuts(self) -> None:
         """Let the keys of the canvas work while this page has the focus, too."""
-        for key in KEYS:
+        for key in (*KEYS, *UNDO_KEYS):
             names = [_NAMES_IN_QT.get(name, name) for name in key.chord.split("-")]
             shortcut = QShortcut(QKeySequence("+".join(names)), self)
             shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
             shortcut.activated.connect(partial(press, key, self._canvas))
+
+    def _look_at_pixel(self) -> None:
+        """Say who has set the pixel under the mouse, soon: it goes by many."""
+        if self.isVisible() and not self._looking.isActive():
+            self._looking.start()
+
+    def _show_pixel(self) -> None:
+        place = self._canvas.pointed_pixel()
+        words = "" if place is None else self._review.origin_at(*place)
+        self._pixel.setText(f"Under the mouse: {words}." if words else "")
 
     def _show_picked(self) -> None:
         self._palette.show_picked(self._canvas.picked_class)
@@ -271,6 +303,11 @@ class ReviewPage(Page):
 
     def _save(self) -> None:
         self._review.session.attempt(self._review.save)
+
+    def _release(self) -> None:
+        block = self._canvas.in_view()
+        if block is not None:
+            self._review.session.attempt(lambda: self._review.release(block))
 
     def _make_masks(self) -> None:
         self._review.session.attempt(self._review.make_masks)

@@ -137,12 +137,14 @@ class TaskBar(QWidget):
         messages = self._session.messages
         warnings = [MARK + warning for warning in messages.warnings[:_WARNINGS_SHOWN]]
         more = len(messages.warnings) - len(warnings)
+        self._dismiss.setVisible(bool(warnings))
         if more:
             warnings.append(f"{MARK}{more} more: see Details.")
+        if messages.standing:
+            warnings.insert(0, MARK + messages.standing)
         self._warnings.setText("\n".join(warnings))
         self._message.setText(messages.last)
-        for widget in (self._warnings, self._dismiss):
-            widget.setVisible(bool(warnings))
+        self._warnings.setVisible(bool(warnings))
         self._message.setVisible(bool(messages.last))
         self._details.setPlainText(messages.details)
         self._more.setVisible(messages.details not in ("", messages.shown))

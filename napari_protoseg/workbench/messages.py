@@ -21,12 +21,14 @@ class Messages:
 
     A sentence takes the place of the one before. A warning stays until it is dismissed, or until
     the next task or another project begins; so does a problem that comes by itself beside a task.
+    One that `stand`s stays until whoever has said it lifts it.
     """
 
     changed = Signal()
 
     def __init__(self) -> None:
         self.warnings: tuple[str, ...] = ()
+        self.standing = ""
         self.last = ""
         self._said: list[str] = []
         self._traceback = ""
@@ -40,7 +42,8 @@ class Messages:
     @property
     def shown(self) -> str:
         """Warnings and last sentence, a line each."""
-        return "\n".join([*(MARK + warning for warning in self.warnings), self.last]).strip()
+        warnings = (self.standing, *self.warnings) if self.standing else self.warnings
+        return "\n".join([*(MARK + warning for warning in warnings), self.last]).strip()
 
     def take(self, notice: Notice) -> None:
         """Show what a job or a page says."""
@@ -61,6 +64,19 @@ class Messages:
             self.last = MARK + problem.sentence
             self._note(self.last)
         self.changed.emit()
+
+    def stand(self, text: str) -> None:
+        """Show a warning that stays, in place of the one that stood before."""
+        if text != self.standing:
+            self.standing = text
+            self._note(MARK + text)
+            self.changed.emit()
+
+    def lift(self) -> None:
+        """Take away the warning that stands: it holds no longer."""
+        if self.standing:
+            self.standing = ""
+            self.changed.emit()
 
     def dismiss(self) -> None:
         """Take the warnings as read; they stay in the details."""

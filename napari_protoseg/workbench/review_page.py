@@ -13,7 +13,8 @@ from napari_protoseg.jobs.models import model_at_hand, newest_trained_round
 from napari_protoseg.jobs.recipes import chosen_recipe
 from napari_protoseg.masks.prediction import learn_margin
 from napari_protoseg.masks.recipe import Background, Recipe
-from napari_protoseg.project.records import ImageRecord, ReviewStatus
+from napari_protoseg.project.records import ImageRecord, Origin, ReviewStatus
+from napari_protoseg.review.edited_mask import Block, PixelOrigin
 from napari_protoseg.workbench.bank_page import BankState
 from napari_protoseg.workbench.image_maps import ImageMaps
 from napari_protoseg.workbench.open_image import OpenImage
@@ -170,6 +171,36 @@ class ReviewState(PageState):
         self.session.reviewed.emit()
         self.step(1)
 
+    def release(self, block: Block) -> None:
+        """Give pixels of the open mask back to the model, which sets them anew if it is at hand.
+
+        Parameters
+        ----------
+        block
+            Rows and columns in which all are given back that this person has set, and all that
+            were imported.
+
+        Raises
+        ------
+        ProjectError
+            No image is open.
+        """
+        self._require_image("give pixels back")
+        count = self.opened.release(block)
+        if not count:
+            self.session.say("Nothing in view is yours, or imported: nothing was given back.")
+            return
+        if self.maps.sight is not None:
+            self.opened.propose(self.maps.sight, anew=True)
+        pixels = "1 pixel is" if count == 1 else f"{count:,} pixels are"
+        self.session.say(f"{pixels} the model's again; Ctrl+Z takes it back.")
+        self.changed.emit()
+
+    def origin_at(self, row: int, column: int) -> str:
+        """Say who has set a pixel of the open mask, and when."""
+        found = self.opened.origin_of(row, column)
+        return "" if found is None else _words_of(found)
+
     def unmark(self) -> None:
         """Take back what was said of the mask of the open image."""
         image = self._require_image("unmark")
@@ -316,3 +347,19 @@ class ReviewState(PageState):
         proposes = model_at_hand(project) is not None
         images = project.images()
         self._images = ReviewList(images, states, masks, self._listing, proposes=proposes)
+
+
+def _words_of(found: PixelOrigin) -> str:
+    """Say who has set a pixel, and when."""
+    by_whom = found.person or "a person"
+    of_round = "" if found.round_id is None else f" of round {found.round_id}"
+    words = {
+        Origin.NONE: "set by nobody",
+        Origin.MODEL: f"set by the model{of_round}",
+        Origin.PERSON: f"set by {by_whom}",
+        Origin.IMPORTED: f"imported by {by_whom}",
+        Origin.PROPAGATED: f"spread from what {by_whom} has set",
+    }[found.origin]
+    if found.time is None or found.origin is Origin.NONE:
+        return words
+    return f"{words}, {found.time.astimezone():%Y-%m-%d %H:%M}"

@@ -100,6 +100,11 @@ class Session:
         self.is_current_unread = False
         """Whether the open image could not be read; to show it again is to try again."""
         self.before_leaving: list[Callable[[], None]] = []
+        """What is done before another image is opened."""
+        self.before_saving: list[Callable[[], None]] = []
+        """What is done so that the project holds what is seen."""
+        self.before_closing: list[Callable[[], None]] = []
+        """What is done last, before the project is closed."""
         self.task: Task | None = None
         self.messages = Messages()
         self._is_closed = False
@@ -198,11 +203,12 @@ class Session:
 
         Raises
         ------
-        ProjectError, StorageError
-            What a person has set in the open image cannot be saved; it stays open.
+        ProtosegError
+            What a person has done in the open image is not on disk; it stays open.
         """
         if image != self.current or self.is_current_unread:
-            self.save()
+            for leave in self.before_leaving:
+                leave()
             self.current, self.is_current_unread = image, False
             self.current_changed.emit()
 
@@ -214,7 +220,7 @@ class Session:
         ProjectError, StorageError
             It cannot be saved.
         """
-        for save in self.before_leaving:
+        for save in self.before_saving:
             save()
 
     def set_recipe(self, recipe: Recipe) -> None:
@@ -363,9 +369,7 @@ class Session:
             self.task.abandon()
         self.current = None
         self.current_changed.emit()
-        if self.project is not None:
-            self.project.close()
-            self.project = None
+        self._close_project()
 
     def _make_sample(self, folder: Path) -> None:
         self.run("Make sample project", make_sample_project(folder, now=self.now()), self.open)
@@ -390,10 +394,15 @@ class Session:
     def _put_away(self) -> None:
         """Let go of the open project, once what a person has set in it is saved."""
         self.show(None)
+        self._close_project()
+        self.task = None
+
+    def _close_project(self) -> None:
+        for end in self.before_closing:
+            end()
         if self.project is not None:
             self.project.close()
         self.project = None
-        self.task = None
 
 
 class _Aside:

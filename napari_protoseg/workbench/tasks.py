@@ -80,6 +80,9 @@ class Runner(Protocol):
     def start(self, title: str, job: Job[Any], listener: Listener) -> Driver:
         """Drive `job`, and tell `listener` on the main thread."""
 
+    def hand_over(self, action: Callable[[], None]) -> None:
+        """Let the main thread do something soon; may be called in any thread."""
+
     def close(self) -> None:
         """Stop every job that still runs, and wait until each has saved and left."""
 

@@ -7,6 +7,7 @@ from napari_protoseg.workbench.export_page import ExportState
 from napari_protoseg.workbench.image_maps import ImageMaps
 from napari_protoseg.workbench.labels_page import LabelsState
 from napari_protoseg.workbench.open_image import OpenImage
+from napari_protoseg.workbench.recording import Recording
 from napari_protoseg.workbench.review_page import ReviewState
 from napari_protoseg.workbench.session import Session
 from napari_protoseg.workbench.training_page import TrainingState
@@ -23,7 +24,8 @@ class Workbench:
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self.opened = OpenImage(session)
+        self.recording = Recording(session)
+        self.opened = OpenImage(session, self.recording)
         self.maps = ImageMaps(session, self.opened)
         self.labels = LabelsState(session)
         self.bank = BankState(session, self.maps)

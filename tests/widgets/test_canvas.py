@@ -18,7 +18,7 @@ from qtpy.QtWidgets import QDockWidget, QPushButton, QShortcut, QSlider
 
 from napari_protoseg.masks.recipe import Background
 from napari_protoseg.plugin.commands import open_workbench, show_page
-from napari_protoseg.plugin.keys import KEYS
+from napari_protoseg.plugin.keys import KEYS, UNDO_KEYS
 from napari_protoseg.plugin.layers import Role, class_of, own_layers, role_of
 from napari_protoseg.project.records import Origin, ReviewStatus
 from napari_protoseg.widgets.docks import Dock
@@ -88,7 +88,7 @@ def test_a_stroke_is_there_when_the_image_is_opened_again(user: Any, bench: Any,
     mask = mask_of(user)
     value = 1 if mask.data[20, 20] != 1 else 2
     paint(mask, value)
-    assert bench.opened.is_edited
+    assert bench.opened.is_protected.any()
     go_on(user, bench, lambda: user.click("next-image"))
     go_on(user, bench, lambda: user.click("previous-image"))
     assert bench.session.current.id == first.id
@@ -125,7 +125,7 @@ def test_a_new_rule_is_entered_as_one_step_that_can_be_undone(user: Any, bench: 
     assert layer.data is not bench.opened.mask
     while not np.array_equal(layer.data, before):
         layer.undo()
-    assert not bench.opened.is_edited, "nobody has drawn"
+    assert not bench.opened.is_protected.any(), "nobody has drawn"
 
 
 def test_deleted_and_renamed_layers_are_survived(user: Any, bench: Any, trained: Path):
@@ -262,7 +262,7 @@ def test_keys_work_on_the_page_too(user: Any, bench: Any, trained: Path):
     go_on(user, bench, lambda: user.screen_key("Page_Up"))
     assert bench.session.current == images[0]
     chords = [shortcut.key().toString() for shortcut in page.findChildren(QShortcut)]
-    assert len(chords) == len(KEYS)
+    assert len(chords) == len(KEYS) + len(UNDO_KEYS)
     assert all(chords), "Qt knows the name of each key"
 
 
@@ -369,7 +369,7 @@ def test_undoing_what_a_model_has_changed_makes_no_pixel_a_persons(
     user.focus_canvas()
     while not np.array_equal(layer.data, before):
         user.screen_key("ctrl+z")
-    assert not bench.opened.is_edited
+    assert not bench.opened.is_protected.any()
     layer.redo()
     layer.undo()
     value = 1 if layer.data[20, 20] != 1 else 2
@@ -390,18 +390,18 @@ def test_a_mask_that_is_erased_by_hand_is_not_taken_for_an_undone_one(
     for value in np.unique(proposed):
         layer.fill(tuple(np.argwhere(proposed == value)[0]), 0)
     assert not layer.data.any()
-    assert bench.opened.is_edited
+    assert bench.opened.is_protected.any()
     user.focus_canvas()
-    while layer.data.any() or bench.opened.is_edited:
+    while layer.data.any() or bench.opened.is_protected.any():
         user.screen_key("ctrl+z")
     layer.redo()
     assert np.array_equal(layer.data, proposed)
-    assert not bench.opened.is_edited
+    assert not bench.opened.is_protected.any()
     layer.visible = False
     layer.redo()
-    assert bench.opened.is_edited
+    assert bench.opened.is_protected.any()
     layer.undo()
-    assert not bench.opened.is_edited
+    assert not bench.opened.is_protected.any()
 
 
 def test_a_class_is_picked_with_its_brush_and_marked(user: Any, bench: Any, trained: Path):

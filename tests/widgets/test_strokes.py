@@ -100,7 +100,7 @@ def test_an_undo_during_a_stroke_takes_back_what_is_drawn_so_far(
         layer.paint((20, 20), other(layer, 20, 20))
         layer.undo()
         assert np.array_equal(layer.data, before)
-        assert not bench.opened.is_edited
+        assert not bench.opened.is_protected.any()
         layer.paint((20, 40), other(layer, 20, 40))
     drawn = layer.data != before
     assert np.array_equal(of_a_person(user, bench), drawn)
@@ -128,11 +128,13 @@ def test_whatever_a_stroke_is_made_with_it_is_known_when_it_is_undone(
     assert not of_a_person(user, bench).any()
 
 
-def test_an_imported_correction_cannot_be_undone_and_makes_no_pixel_a_persons(
+def test_an_imported_correction_is_a_step_that_can_be_undone_and_makes_no_pixel_a_persons(
     user: Any, bench: Any, trained: Path
 ):
     open_first(user, bench, trained)
     image, layer = bench.session.current, mask_of(user)
+    bench.review.save()
+    before = layer.data.copy()
     folder = trained / "corrected"
     folder.mkdir()
     mask = np.zeros((64, 64), np.uint8)
@@ -143,8 +145,10 @@ def test_an_imported_correction_cannot_be_undone_and_makes_no_pixel_a_persons(
     assert np.array_equal(layer.data[:20, :20], mask[:20, :20])
     shown = layer.data.copy()
     layer.undo()
+    assert np.array_equal(layer.data, before)
+    assert not bench.opened.is_protected.any()
+    layer.redo()
     assert np.array_equal(layer.data, shown)
-    assert not bench.opened.is_edited
     paint(layer, other(layer, 20, 20))
     drawn = layer.data != shown
     assert np.array_equal(of_a_person(user, bench), drawn)
@@ -163,7 +167,7 @@ def test_a_copy_of_the_mask_from_before_does_not_take_its_place(
     kept = old.data.copy()
     user.viewer.layers.remove(layer)
     assert role_of(old) is None, "a person's own"
-    assert not bench.opened.is_edited
+    assert not bench.opened.is_protected.any()
     user.click("restore-layers")
     assert mask_of(user) is layer
     go_on(user, bench, lambda: user.click("next-image"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import queue
+from collections.abc import Callable
 from typing import Any
 
 from napari_protoseg.events import Job, Request
@@ -51,6 +53,7 @@ class StepRunner:
 
     def __init__(self) -> None:
         self.jobs: list[SteppedJob] = []
+        self._handed: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
 
     def start(self, title: str, job: Job[Any], listener: Listener) -> Driver:
         self.jobs.append(SteppedJob(job, listener))
@@ -61,6 +64,14 @@ class StepRunner:
         while waiting := [job for job in self.jobs if not job.over]:
             for job in waiting:
                 job.finish()
+
+    def hand_over(self, action: Callable[[], None]) -> None:
+        self._handed.put(action)
+
+    def turn(self) -> None:
+        """Do what other threads have handed over, as the main thread does in its next turn."""
+        while not self._handed.empty():
+            self._handed.get()()
 
     def close(self) -> None:
         for job in self.jobs:

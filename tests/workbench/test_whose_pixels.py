@@ -1,84 +1,81 @@
-"""Whose the pixels of a mask are, whatever was painted, saved, undone, redone and proposed."""
+"""Whose the pixels of a mask are, whatever is painted, undone, proposed, made and reopened."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from inline_runner import InlineRunner
 from numpy.typing import NDArray
 from tiny_project import NOW, record_images
 
 from napari_protoseg.masks.recipe import Recipe
-from napari_protoseg.project.folder import Project
-from napari_protoseg.project.records import Correction, MaskSource, Origin, PredictedMask
-from napari_protoseg.workbench.mask_edit import MaskEdit
+from napari_protoseg.project.records import MaskSource, Origin, PredictedMask
+from napari_protoseg.workbench.open_mask import OpenMask
+from napari_protoseg.workbench.recording import Recording
+from napari_protoseg.workbench.session import Session, Settings
 
 SIDE = 12
+DEEDS = ["paint", "paint", "save", "undo", "undo", "redo", "see", "make", "reopen"]
 Mask = NDArray[np.uint8]
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
-    folder = record_images(tmp_path / "p", [tmp_path / "a.png"], ["x", "y", "z"], size=SIDE)
-    with Project.open(folder) as project:
-        yield project
+def session(tmp_path: Path) -> Iterator[Session]:
+    session = Session(InlineRunner(), lambda: Settings(person="Ada"))
+    session.recording = Recording(session)  # type: ignore[attr-defined]
+    session.open(record_images(tmp_path / "p", [tmp_path / "a.png"], ["x", "y", "z"], size=SIDE))
+    yield session
+    session.close()
 
 
 @pytest.fixture(autouse=True)
 def each_model_is_newer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_protoseg.workbench.mask_edit.is_outdated", lambda *_: True)
+    monkeypatch.setattr("napari_protoseg.workbench.open_mask.is_outdated", lambda *_: True)
 
 
-@dataclass
 class Person:
-    """Someone with a brush and a history, who knows whose each pixel is."""
+    """Someone with a brush, who keeps a copy of each mask, and of whose pixels it had."""
 
-    project: Project
-    drawn: Mask
-    edit: MaskEdit
-    own: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((SIDE, SIDE), dtype=bool))
-    undone: list[Any] = field(default_factory=list)
-    redone: list[Any] = field(default_factory=list)
+    def __init__(self, session: Session) -> None:
+        self.project = session.require_project()
+        self._recording: Recording = session.recording  # type: ignore[attr-defined]
+        self.image_id = self.project.images()[0].known_id
+        self.open = self._opened()
+        self.drawn = self.open.mask.copy()
+        self.own = np.zeros((SIDE, SIDE), dtype=bool)
+        self.undone: list[Any] = []
+        self.redone: list[Any] = []
 
-    @classmethod
-    def at(cls, project: Project) -> Person:
-        (image,) = project.images()
-        edit = MaskEdit(project, image, lambda: "Ada", lambda: NOW)
-        return cls(project, edit.shown.copy(), edit)
-
-    @property
-    def image_id(self) -> int:
-        return self.project.images()[0].known_id
+    def _opened(self) -> OpenMask:
+        opened = self.project.open_journal(self.image_id)
+        return OpenMask(self.project, opened, self._recording, lambda: "Ada", lambda: NOW)
 
     def _enter(self, drawn: Mask, own: NDArray[np.bool_]) -> None:
         if not np.array_equal(drawn, self.drawn):
             self.undone.append((self.drawn, self.own))
             self.redone.clear()
-        self.drawn, self.own = drawn, own
+            self.drawn, self.own = drawn, own
 
     def paint(self, mask: Mask) -> None:
-        self.redone.clear()
         self._enter(mask.copy(), self.own | (mask != self.drawn))
-        self.edit.note_stroke(self.drawn.copy())
+        self.open.stroke(mask, None)
 
     def undo(self) -> None:
-        before = self.drawn
+        assert (self.open.undo() is None) == (not self.undone)
         if self.undone:
             self.redone.append((self.drawn, self.own))
             self.drawn, self.own = self.undone.pop()
-            self.edit.undo(before, self.drawn.copy())
 
     def redo(self) -> None:
-        before = self.drawn
+        assert (self.open.redo() is None) == (not self.redone)
         if self.redone:
             self.undone.append((self.drawn, self.own))
             self.drawn, self.own = self.redone.pop()
-            self.edit.redo(before, self.drawn.copy())
 
     def _made(self, mask: Mask) -> tuple[PredictedMask, MaskSource]:
         source = MaskSource(
@@ -95,25 +92,27 @@ class Person:
         sight = SimpleNamespace(
             mask=lambda now: made, key=None, predictor=SimpleNamespace(recipe=Recipe())
         )
-        self._follow(self.edit.propose(sight, self.drawn.copy()))  # type: ignore[arg-type]
+        self.open.propose(sight)  # type: ignore[arg-type]
+        self._enter(np.where(self.own, self.drawn, mask), self.own)
 
     def make_masks(self, mask: Mask) -> None:
         """Let a model's mask be stored by a task."""
-        self.save()
+        self.open.store()
         self.project.write_mask(*self._made(mask))
-        self._follow(self.edit.reread(self.drawn.copy()))
+        self._enter(np.where(self.own, self.drawn, mask), self.own)
+        self.open = self._opened()
 
-    def _follow(self, shown: Mask) -> None:
-        if self.edit.begins_anew:
-            self.undone.clear()
-            self.redone.clear()
-            self.drawn = shown
-        else:
-            self._enter(shown, self.own)
+    def reopen(self) -> None:
+        self.open.store()
+        self.open.leave()
+        self.open = self._opened()
+
+    def look(self) -> None:
+        assert np.array_equal(self.open.mask, self.drawn)
+        assert np.array_equal(self.open.is_protected, self.own)
 
     def save(self) -> None:
-        is_stored = self.edit.save(self.drawn.copy())
-        assert not self.edit.is_edited(self.drawn)
+        self.open.save()
         stored = self.project.read_mask(self.image_id)
         if stored is None:
             assert not self.own.any()
@@ -121,7 +120,7 @@ class Person:
         assert np.array_equal(stored.origins == Origin.PERSON, self.own)
         assert np.array_equal(stored.mask[self.own], self.drawn[self.own])
         assert np.all(stored.confidence[self.own] == 1)
-        if is_stored:
+        if not self.open.is_proposed:
             assert np.array_equal(stored.mask, self.drawn)
 
 
@@ -134,13 +133,13 @@ def blotch(random: np.random.Generator, mask: Mask) -> Mask:
     return changed
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_a_pixel_is_a_persons_where_a_person_was_the_last_to_set_it(project: Project, seed: int):
+@pytest.mark.parametrize("seed", range(8))
+def test_a_pixel_is_a_persons_where_a_person_was_the_last_to_set_it(session: Session, seed: int):
     random = np.random.default_rng(seed)
-    person = Person.at(project)
+    person = Person(session)
     model = np.zeros((SIDE, SIDE), dtype=np.uint8)
     for _ in range(40):
-        match random.choice(["paint", "paint", "save", "undo", "undo", "redo", "see", "make"]):
+        match random.choice(DEEDS):
             case "paint":
                 person.paint(blotch(random, person.drawn))
             case "save":
@@ -155,70 +154,79 @@ def test_a_pixel_is_a_persons_where_a_person_was_the_last_to_set_it(project: Pro
             case "make":
                 model = blotch(random, model)
                 person.make_masks(model)
+            case "reopen":
+                person.reopen()
+        person.look()
     person.save()
 
 
-def test_a_stroke_that_was_saved_and_is_undone_is_the_models_again(project: Project):
-    person = Person.at(project)
+def test_a_stroke_that_was_saved_and_is_undone_is_the_models_again(session: Session):
+    person = Person(session)
     model = np.full((SIDE, SIDE), 2, dtype=np.uint8)
     person.see(model)
     drawn = model.copy()
     drawn[:4] = 1
     person.paint(drawn)
     person.save()
-    assert project.mask_summaries()[person.image_id].corrected_by == "Ada"
+    assert person.project.mask_summaries()[person.image_id].corrected_by == "Ada"
     person.undo()
-    assert person.edit.is_edited(person.drawn)
     person.save()
-    stored = project.read_mask(person.image_id)
+    stored = person.project.read_mask(person.image_id)
     assert stored is not None
     assert np.all(stored.origins == Origin.MODEL)
-    assert np.all(stored.confidence == np.float16(0.5))
-    assert project.mask_summaries()[person.image_id].corrected_by is None
+    assert person.project.mask_summaries()[person.image_id].corrected_by is None
     person.redo()
     person.save()
-    assert project.mask_summaries()[person.image_id].corrected_by == "Ada"
+    assert person.project.mask_summaries()[person.image_id].corrected_by == "Ada"
 
 
-def test_a_saved_stroke_that_is_undone_before_any_model_leaves_no_mask(project: Project):
-    person = Person.at(project)
+def test_a_saved_stroke_that_is_undone_before_any_model_leaves_no_mask(session: Session):
+    person = Person(session)
     person.paint(np.full((SIDE, SIDE), 1, dtype=np.uint8))
     person.save()
-    assert person.edit.is_stored
+    assert person.open.is_there
     person.undo()
     person.save()
-    assert project.read_mask(person.image_id) is None
-    assert not person.edit.is_stored
+    assert person.project.read_mask(person.image_id) is None
+    assert person.project.mask_summaries() == {}
+    assert not person.open.is_there
     person.see(np.full((SIDE, SIDE), 3, dtype=np.uint8))
-    assert np.all(person.drawn == 3)
+    assert np.all(person.open.mask == 3)
 
 
-def test_what_others_have_set_begins_a_new_history_and_keeps_what_is_drawn(project: Project):
-    person = Person.at(project)
-    model = np.full((SIDE, SIDE), 2, dtype=np.uint8)
-    person.make_masks(model)
-    assert not person.edit.begins_anew
+def test_a_proposal_is_recorded_with_the_next_stroke_and_else_not_at_all(session: Session):
+    person = Person(session)
+    person.see(np.full((SIDE, SIDE), 2, dtype=np.uint8))
+    assert person.open.is_proposed
+    person.open.leave()
+    assert person.project.open_journal(person.image_id).steps == ()
     drawn = person.drawn.copy()
-    drawn[-2:] = 1
+    drawn[:4] = 1
     person.paint(drawn)
-    stored = project.read_mask(person.image_id)
-    assert stored is not None
-    is_set = np.zeros(model.shape, dtype=bool)
-    is_set[:3] = True
-    imported = Correction(
-        image_id=person.image_id,
-        mask=np.where(is_set, np.uint8(3), stored.mask),
-        is_set=is_set,
-        base=stored,
-        origin=Origin.IMPORTED,
+    assert not person.open.is_proposed
+    person.open.leave()
+    kinds = [known.step.edit.kind for known in person.project.open_journal(person.image_id).steps]
+    assert kinds == ["model", "stroke"]
+    person.reopen()
+    person.undo()
+    person.undo()
+    assert not person.open.mask.any()
+
+
+def test_a_mask_that_a_newer_model_agrees_with_is_stored_as_its_own(session: Session):
+    person = Person(session)
+    model = np.full((SIDE, SIDE), 2, dtype=np.uint8)
+    person.see(model)
+    person.open.store()
+    made = person._made(model)
+    newer = MaskSource(
+        round_id=None, bank_version=None, label_condition="none", recipe_json="{}", created=NOW
     )
-    project.store_corrections((imported,), person="Ada", now=NOW)
-    shown = person.edit.reread(person.drawn.copy())
-    assert person.edit.begins_anew
-    assert np.all(shown[:3] == 3)
-    assert np.all(shown[-2:] == 1)
-    now = project.read_mask(person.image_id)
-    assert now is not None
-    assert np.array_equal(now.origins == Origin.IMPORTED, is_set)
-    assert np.array_equal(now.origins == Origin.PERSON, drawn == 1)
-    assert not person.edit.is_edited(shown)
+    sight = SimpleNamespace(
+        mask=lambda now: (made[0], newer), key=None, predictor=SimpleNamespace(recipe=Recipe())
+    )
+    assert person.open.propose(sight) is None  # type: ignore[arg-type]
+    assert person.open.is_proposed
+    assert person.open.store()
+    assert person.project.mask_summaries()[person.image_id].recipe_json == "{}"
+    assert not person.open.is_proposed

@@ -1,0 +1,86 @@
+"""The program is told to end, by the system or by whoever logs out: what is done before it does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from qtpy.QtCore import QSocketNotifier, QTimer
+from qtpy.QtWidgets import QApplication
+
+
+class Quitting:
+    """Watches for the end of the program, until it is let go.
+
+    Python takes a signal only while it computes, and Qt waits without it: so each signal wakes the
+    event loop through a socket, and what is to be done is done in the loop's next turn, never in
+    the middle of something else. After that the program ends by the signal, as it would have.
+
+    Parameters
+    ----------
+    flush
+        Brings to disk what is not there yet, where the program may end or go on: at a logout,
+        which may be called off.
+    close
+        Closes all, where it surely ends: after SIGTERM.
+    """
+
+    def __init__(self, flush: Callable[[], None], close: Callable[[], None]) -> None:
+        self._flush = flush
+        self._close = close
+        self._former: Any = None
+        self._watches_signal = False
+        app = QApplication.instance()
+        app.aboutToQuit.connect(self._about_to_quit)
+        app.commitDataRequest.connect(self._log_out)
+        in_main = threading.current_thread() is threading.main_thread()
+        if in_main and signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
+            self._watch_signal()
+
+    def let_go(self) -> None:
+        """Leave all as it was found."""
+        app = QApplication.instance()
+        if app is not None:
+            app.aboutToQuit.disconnect(self._about_to_quit)
+            app.commitDataRequest.disconnect(self._log_out)
+        if self._watches_signal:
+            self._watches_signal = False
+            self._notifier.setEnabled(False)
+            signal.set_wakeup_fd(self._former_wakeup)
+            signal.signal(signal.SIGTERM, self._former)
+            self._awake.close()
+            self._wake.close()
+
+    def _watch_signal(self) -> None:
+        self._awake, self._wake = socket.socketpair()
+        self._awake.setblocking(False)
+        self._wake.setblocking(False)
+        self._notifier = QSocketNotifier(self._awake.fileno(), QSocketNotifier.Type.Read)
+        self._notifier.activated.connect(self._wake_up)
+        self._former_wakeup = signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
+        former = signal.signal(signal.SIGTERM, self._take)
+        self._former = signal.SIG_DFL if former is None else former
+        self._watches_signal = True
+
+    def _wake_up(self) -> None:
+        """Read what has woken the loop; Python takes the signal while it does."""
+        self._awake.recv(4096)
+
+    def _take(self, number: int, frame: object) -> None:
+        QTimer.singleShot(0, self._end)
+
+    def _end(self) -> None:
+        self._flush()
+        self._close()
+        self.let_go()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def _about_to_quit(self) -> None:
+        self._flush()
+
+    def _log_out(self, manager: object) -> None:
+        self._flush()

@@ -1,0 +1,182 @@
+"""The recorder of the open project: begun and ended with it, and what a person is told of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+
+from psygnal import Signal
+
+from napari_protoseg.errors import ProjectError, ProtosegError, StorageError
+from napari_protoseg.events import Severity
+from napari_protoseg.project.edits import Step
+from napari_protoseg.project.folder import Project
+from napari_protoseg.review.journal import Recovered, recover
+from napari_protoseg.review.recorder import (
+    Folded,
+    FoldFailed,
+    MaskMoved,
+    Recorder,
+    RecorderEvent,
+    RecordingFailed,
+    RecordingResumed,
+)
+from napari_protoseg.workbench.session import Session
+
+_MOST_SECONDS = 120.0
+"""How long a person may be made to wait for a disk that neither writes nor fails."""
+
+
+class Recording:
+    """Records what is done to the masks of the open project, in the recorder's own thread.
+
+    What the recorder tells there is handed over to the main thread before anything is done of it.
+
+    Parameters
+    ----------
+    session
+        Whose project it is.
+    """
+
+    moved = Signal(int)
+    """Others have changed the mask of an image, by its id, while it was edited."""
+    resumed = Signal()
+    """What could not be recorded has been."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._recorder: Recorder | None = None
+        session.opened.connect(self._begin)
+        session.before_closing.append(self._end)
+
+    def record(self, image_id: int, step: Step) -> None:
+        """Let a step be recorded; return at once. In a project that is read-only nothing is."""
+        if self._recorder is not None:
+            self._recorder.record(image_id, step)
+
+    def fold(self, image_id: int) -> None:
+        """Let the mask of an image be stored with all steps so far; return at once."""
+        if self._recorder is not None:
+            self._recorder.fold(image_id)
+
+    def flush(self) -> None:
+        """Wait until every step is on disk.
+
+        Raises
+        ------
+        ProtosegError
+            Some are not; they are kept, and it is tried again.
+        """
+        self._wait(with_masks=False)
+
+    def settle(self) -> None:
+        """Wait until every step is on disk, and the masks are stored that can be.
+
+        A mask that cannot be stored now is told of, and stored later: no step of it is lost.
+
+        Raises
+        ------
+        ProtosegError
+            Some steps are not on disk; they are kept, and it is tried again.
+        """
+        self.flush()
+        try:
+            self._wait(with_masks=True)
+        except ProtosegError as error:
+            self._session.messages.stand(_of_masks(error))
+
+    def _begin(self) -> None:
+        """Bring masks up to date that a killed program could not, and record from now on."""
+        project = self._session.project
+        if project is None or project.is_read_only:
+            return
+        self._session.attempt(partial(self._recover, project))
+        self._recorder = Recorder(project, partial(self._tell, project))
+
+    def _recover(self, project: Project) -> None:
+        recovery = recover(project)
+        for recovered in recovery.recovered:
+            self._session.say(_of_recovered(project, recovered), Severity.WARNING)
+        for error in recovery.damaged:
+            self._session.say(str(error), Severity.WARNING)
+
+    def _end(self) -> None:
+        """Wait for what is not on disk yet; whoever closes all the same has been asked."""
+        recorder, self._recorder = self._recorder, None
+        if recorder is None:
+            return
+        try:
+            recorder.close(_MOST_SECONDS)
+        except (ProtosegError, TimeoutError) as error:
+            lost = len(recorder.abandon())
+            if lost:
+                self._session.say(f"{_steps(lost)} could not be saved: {error}", Severity.WARNING)
+        self._session.messages.lift()
+
+    def _wait(self, *, with_masks: bool) -> None:
+        if self._recorder is None:
+            return
+        try:
+            self._recorder.flush(_MOST_SECONDS, with_masks=with_masks)
+        except TimeoutError as error:
+            raise StorageError(
+                str(error),
+                where=self._session.require_project().folder,
+                remedy="The disk does not answer: wait, or bring it back.",
+            ) from error
+
+    def _tell(self, project: Project, event: RecorderEvent) -> None:
+        """Hand an event over; in the recorder's thread."""
+        self._session.runner.hand_over(partial(self._hear, project, event))
+
+    def _hear(self, project: Project, event: RecorderEvent) -> None:
+        session = self._session
+        if project is not session.project or self._recorder is None:
+            return  # it was closed meanwhile
+        match event:
+            case RecordingFailed(error, 0):
+                session.messages.stand(_of_masks(error))
+            case RecordingFailed(error, waiting):
+                session.messages.stand(
+                    f"What you do is not saved: {error} Steps that are kept in memory, and tried "
+                    f"again every few seconds: {waiting}."
+                )
+            case RecordingResumed():
+                session.messages.lift()
+                session.say("Saving goes on: all that you have drawn is on disk.")
+                self.resumed.emit()
+            case FoldFailed(_, error):
+                session.say(f"{error} What you draw is recorded.", Severity.WARNING)
+            case MaskMoved(image_id):
+                self.moved.emit(image_id)
+            case Folded():
+                session.reviewed.emit()
+
+
+def _of_masks(error: ProtosegError) -> str:
+    return (
+        f"Masks cannot be stored: {error} What you have drawn is recorded, and no mask lacks it; "
+        "it is tried again every few seconds."
+    )
+
+
+def _of_recovered(project: Project, recovered: Recovered) -> str:
+    """Say what of an image was found in the journal alone."""
+    try:
+        name = project.image(recovered.image_id).path.name
+    except ProjectError:
+        name = f"image {recovered.image_id}"
+    by = f" of {_listed(recovered.people)}" if recovered.people else ""
+    when = recovered.latest.astimezone().strftime("%Y-%m-%d %H:%M")
+    return (
+        f"Recovered: {_steps(recovered.steps)}{by} on {name}, the last at {when}. The program had "
+        "ended before it stored the mask; it is stored now."
+    )
+
+
+def _steps(count: int) -> str:
+    return "1 step" if count == 1 else f"{count} steps"
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names)
