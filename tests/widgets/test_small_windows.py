@@ -76,7 +76,7 @@ def test_the_open_image_stays_in_sight_where_the_list_becomes_lower(
     user.settle()
     assert rows.viewport().height() < height
     row = rows.visualRect(rows.model().index(last_seen, 0))
-    assert rows.viewport().rect().contains(row)
+    assert 0 <= row.top() < row.bottom() < rows.viewport().height()
 
 
 def test_an_ampersand_in_the_name_of_a_class_is_seen(user: Any, bench: Workbench, tmp_path: Path):
