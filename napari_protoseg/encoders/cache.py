@@ -247,9 +247,10 @@ class CachedResults:
     def _listed(self, block: Path, array: zarr.Array[Any]) -> list[str] | None:
         """Return the images that a block lists; None where it is none of ours."""
         hashes = array.attrs["content_hashes"]
+        if not isinstance(hashes, list):
+            return None
         is_ours = (
-            isinstance(hashes, list)
-            and array.dtype == self.kind.dtype
+            array.dtype == self.kind.dtype
             and array.ndim == self.kind.dimensions
             and array.shape[:2] == (len(hashes), self._width)
             and array.chunks == (1, *array.shape[1:])

@@ -279,7 +279,9 @@ class OpenMask:
         if self._held or self._is_new:
             return True
         source = self._edited.source or no_source(self._now())
-        return is_outdated(source, sight.key, sight.predictor.recipe)
+        is_relabelled = source.labels not in (None, sight.labels)
+        recipe = sight.predictor.recipe
+        return is_outdated(source, sight.key, recipe, is_relabelled=is_relabelled)
 
 
 def _block_of(step: Step) -> Block:
