@@ -353,7 +353,9 @@ class Journaled(RuleBasedStateMachine):
     def the_mask_is_that_of_the_model(self) -> None:
         if hasattr(self, "edited"):
             assert_state(self.edited.mask, self.edited.setters, self.plain[self.image].now, self)
-            assert self.edited.can_undo == (self.plain[self.image].place > 0)
+            plain = self.plain[self.image]
+            assert self.edited.can_undo == (plain.place > 0)
+            assert self.edited.can_redo == (plain.place + 1 < len(plain.states))
 
     @invariant()
     def origins_agree_with_the_mask(self) -> None:
