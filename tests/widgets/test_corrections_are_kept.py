@@ -167,7 +167,7 @@ def test_a_full_disk_is_told_until_there_is_room_and_nothing_is_lost(
     random = np.random.default_rng(0)
     while not user.text("warnings"):
         noise = random.integers(0, 3, layer.data.shape, dtype=np.uint8)
-        layer.data_setitem(np.indices(noise.shape), noise)
+        layer.data_setitem(tuple(np.indices(noise.shape)), noise)
         user.settle()
     assert "not saved" in user.text("warnings")
     drawn = layer.data.copy()
