@@ -48,7 +48,7 @@ if sys.argv[2] == "holding":
     held = mask.block_history()
     held.__enter__()  # as napari does while the mouse is held down
     mask.paint((40, 40), 1 if mask.data[40, 40] != 1 else 2)
-print(value, mask.data[40, 40], flush=True)
+print("drawn", value, mask.data[40, 40], flush=True)
 napari.run()
 """
 
@@ -62,7 +62,10 @@ def at_work(workspace: Path, doing: str) -> tuple[subprocess.Popen[str], list[in
         cwd=Path(__file__).parents[2],
     )
     assert process.stdout is not None
-    return process, [int(word) for word in process.stdout.readline().split()]
+    for line in process.stdout:  # napari writes there, too
+        if line.startswith("drawn "):
+            return process, [int(word) for word in line.split()[1:]]
+    raise AssertionError(f"it has ended with {process.wait()} before it has drawn")
 
 
 def test_a_stroke_is_there_after_a_kill_and_the_person_is_told(
@@ -148,7 +151,7 @@ def test_a_full_disk_is_told_until_there_is_room_and_nothing_is_lost(
     user: Any, bench: Any, tmp_path: Path, tiny_tmpfs: Path
 ):
     picture, folder = tmp_path / "a.png", tiny_tmpfs / "project"
-    Picture.fromarray(np.full((64, 64, 3), 200, np.uint8)).save(picture)
+    Picture.new("RGB", (64, 64), (200, 120, 180)).save(picture)
     content = hashlib.sha256(picture.read_bytes()).hexdigest()
     with Project.create(folder, ClassSchema.from_names(["x", "y"]), created=NOW) as project:
         project.add_images(
@@ -167,7 +170,7 @@ def test_a_full_disk_is_told_until_there_is_room_and_nothing_is_lost(
     random = np.random.default_rng(0)
     while not user.text("warnings"):
         noise = random.integers(0, 3, layer.data.shape, dtype=np.uint8)
-        layer.data_setitem(np.indices(noise.shape), noise)
+        layer.data_setitem(tuple(np.indices(noise.shape)), noise)
         user.settle()
     assert "not saved" in user.text("warnings")
     drawn = layer.data.copy()

@@ -98,7 +98,7 @@ def test_closing_the_dock_beside_a_task_says_it_at_once_and_the_mask_is_still_th
 ):
     mend(trained)
     bench.review.save()
-    assert user.text("warnings") == ""
+    user.wait(lambda: user.text("warnings") == "")
     bench.training.train()
     take_away(trained)
     paint(drawn, 1 if drawn.data[20, 20] != 1 else 2)

@@ -321,12 +321,12 @@ def test_nothing_of_the_last_training_is_forgotten_for_a_task_that_cannot_start(
     training.problem = Problem("An estimate has failed.", "")
     kept = training.outcome, training.problem, training.steps, training.epochs
     assert "was stopped" in training.outcome
-    training.session.before_leaving.append(cannot_save)
+    training.session.before_saving.append(cannot_save)
     with pytest.raises(StorageError, match="the disk is full"):
         getattr(training, verb)()
     assert (training.outcome, training.problem, training.steps, training.epochs) == kept
     assert len(runner.jobs) == 1
-    training.session.before_leaving.remove(cannot_save)
+    training.session.before_saving.remove(cannot_save)
 
 
 def test_one_that_fails_before_it_has_saved_anything_is_begun_anew(
