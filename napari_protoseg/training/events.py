@@ -21,6 +21,9 @@ class StepFinished(Event):
         Of the step's batch; where pixels are trained on, `classification` is of all of them.
     pairs, skipped
         Pairs that took part in matching, and that could not.
+    accuracy
+        Share of known image-level labels of the batch predicted right before the step, 0..1; None
+        where that is not looked at, or none is known.
     """
 
     step: int
@@ -31,6 +34,7 @@ class StepFinished(Event):
     matching: float
     pairs: int
     skipped: int
+    accuracy: float | None = None
 
     @property
     def progress(self) -> Progress:

@@ -127,10 +127,20 @@ def _fit(
                 matching=0.0,
                 pairs=0,
                 skipped=0,
+                accuracy=_accuracy(model, maps, of),
             )
             if (yield told) is Request.STOP:
                 return False
     return True
+
+
+def _accuracy(model: EvidenceModel, maps: tuple[Tensor, ...], labels: Tensor) -> float | None:
+    known = labels >= 0
+    if not known.any():
+        return None
+    with torch.no_grad():
+        predicted = model.image_logits(maps) > 0
+    return float((predicted == (labels > 0))[known].float().mean())
 
 
 def _batches(

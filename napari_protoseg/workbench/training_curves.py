@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from napari_protoseg.events import Event
 from napari_protoseg.jobs.estimate import TimedStep, time_left
@@ -94,7 +95,10 @@ class TrainingCurves:
         )
 
     def scores(self) -> tuple[Curve, ...]:
-        """Return what each epoch measured of the network, 0..1; a measure without values not."""
+        """Return what each epoch measured of the network, 0..1; a measure without values not.
+
+        Where steps tell how many labels are right, the epoch under way has its mean so far.
+        """
         measures: tuple[tuple[str, Callable[[EpochFinished], float | None]], ...] = (
             ("accuracy on held-out images", lambda epoch: epoch.held_out_accuracy),
             ("mIoU on masks", lambda epoch: epoch.score),
@@ -105,4 +109,12 @@ class TrainingCurves:
             if points:
                 x, y = zip(*points, strict=True)
                 curves.append(Curve(name, x, y))
+        of_epoch: dict[int, list[float]] = {}
+        for step in self.steps:
+            if step.accuracy is not None:
+                of_epoch.setdefault(step.epoch, []).append(step.accuracy)
+        if of_epoch:
+            x = tuple(epoch + 1.0 for epoch in of_epoch)
+            y = tuple(fmean(values) for values in of_epoch.values())
+            curves.append(Curve("accuracy on images trained on", x, y))
         return tuple(curves)

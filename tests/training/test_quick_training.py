@@ -147,6 +147,15 @@ def test_each_step_of_the_fit_is_told_with_its_epoch_and_loss(case: Case):
     assert told[0].loss > told[-1].loss
 
 
+def test_each_step_tells_how_many_labels_were_right(case: Case):
+    longer = COMPETING.model_copy(update={"epochs": 10})
+    _, events = finish(fit_evidence(case.model, case.dense, case.items, LABELS, longer))
+    right = [event.accuracy for event in events if isinstance(event, StepFinished)]
+    assert all(part is not None and 0 <= part <= 1 for part in right)
+    first, last = right[:3], right[-3:]
+    assert sum(filter(None, first)) < sum(filter(None, last))
+
+
 def test_the_same_images_give_the_same_fit(case: Case, tmp_path: Path):
     finish(fit_evidence(case.model, case.dense, case.items, LABELS, COMPETING))
     other = Case(tmp_path)

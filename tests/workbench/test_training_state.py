@@ -204,6 +204,10 @@ def test_the_quick_preset_has_a_curve_and_a_time_left_as_well(
     each, _ = training.curves.losses()
     assert each.x == tuple(range(1, training.steps[0].steps + 1))
     assert each.y[-1] < each.y[0]
+    (accuracy,) = training.curves.scores()
+    assert accuracy.name == "accuracy on images trained on"
+    assert accuracy.x == tuple(range(1, training.request.config.epochs + 1))
+    assert accuracy.y[-1] > accuracy.y[0]
 
 
 def test_the_open_image_is_shown_after_each_epoch(
