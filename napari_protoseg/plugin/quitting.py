@@ -50,10 +50,17 @@ class Quitting:
         if self._watches_signal:
             self._watches_signal = False
             self._notifier.setEnabled(False)
-            signal.set_wakeup_fd(self._former_wakeup)
             signal.signal(signal.SIGTERM, self._former)
-            self._awake.close()
-            self._wake.close()
+            current = signal.set_wakeup_fd(self._former_wakeup)
+            if current == self._wake.fileno():
+                self._awake.close()
+                self._wake.close()
+            else:
+                # Who runs the event loop has put another in its place, and will put this one
+                # back: it is to be there until the program ends.
+                signal.set_wakeup_fd(current)
+                self._awake.detach()
+                self._wake.detach()
 
     def _watch_signal(self) -> None:
         self._awake, self._wake = socket.socketpair()

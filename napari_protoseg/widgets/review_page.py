@@ -170,7 +170,7 @@ class ReviewPage(Page):
         self._form = QFormLayout()
         self._form.addRow("Mask opacity", self._opacity)
         self._form.addRow("Background", self._background)
-        self._margin_number = QLabel()
+        self._margin_number = PlainLabel()
         self._margin_number.setObjectName("margin-number")
         self._margin_row = QWidget()
         margin = QHBoxLayout(self._margin_row)
@@ -187,7 +187,7 @@ class ReviewPage(Page):
             "view: zoom in to give back a part. Ctrl+Z takes it back."
         )
         verbs.addWidget(release)
-        verbs.addWidget(self._button("Bring layers back", "restore-layers", self._canvas.restore))
+        restore = self._button("Bring layers back", "restore-layers", self._canvas.restore)
         inner = QWidget()
         column = QVBoxLayout(inner)
         column.setContentsMargins(0, 0, 0, 0)
@@ -200,6 +200,7 @@ class ReviewPage(Page):
         column.addWidget(self._palette)
         column.addLayout(self._form)
         column.addLayout(verbs)
+        column.addWidget(restore)
         column.addWidget(self._more)
         column.addWidget(self._apply)
         keys = QLabel(
