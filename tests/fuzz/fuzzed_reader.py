@@ -19,7 +19,7 @@ class FuzzedReader:
     read
         Reads it; the generator is that of the case, to choose among ways of reading.
     cases
-        How many there are in all; a usual run takes every twentieth.
+        How many there are in all; a usual run takes every 27th.
     code
         Modules of the package that read, with the functions that do; all of them where none is
         named.
@@ -31,5 +31,5 @@ class FuzzedReader:
     code: Mapping[str, Sequence[str]]
 
 
-USUAL_SHARE = 20
+USUAL_SHARE = 27
 """A usual run takes one case of so many."""
