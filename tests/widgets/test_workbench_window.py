@@ -21,7 +21,7 @@ from qtpy.QtWidgets import QApplication, QComboBox, QPushButton
 
 from napari_protoseg.plugin import benches
 from napari_protoseg.plugin.commands import open_workbench
-from napari_protoseg.plugin.keys import KEYS
+from napari_protoseg.plugin.keys import KEYS, UNDO_KEYS
 from napari_protoseg.plugin.layers import Role, own_layers, role_of
 from napari_protoseg.plugin.readers import project_reader
 from napari_protoseg.project.folder import Project
@@ -250,7 +250,7 @@ def use_and_close(user: Any, workspace: Path) -> list[weakref.ref[Any]]:
     user.wait(lambda: bench.maps.sight is not None)
     layers = list(own_layers(viewer.layers))
     assert {role_of(layer) for layer in layers} == {Role.IMAGE, Role.CLASS_MAP, Role.MASK}
-    assert len(viewer.keymap) == len(KEYS)
+    assert len(viewer.keymap) == len((*KEYS, *UNDO_KEYS))
     viewer.layers.selection.active.paint((20, 20), 2)
     dock = user.dock
     things = [dock, *dock.pages.values(), bench, bench.session, bench.session.project]
