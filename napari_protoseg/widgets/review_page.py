@@ -10,6 +10,7 @@ from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
     QFrame,
+    QGridLayout,
     QHBoxLayout,
     QLabel,
     QPushButton,
@@ -97,7 +98,8 @@ class ReviewPage(Page):
         self.listen(state.listed, self._relist)
         self.listen(canvas.class_changed, self._show_picked)
         self.listen(canvas.opacity_changed, self._show_opacity)
-        self.listen(canvas.pointed, self._look_at_pixel)
+        for signal in (canvas.pointed, state.opened.loaded, state.opened.mask_changed):
+            self.listen(signal, self._look_at_pixel)
 
     def refresh(self) -> None:
         """Draw the state as it is now."""
@@ -170,7 +172,7 @@ class ReviewPage(Page):
         self._form = QFormLayout()
         self._form.addRow("Mask opacity", self._opacity)
         self._form.addRow("Background", self._background)
-        self._margin_number = QLabel()
+        self._margin_number = PlainLabel()
         self._margin_number.setObjectName("margin-number")
         self._margin_row = QWidget()
         margin = QHBoxLayout(self._margin_row)
@@ -179,15 +181,18 @@ class ReviewPage(Page):
         margin.addWidget(self._margin_number)
         self._form.addRow("Margin", self._margin_row)
         self._form.addRow("Prototype map", self._prototype)
-        verbs = QHBoxLayout()
-        verbs.addWidget(self._button("Make all masks", "make-masks", self._make_masks))
         release = self._button("Give back to the model", "release", self._release)
         release.setToolTip(
             "Let the model set again what you have set, and what was imported, as far as it is in "
-            "view: zoom in to give back a part. Ctrl+Z takes it back."
+            "view: zoom in to give back a part. Where the model sets pixels anew, that is a step "
+            "of its own: undo takes it back first, then this."
         )
-        verbs.addWidget(release)
-        verbs.addWidget(self._button("Bring layers back", "restore-layers", self._canvas.restore))
+        verbs = QGridLayout()
+        verbs.addWidget(release, 0, 0)
+        restore = self._button("Bring layers back", "restore-layers", self._canvas.restore)
+        verbs.addWidget(restore, 0, 1)
+        verbs.addWidget(self._button("Make all masks", "make-masks", self._make_masks), 1, 0)
+        verbs.addWidget(self._more, 1, 1)
         inner = QWidget()
         column = QVBoxLayout(inner)
         column.setContentsMargins(0, 0, 0, 0)
@@ -200,7 +205,6 @@ class ReviewPage(Page):
         column.addWidget(self._palette)
         column.addLayout(self._form)
         column.addLayout(verbs)
-        column.addWidget(self._more)
         column.addWidget(self._apply)
         keys = QLabel(
             "Keys: Page Down and Page Up step, Alt+digit picks a class, Alt+M saves the mask."
