@@ -7,24 +7,10 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 from qtpy.QtCore import QSocketNotifier, QTimer
 from qtpy.QtWidgets import QApplication
-
-
-@cache
-def _sockets() -> tuple[socket.socket, socket.socket]:
-    """Return what is read, and what Python writes to: one pair for as long as the program runs.
-
-    It is never closed: whoever watches for signals above us, as napari does for Ctrl+C, may give it
-    back to Python after we have let go, and Python refuses one that is closed.
-    """
-    awake, wake = socket.socketpair()
-    awake.setblocking(False)
-    wake.setblocking(False)
-    return awake, wake
 
 
 class Quitting:
@@ -64,25 +50,32 @@ class Quitting:
         if self._watches_signal:
             self._watches_signal = False
             self._notifier.setEnabled(False)
-            _, wake = _sockets()
-            set_last = signal.set_wakeup_fd(self._former_wakeup)
-            if set_last != wake.fileno():
-                signal.set_wakeup_fd(set_last)  # another's, who is still there
             signal.signal(signal.SIGTERM, self._former)
+            current = signal.set_wakeup_fd(self._former_wakeup)
+            if current == self._wake.fileno():
+                self._awake.close()
+                self._wake.close()
+            else:
+                # Who runs the event loop has put another in its place, and will put this one
+                # back: it is to be there until the program ends.
+                signal.set_wakeup_fd(current)
+                self._awake.detach()
+                self._wake.detach()
 
     def _watch_signal(self) -> None:
-        awake, wake = _sockets()
-        self._notifier = QSocketNotifier(awake.fileno(), QSocketNotifier.Type.Read)
+        self._awake, self._wake = socket.socketpair()
+        self._awake.setblocking(False)
+        self._wake.setblocking(False)
+        self._notifier = QSocketNotifier(self._awake.fileno(), QSocketNotifier.Type.Read)
         self._notifier.activated.connect(self._wake_up)
-        self._former_wakeup = signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+        self._former_wakeup = signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
         former = signal.signal(signal.SIGTERM, self._take)
         self._former = signal.SIG_DFL if former is None else former
         self._watches_signal = True
 
     def _wake_up(self) -> None:
         """Read what has woken the loop; Python takes the signal while it does."""
-        awake, _ = _sockets()
-        awake.recv(4096)
+        self._awake.recv(4096)
 
     def _take(self, number: int, frame: object) -> None:
         QTimer.singleShot(0, self._end)

@@ -10,7 +10,6 @@ from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
     QFrame,
-    QGridLayout,
     QHBoxLayout,
     QLabel,
     QPushButton,
@@ -181,18 +180,16 @@ class ReviewPage(Page):
         margin.addWidget(self._margin_number)
         self._form.addRow("Margin", self._margin_row)
         self._form.addRow("Prototype map", self._prototype)
+        verbs = QHBoxLayout()
+        verbs.addWidget(self._button("Make all masks", "make-masks", self._make_masks))
         release = self._button("Give back to the model", "release", self._release)
         release.setToolTip(
             "Let the model set again what you have set, and what was imported, as far as it is in "
             "view: zoom in to give back a part. Where the model sets pixels anew, that is a step "
             "of its own: undo takes it back first, then this."
         )
-        verbs = QGridLayout()
-        verbs.addWidget(release, 0, 0)
+        verbs.addWidget(release)
         restore = self._button("Bring layers back", "restore-layers", self._canvas.restore)
-        verbs.addWidget(restore, 0, 1)
-        verbs.addWidget(self._button("Make all masks", "make-masks", self._make_masks), 1, 0)
-        verbs.addWidget(self._more, 1, 1)
         inner = QWidget()
         column = QVBoxLayout(inner)
         column.setContentsMargins(0, 0, 0, 0)
@@ -205,6 +202,8 @@ class ReviewPage(Page):
         column.addWidget(self._palette)
         column.addLayout(self._form)
         column.addLayout(verbs)
+        column.addWidget(restore)
+        column.addWidget(self._more)
         column.addWidget(self._apply)
         keys = QLabel(
             "Keys: Page Down and Page Up step, Alt+digit picks a class, Alt+M saves the mask."

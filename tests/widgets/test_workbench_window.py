@@ -250,7 +250,7 @@ def use_and_close(user: Any, workspace: Path) -> list[weakref.ref[Any]]:
     user.wait(lambda: bench.maps.sight is not None)
     layers = list(own_layers(viewer.layers))
     assert {role_of(layer) for layer in layers} == {Role.IMAGE, Role.CLASS_MAP, Role.MASK}
-    assert len(viewer.keymap) == len((*KEYS, *UNDO_KEYS))
+    assert len(viewer.keymap) == len(KEYS) + len(UNDO_KEYS)
     viewer.layers.selection.active.paint((20, 20), 2)
     dock = user.dock
     things = [dock, *dock.pages.values(), bench, bench.session, bench.session.project]
