@@ -29,7 +29,7 @@ from napari_protoseg.plugin.layers import (
 )
 from napari_protoseg.plugin.strokes import Strokes
 from napari_protoseg.review.edited_mask import Block
-from napari_protoseg.schema import ClassSchema
+from napari_protoseg.schema import IGNORE, ClassSchema
 from napari_protoseg.workbench.workbench import Workbench
 
 _DRAWS_NOTHING = ("pan_zoom", "transform", "pick")
@@ -184,7 +184,7 @@ class Canvas:
         self._bench.opened.drawn = None
         if layer is not None:
             # Kept with its layer, so that what was drawn outlives a layer that a person deletes.
-            self._bench.opened.drawn = lambda: np.asarray(layer.data, dtype=np.uint8)
+            self._bench.opened.drawn = lambda: _class_ids(layer.data)
             self._strokes = Strokes(layer, self._bench.opened)
             layer.events.selected_label.connect(self._tell_class)
             layer.events.opacity.connect(self._follow_opacity)
@@ -372,3 +372,13 @@ class Canvas:
 
     def _all(self, role: Role) -> list[Layer]:
         return [layer for layer in own_layers(self._viewer.layers) if role_of(layer) is role]
+
+
+def _class_ids(drawn: Any) -> NDArray[np.uint8]:
+    """Return what is drawn, also on a layer that napari was told to convert to larger numbers."""
+    values = np.asarray(drawn)
+    if values.dtype == np.uint8:
+        return values
+    ids = values.astype(np.uint8)
+    ids[ids != values] = IGNORE  # cut to eight bits it would pass for another class
+    return ids

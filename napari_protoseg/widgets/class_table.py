@@ -43,6 +43,7 @@ class ClassTable(QWidget):
         super().__init__()
         self._state = state
         self._shown: ClassSchema | None = None
+        self._is_closed = False
         self._table = QTableWidget(0, 4)
         self._table.setObjectName("classes")
         self._table.setHorizontalHeaderLabels(["Class", "Colour", "Key", ""])
@@ -87,6 +88,10 @@ class ClassTable(QWidget):
         gone = self._state.removals.last
         self._restore.setVisible(gone is not None)
         self._restore.setText("" if gone is None else _of_button(f"Bring back {gone.known.name}"))
+
+    def close_table(self) -> None:
+        """Ask nobody any more: what is looked at for a question goes on without this table."""
+        self._is_closed = True
 
     def _add_row(self, known: TissueClass) -> None:
         row = self._table.rowCount()
@@ -146,6 +151,8 @@ class ClassTable(QWidget):
         QTimer.singleShot(0, partial(self._ask, impact))  # once the task is over for all
 
     def _ask(self, impact: ClassImpact) -> None:
+        if self._is_closed:
+            return
         yes, no = QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.No
         text = "\n\n".join((impact.question, *impact.lines()))
         title = "Remove class?" if impact.heir is None else "Merge classes?"

@@ -161,6 +161,7 @@ class LabelsPage(Page):
     def close_page(self) -> None:
         """Stop reading thumbnails, and let go of the state."""
         super().close_page()
+        self._classes.close_table()
         self._model.close()
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802 (Qt's name)

@@ -97,7 +97,8 @@ class ReviewPage(Page):
         self.listen(state.listed, self._relist)
         self.listen(canvas.class_changed, self._show_picked)
         self.listen(canvas.opacity_changed, self._show_opacity)
-        self.listen(canvas.pointed, self._look_at_pixel)
+        for signal in (canvas.pointed, state.opened.loaded, state.opened.mask_changed):
+            self.listen(signal, self._look_at_pixel)
 
     def refresh(self) -> None:
         """Draw the state as it is now."""
@@ -184,7 +185,8 @@ class ReviewPage(Page):
         release = self._button("Give back to the model", "release", self._release)
         release.setToolTip(
             "Let the model set again what you have set, and what was imported, as far as it is in "
-            "view: zoom in to give back a part. Ctrl+Z takes it back."
+            "view: zoom in to give back a part. Where the model sets pixels anew, that is a step "
+            "of its own: undo takes it back first, then this."
         )
         verbs.addWidget(release)
         restore = self._button("Bring layers back", "restore-layers", self._canvas.restore)

@@ -170,7 +170,7 @@ class OpenImage:
             self.session.reviewed.emit()
         return mask.is_there
 
-    def propose(self, sight: Sight, *, anew: bool = False) -> None:
+    def propose(self, sight: Sight, *, anew: bool = False) -> bool:
         """Show the mask that a model makes of the image, where no person has set pixels.
 
         Parameters
@@ -179,12 +179,21 @@ class OpenImage:
             What the model sees.
         anew
             Also where the mask is not outdated: pixels were given back to the model.
+
+        Returns
+        -------
+        bool
+            Whether the mask has changed, by a step that can be undone.
         """
         mask = self._mask
         if mask is None or self.image is None or sight.image.id != self.image.id:
-            return
+            return False
         self.changing.emit()
-        self.session.attempt(lambda: self._show(mask.propose(sight, anew=anew)))
+        shown: list[Block | None] = []
+        self.session.attempt(lambda: shown.append(mask.propose(sight, anew=anew)))
+        for block in shown:
+            self._show(block)
+        return any(block is not None for block in shown)
 
     def _seen(self) -> Mask:
         """Return the mask as it is drawn; as it was last where nobody draws it."""

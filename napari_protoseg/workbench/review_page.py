@@ -190,10 +190,11 @@ class ReviewState(PageState):
         if not count:
             self.session.say("Nothing in view is yours, or imported: nothing was given back.")
             return
-        if self.maps.sight is not None:
-            self.opened.propose(self.maps.sight, anew=True)
+        sight = self.maps.sight
+        is_set_anew = sight is not None and self.opened.propose(sight, anew=True)
         pixels = "1 pixel is" if count == 1 else f"{count:,} pixels are"
-        self.session.say(f"{pixels} the model's again; Ctrl+Z takes it back.")
+        undo = "Ctrl+Z, twice, takes it back" if is_set_anew else "Ctrl+Z takes it back"
+        self.session.say(f"{pixels} the model's again; {undo}.")
         self.changed.emit()
 
     def origin_at(self, row: int, column: int) -> str:

@@ -250,6 +250,10 @@ class Answers:
         self._answer = button
         self._timer.start(100)
 
+    def stop(self) -> None:
+        """Answer no dialog any more."""
+        self._timer.stop()
+
     def _look(self) -> None:
         from qtpy.QtWidgets import QApplication, QLabel, QPushButton
 

@@ -196,7 +196,7 @@ def test_pixels_are_given_back_to_the_model_and_that_can_be_undone(
     paint(layer, other(layer, 20, 20))
     drawn = layer.data.copy()
     user.click("release")
-    assert "the model's again" in user.text("message")
+    assert "the model's again; Ctrl+Z, twice, takes it back" in user.text("message")
     assert np.array_equal(layer.data, proposed)
     assert not bench.opened.is_protected.any()
     layer.undo()
@@ -214,3 +214,23 @@ def test_pixels_are_given_back_to_the_model_and_that_can_be_undone(
     user.wait(lambda: bench.opened.image is not None)
     user.click("release")
     assert "nothing was given back" in user.text("message")
+
+
+def test_who_has_set_the_pixel_under_the_mouse_follows_what_is_done_there(
+    user: Any, bench: Any, trained: Path
+):
+    open_first(user, bench, trained)
+    layer = mask_of(user)
+
+    def wait_for(words: str) -> None:
+        user.wait(lambda: user.text("review-pixel").startswith(words), 10)
+
+    user.viewer.cursor.position = (20.0, 20.0)
+    wait_for("Under the mouse: set by the model of round 1, ")
+    paint(layer, other(layer, 20, 20))
+    user.viewer.cursor.position = (20.0, 21.0)
+    wait_for("Under the mouse: set by person, ")
+    layer.undo()
+    wait_for("Under the mouse: set by the model of round 1, ")
+    bench.session.close_project()
+    user.wait(lambda: user.text("review-pixel") == "", 10)

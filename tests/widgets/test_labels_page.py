@@ -312,6 +312,26 @@ def test_a_class_is_removed_once_a_person_agrees_and_undo_brings_it_back(
     assert [image.label for image in project.images()] == before
 
 
+def test_nobody_is_asked_about_a_class_once_the_page_is_closed(
+    session: Session, qtbot: Any, workspace: Path, answers: Any
+):
+    page = LabelsPage(LabelsState(session))
+    session.open(workspace / "project")
+    page.refresh()
+    over: list[Any] = []
+    session.task_over.connect(over.append)
+    answers.give("Yes")
+    remove(page, 2, "Remove...")
+    page.close_page()
+    page.deleteLater()
+    names = session.require_project().schema.names
+    qtbot.waitUntil(lambda: len(over) == 1, timeout=10_000)
+    qtbot.wait(300)
+    assert not answers.questions
+    assert session.require_project().schema.names == names
+    answers.stop()
+
+
 def test_a_name_that_is_taken_or_empty_is_refused_with_a_sentence(
     page: LabelsPage, session: Session, qtbot: Any, unlabelled: Path
 ):

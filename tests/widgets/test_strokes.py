@@ -128,6 +128,23 @@ def test_whatever_a_stroke_is_made_with_it_is_known_when_it_is_undone(
     assert not of_a_person(user, bench).any()
 
 
+def test_a_number_that_is_too_large_for_a_class_is_refused_and_not_taken_for_one(
+    user: Any, bench: Any, trained: Path
+):
+    open_first(user, bench, trained)
+    layer = mask_of(user)
+    before = layer.data.copy()
+    value = other(layer, 20, 20)
+    layer.data = before.astype(np.int32)  # as napari's menu converts a layer
+    layer.paint((20, 20), 256 + value)
+    assert "no class ids" in user.text("message")
+    assert np.array_equal(layer.data, before)
+    layer.paint((20, 20), value)
+    drawn = layer.data != before
+    assert drawn[20, 20]
+    assert np.array_equal(of_a_person(user, bench), drawn)
+
+
 def test_an_imported_correction_is_a_step_that_can_be_undone_and_makes_no_pixel_a_persons(
     user: Any, bench: Any, trained: Path
 ):
