@@ -177,7 +177,11 @@ def _change_source(random: Random, connection: sqlite3.Connection) -> None:
     row, text = _an_edit(random, connection, column)
     if not row:
         return
-    changed = json_text(random, json.loads(str(text))).decode("utf-8", "replace")
+    try:
+        source = json.loads(str(text))
+    except ValueError:  # an earlier change has damaged it
+        return
+    changed = json_text(random, source).decode("utf-8", "replace")
     if random.random() < 0.2:
         connection.execute("UPDATE edits SET source_after = ? WHERE rowid = ?", (changed, row))
     connection.execute(f"UPDATE edits SET {column} = ? WHERE rowid = ?", (changed, row))

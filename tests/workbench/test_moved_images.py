@@ -8,6 +8,7 @@ from inline_runner import InlineRunner
 
 from napari_protoseg.workbench.labels_page import LabelsState
 from napari_protoseg.workbench.open_image import OpenImage
+from napari_protoseg.workbench.recording import Recording
 from napari_protoseg.workbench.session import Session
 from napari_protoseg.workbench.workbench import Workbench
 
@@ -30,7 +31,7 @@ def test_moved_images_are_found_again_on_the_page(made: Path):
 
 def test_the_open_image_is_read_again_once_it_is_found(made: Path):
     session = Session(InlineRunner())
-    state, opened = LabelsState(session), OpenImage(session)
+    state, opened = LabelsState(session), OpenImage(session, Recording(session))
     session.open(made / "project")
     (made / "tiles").rename(made / "moved")
     state.open_image(1)
@@ -44,7 +45,7 @@ def test_the_open_image_is_read_again_once_it_is_found(made: Path):
 
 def test_an_image_that_is_back_at_its_place_is_opened_by_another_click(made: Path):
     session = Session(InlineRunner())
-    state, opened = LabelsState(session), OpenImage(session)
+    state, opened = LabelsState(session), OpenImage(session, Recording(session))
     session.open(made / "project")
     (made / "tiles").rename(made / "away")
     state.open_image(1)
