@@ -21,6 +21,7 @@ from napari_protoseg.project.edit_rows import (
 from napari_protoseg.project.edits import Action, Edit, EditKey, EditKind, Step, difference
 from napari_protoseg.project.mask_rows import (
     is_corrected,
+    keep_taken,
     load_held,
     load_mask,
     record_sources,
@@ -73,6 +74,7 @@ def store_masks(
         # Only a corrected mask has pixels to keep; another may even be damaged.
         if journaled or is_corrected(connection, mask.image_id):
             stored = _replaceable(connection, arrays, mask.image_id)
+            keep_taken(connection, arrays, mask.image_id)
             entry = _protecting(stored, entry)
             if stored is not None:
                 stored, entry = _with_gone(
