@@ -136,8 +136,9 @@ def store_corrections(
         stored = None
         if is_import or journaled:
             stored = load_mask(connection, arrays, correction.image_id)
-        if is_import and stored is not None:
-            entry = _keeping(stored, stored.origins == Origin.PERSON, entry)
+            keep_taken(connection, arrays, correction.image_id)
+        if is_import and stored is not None:  # which may have changed since the base was read
+            entry = _keeping(stored, ~is_set | (stored.origins == Origin.PERSON), entry)
         stored, entry = _with_gone(connection, arrays, correction.image_id, stored, entry)
         if journaled:
             kind = EditKind.IMPORT if is_import else EditKind.STROKE

@@ -176,6 +176,39 @@ def test_an_import_leaves_the_pixels_of_a_person_and_is_a_step(project: Project)
     assert [mask[1][0] for mask in undone(edited)] == [2, 0, 0]
 
 
+def test_an_import_brings_nothing_back_that_was_undone_while_it_read_its_files(
+    project: Project,
+) -> None:
+    project.write_mask(predicted(1), source())
+    journal = Journal(project, 1)
+    edited, _ = journal.open()
+    journal.append([stroke(edited, 0, 2)])
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[3] = 2
+    base = project.read_mask(1)
+    assert base is not None
+    imported = Correction(
+        image_id=1,
+        mask=np.where(mask > 0, mask, base.mask),
+        is_set=mask > 0,
+        base=base,
+        origin=Origin.IMPORTED,
+    )
+    back = edited.undo(now=NOW)
+    assert back is not None
+    journal.append([back])
+    project.store_corrections((imported,), person="Bob", now=NOW)
+    stored = project.read_mask(1)
+    assert stored is not None
+    assert stored.mask[:, 0].tolist() == [1, 1, 1, 2]
+    assert stored.origins[:, 0].tolist() == [
+        Origin.MODEL,
+        Origin.MODEL,
+        Origin.MODEL,
+        Origin.IMPORTED,
+    ]
+
+
 def test_a_stroke_over_what_others_have_stored_goes_back_to_that(project: Project) -> None:
     project.write_mask(predicted(1), source())
     journal = Journal(project, 1)
