@@ -97,8 +97,8 @@ class Recording:
         recovery = recover(project)
         for recovered in recovery.recovered:
             self._session.say(_of_recovered(project, recovered), Severity.WARNING)
-        for error in recovery.damaged:
-            self._session.say(str(error), Severity.WARNING)
+        for error in dict.fromkeys(map(str, recovery.damaged)):  # a full disk is so for each image
+            self._session.say(error, Severity.WARNING)
 
     def _end(self) -> None:
         """Wait for what is not on disk yet; whoever closes all the same has been asked."""

@@ -313,6 +313,21 @@ def test_one_damaged_journal_keeps_no_other_image_from_being_stored(project: Pro
     assert list(project.mask_summaries()) == [2]
 
 
+def test_masks_that_are_gone_keep_no_other_image_from_being_stored(project: Project) -> None:
+    journal = Journal(project, 1)
+    edited, _ = journal.open()
+    journal.append([stroke(edited, 0, 1)])
+    journal.fold()
+    journal.append([stroke(edited, 1, 1)])
+    (project.folder / "arrays.zarr").rename(project.folder / "elsewhere")
+    other = Journal(project, 2)
+    drawn, _ = other.open()
+    other.append([stroke(drawn, 0, 1)])
+    recovery = recover(project)
+    assert [found.image_id for found in recovery.recovered] == [2]
+    assert ["arrays.zarr" in str(error) for error in recovery.damaged] == [True]
+
+
 @pytest.mark.parametrize(
     "damage",
     [
