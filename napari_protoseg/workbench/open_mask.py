@@ -284,9 +284,11 @@ class OpenMask:
         return is_outdated(source, sight.key, recipe, is_relabelled=is_relabelled)
 
 
-def _block_of(step: Step) -> Block:
-    """Return the rows and columns that hold all pixels of a step."""
+def _block_of(step: Step) -> Block | None:
+    """Return the rows and columns that hold all pixels of a step; None where none is seen."""
     rows, columns = step.places
+    if not rows.size:  # all were of classes that are gone
+        return None
     return (
         slice(int(rows[0]), int(rows[-1]) + 1),
         slice(int(columns.min()), int(columns.max()) + 1),
