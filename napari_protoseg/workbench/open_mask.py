@@ -263,13 +263,13 @@ class OpenMask:
     def _author(self) -> str:
         """Return who is at work, who has a number in the project from the first stroke on."""
         name = self._person()
-        if name not in self._met:
-            self._met.add(name)
+        if name not in self._met and not self._recording.is_held_up:
             try:
                 self._edited.introduce(name, self._project.introduce(name))
             except (StorageError, ProjectLockedError):
                 # The history keeps the name nonetheless, and the recorder tells of the trouble.
                 return name
+            self._met.add(name)
         return name
 
     def _is_superseded(self, sight: Sight) -> bool:

@@ -49,6 +49,11 @@ class Recording:
         session.opened.connect(self._begin)
         session.before_closing.append(self._end)
 
+    @property
+    def is_held_up(self) -> bool:
+        """Whether steps cannot be recorded just now."""
+        return self._recorder is not None and self._recorder.failure is not None
+
     def record(self, image_id: int, step: Step) -> None:
         """Let a step be recorded; return at once. In a project that is read-only nothing is."""
         if self._recorder is not None:
