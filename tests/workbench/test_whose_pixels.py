@@ -36,7 +36,7 @@ def session(tmp_path: Path) -> Iterator[Session]:
 
 @pytest.fixture(autouse=True)
 def each_model_is_newer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_protoseg.workbench.open_mask.is_outdated", lambda *_: True)
+    monkeypatch.setattr("napari_protoseg.workbench.open_mask.is_outdated", lambda *_, **__: True)
 
 
 class Person:
