@@ -33,6 +33,8 @@ from napari_protoseg.review.edited_mask import Block
 from napari_protoseg.schema import ClassSchema
 from napari_protoseg.workbench.workbench import Workbench
 
+_NO_CLASS = 255
+
 _DRAWS_NOTHING = ("pan_zoom", "transform", "pick")
 """Modes of a labels layer in which the mouse changes no pixel."""
 
@@ -185,7 +187,7 @@ class Canvas:
         self._bench.opened.drawn = None
         if layer is not None:
             # Kept with its layer, so that what was drawn outlives a layer that a person deletes.
-            self._bench.opened.drawn = lambda: np.asarray(layer.data, dtype=np.uint8)
+            self._bench.opened.drawn = lambda: _classes_in(np.asarray(layer.data))
             self._strokes = Strokes(layer, self._bench.opened)
             layer.events.selected_label.connect(self._tell_class)
             layer.events.opacity.connect(self._follow_opacity)
@@ -373,3 +375,14 @@ class Canvas:
 
     def _all(self, role: Role) -> list[Layer]:
         return [layer for layer in own_layers(self._viewer.layers) if role_of(layer) is role]
+
+
+def _classes_in(drawn: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return a mask that was drawn, also where a person has given its layer a larger type.
+
+    A number that is larger than any class id becomes one that no class has, and not the class that
+    its last byte is.
+    """
+    if drawn.dtype == np.uint8:
+        return drawn
+    return np.where((drawn < 0) | (drawn > _NO_CLASS), _NO_CLASS, drawn).astype(np.uint8)
