@@ -210,8 +210,10 @@ class OpenMask:
         Raises
         ------
         ProtosegError
-            It cannot be stored.
+            It cannot be stored, or the project is read-only.
         """
+        if self._project.is_read_only:  # nothing is recorded there
+            self._project.require_writable()
         agreeing = self._agreeing
         if self.is_there:
             self._let_go()
