@@ -231,7 +231,10 @@ class Database:
         ------
         ProjectLockedError
             Another process has it, or has had it in between.
+        StorageError
+            The project is no longer here; it is writable again once it is back.
         """
+        self._require_in_place()
         self._project_lock.require()
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_protoseg.errors import ProjectError
+from napari_protoseg.errors import ProjectError, StorageError
 from napari_protoseg.project import (
     Correction,
     ImageRecord,
@@ -371,3 +371,13 @@ def test_a_damaged_mask_that_nobody_has_corrected_is_predicted_again_with_a_new_
     step = stroke(edited, 0, 1)
     assert journal.append([step]) == [Outcome.AS_MADE]
     assert np.array_equal(journal.open()[0].mask, edited.mask)
+
+
+def test_a_project_that_was_gone_for_a_while_can_still_be_written(project: Project) -> None:
+    away = project.folder.with_name("away")
+    project.folder.rename(away)
+    with pytest.raises(StorageError):
+        project.require_writable()
+    away.rename(project.folder)
+    project.require_writable()
+    assert not project.is_read_only
