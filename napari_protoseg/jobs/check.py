@@ -11,7 +11,7 @@ from enum import Enum
 from pathlib import Path
 
 from napari_protoseg.bank.codec import read_bank
-from napari_protoseg.errors import ProjectError, ProtosegError
+from napari_protoseg.errors import ProjectError, ProtosegError, StorageError
 from napari_protoseg.events import Event, Job, Progress, Request
 from napari_protoseg.images.reading import read_mask
 from napari_protoseg.project.folder import Project
@@ -227,7 +227,7 @@ def _masks(project: Project, report: CheckReport) -> Iterator[Event]:
             report.masks += 1
             try:
                 project.read_mask(image_id)
-            except ProjectError as error:
+            except (ProjectError, StorageError) as error:  # a folder of arrays may be gone
                 report.findings.append(_damaged(images[image_id], mask, error))
         yield Progress("Checking masks", number, len(masks))
 
@@ -320,7 +320,7 @@ def _require_truth(image: ImageRecord, mask_path: Path) -> None:
         )
 
 
-def _damaged(image: ImageRecord, mask: MaskSummary, error: ProjectError) -> Finding:
+def _damaged(image: ImageRecord, mask: MaskSummary, error: ProtosegError) -> Finding:
     """Say whose work is lost with a mask that cannot be read."""
     where = f"image {image.id} ({image.path})"
     if mask.corrected_by is not None:

@@ -26,6 +26,7 @@ from napari_protoseg.plugin.layers import (
     prototype_map_layer,
     rename,
     role_of,
+    shown_name,
 )
 from napari_protoseg.plugin.strokes import Strokes
 from napari_protoseg.review.edited_mask import Block
@@ -222,7 +223,7 @@ class Canvas:
         if self._mask is None or image is None:
             return
         self._bring_mask_back()
-        self._mask.name = f"unsaved mask of {image.path.name}"
+        self._mask.name = shown_name(f"unsaved mask of {image.path.name}")
         disown(self._mask)
 
     def _hold_brush(self) -> None:

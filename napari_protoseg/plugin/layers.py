@@ -53,7 +53,7 @@ def rename(layer: Layer, name: str) -> None:
     """Give a layer a new name, unless a person has given it one."""
     said = layer.metadata[KEY]
     if layer.name == said.get("named", layer.name):
-        layer.name = name
+        layer.name = shown_name(name)
         # napari may have made the name a unique one; a copy of the layer keeps what is said here.
         layer.metadata = layer.metadata | {KEY: {**said, "named": layer.name}}
 

@@ -103,7 +103,7 @@ class Database:
                 remedy="Install a newer napari-protoseg; nothing was changed.",
             )
         lock = ProjectLock(path.parent / LOCK)
-        with _sqlite_errors(path), _connected(path) as connection:
+        with sqlite_errors(path), _connected(path) as connection:
             is_free = take_over or lock.other() is None
             if is_free:
                 prefer_write_ahead_log(connection)
@@ -158,7 +158,7 @@ class Database:
         StorageError
             The disk is full, or the place cannot be written.
         """
-        with replacing(path) as temporary, _sqlite_errors(path):
+        with replacing(path) as temporary, sqlite_errors(path):
             with _connected(temporary) as connection:
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 _migrate(connection, MIGRATIONS)
@@ -169,7 +169,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Yield the connection within a transaction that sees one state of the project."""
-        with self._lock, _sqlite_errors(self._path), _transaction(self._connection, "DEFERRED"):
+        with self._lock, sqlite_errors(self._path), _transaction(self._connection, "DEFERRED"):
             yield self._connection
 
     @contextmanager
@@ -189,7 +189,7 @@ class Database:
         """
         self._require_in_place()
         self.require_writable()  # at once, not after waiting for the other
-        with self._lock, _sqlite_errors(self._path), _transaction(self._connection, "IMMEDIATE"):
+        with self._lock, sqlite_errors(self._path), _transaction(self._connection, "IMMEDIATE"):
             self._require_in_place()
             self._project_lock.require()
             yield self._connection
@@ -214,7 +214,7 @@ class Database:
         Whoever reads arrays needs it, too: the rows of masks are used again. It does without
         the lock of the project.
         """
-        with self._lock, _sqlite_errors(self._path):
+        with self._lock, sqlite_errors(self._path):
             self._connection.execute("PRAGMA query_only = OFF")  # else no such transaction begins
             try:
                 with _transaction(self._connection, "IMMEDIATE"):
@@ -231,12 +231,15 @@ class Database:
         ------
         ProjectLockedError
             Another process has it, or has had it in between.
+        StorageError
+            The project is no longer here; it is writable again once it is back.
         """
+        self._require_in_place()
         self._project_lock.require()
 
     def close(self) -> None:
         """Close the connection and give the lock up; closing twice is allowed."""
-        with self._lock, _sqlite_errors(self._path):
+        with self._lock, sqlite_errors(self._path):
             if self._is_closed:
                 return
             self._is_closed = True
@@ -399,7 +402,7 @@ def _file_identity(path: Path) -> tuple[int, int] | None:
 
 
 @contextmanager
-def _sqlite_errors(path: Path) -> Iterator[None]:
+def sqlite_errors(path: Path) -> Iterator[None]:
     """Raise a typed error for those of SQLite that the program is not to blame for."""
     try:
         yield

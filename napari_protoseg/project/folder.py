@@ -58,6 +58,7 @@ from napari_protoseg.project.journal_changes import (
     OpenedJournal,
     Outcome,
     fold,
+    keep_all_taken,
     open_journal,
     record_steps,
 )
@@ -302,6 +303,7 @@ class Project:
             There is no such class, or no other one.
         """
         with self._database.writing() as connection:
+            keep_all_taken(connection, self._arrays)
             schema = remove_class(connection, class_id, heir, folder=self._folder, created=created)
         self._schema = schema
         return schema
@@ -317,6 +319,7 @@ class Project:
             None was removed, or another class has its name by now.
         """
         with self._database.writing() as connection:
+            keep_all_taken(connection, self._arrays)
             gone, schema = restore_class(connection, folder=self._folder, created=created)
         self._schema = schema
         return gone

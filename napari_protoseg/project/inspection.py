@@ -12,8 +12,14 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from napari_protoseg.errors import ProjectError
 from napari_protoseg.project.arrays import array_name
+from napari_protoseg.project.edit_codec import unpacked
+from napari_protoseg.project.edit_rows import select_journaled, select_steps
+from napari_protoseg.project.edits import Action, histories
+from napari_protoseg.project.image_rows import mask_shape
 from napari_protoseg.project.lock import LOCK, ProjectLock
+from napari_protoseg.project.records import RecordError
 from napari_protoseg.project.schema_rows import Lineage
 from napari_protoseg.schema import ClassSchema
 from napari_protoseg.storage import storage_errors
@@ -64,6 +70,7 @@ def row_faults(connection: sqlite3.Connection, folder: Path) -> Iterator[Fault]:
             else COPY,
         )
     yield from _schema_faults(connection)
+    yield from _journal_faults(connection)
     query = (
         "SELECT images.id, images.path, array, height, width FROM masks"
         " JOIN images ON images.id = masks.image_id"
@@ -156,6 +163,23 @@ def remove(path: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+
+def _journal_faults(connection: sqlite3.Connection) -> Iterator[Fault]:
+    """Read every edit, also those that the stored masks hold and an undo would need."""
+    images = {image_id for (image_id,) in connection.execute("SELECT id FROM images")}
+    for image_id in images.intersection(select_journaled(connection)):  # orphans are told of above
+        try:
+            shape = mask_shape(connection, image_id)
+            steps = [recorded.step for recorded in select_steps(connection, image_id, shape)]
+            histories(steps)
+            for step in steps:
+                if step.action is Action.DO:
+                    unpacked(step.edit.pixels, shape)
+        except (ProjectError, RecordError) as error:
+            what = error.what if isinstance(error, ProjectError) else f"{error} is damaged"
+            lost = "what was done to its mask cannot be undone"
+            yield Fault(f"image {image_id}", f"{what}; {lost}", COPY)
 
 
 def _schema_faults(connection: sqlite3.Connection) -> Iterator[Fault]:

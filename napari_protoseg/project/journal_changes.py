@@ -10,8 +10,8 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_protoseg.errors import ProjectError
 from napari_protoseg.project.arrays import ArrayFolder, MaskArrays
-from napari_protoseg.project.edit_codec import packed
 from napari_protoseg.project.edit_rows import (
     begin_journal,
     has_moved,
@@ -19,17 +19,19 @@ from napari_protoseg.project.edit_rows import (
     journal_ends,
     next_to_go,
     number_of,
-    replace_pixels,
     select_steps,
+    select_unfolded,
     set_folded,
 )
 from napari_protoseg.project.edits import Action, Recorded, Step, journal_of, rebased
 from napari_protoseg.project.image_rows import mask_shape, require_image
 from napari_protoseg.project.mask_rows import (
     forget_mask,
+    keep_taken,
     load_held,
     load_mask,
     record_sources,
+    record_taken,
     write_entries,
 )
 from napari_protoseg.project.people_rows import select_people
@@ -163,6 +165,7 @@ def fold(
     if ends is None or ends[0] == ends[1]:
         return 0
     held = load_held(connection, arrays, image_id, select_heirs(connection))
+    record_taken(connection, image_id, held.edits)
     stored = held.mask
     if stored is None or not (stored.source.is_of_model or stored.setters.any()):
         forget_mask(connection, image_id)  # all that was drawn is undone again
@@ -174,9 +177,16 @@ def fold(
     entry = MaskArrays(stored.mask, known, stored.setters)
     write_entries(connection, arrays, {image_id: entry}, stored.source.created)
     record_sources(connection, {image_id: stored.source})
-    for key, change in held.edits.items():
-        replace_pixels(connection, image_id, key, packed(change, stored.mask.shape))
     return ends[1] - ends[0]
+
+
+def keep_all_taken(connection: sqlite3.Connection, arrays: ArrayFolder) -> None:
+    """Let all edits know what they have really taken away, before the classes change."""
+    for image_id in select_unfolded(connection):
+        try:
+            keep_taken(connection, arrays, image_id)
+        except ProjectError:
+            continue  # whoever opens the image is told that it is damaged, and no other waits
 
 
 def _record_edit(

@@ -21,6 +21,7 @@ from napari_protoseg.project.edit_rows import (
 from napari_protoseg.project.edits import Action, Edit, EditKey, EditKind, Step, difference
 from napari_protoseg.project.mask_rows import (
     is_corrected,
+    keep_taken,
     load_held,
     load_mask,
     record_sources,
@@ -73,6 +74,7 @@ def store_masks(
         # Only a corrected mask has pixels to keep; another may even be damaged.
         if journaled or is_corrected(connection, mask.image_id):
             stored = _replaceable(connection, arrays, mask.image_id)
+            keep_taken(connection, arrays, mask.image_id)
             entry = _protecting(stored, entry)
             if stored is not None:
                 stored, entry = _with_gone(
@@ -134,8 +136,9 @@ def store_corrections(
         stored = None
         if is_import or journaled:
             stored = load_mask(connection, arrays, correction.image_id)
-        if is_import and stored is not None:
-            entry = _keeping(stored, stored.origins == Origin.PERSON, entry)
+            keep_taken(connection, arrays, correction.image_id)
+        if is_import and stored is not None:  # which may have changed since the base was read
+            entry = _keeping(stored, ~is_set | (stored.origins == Origin.PERSON), entry)
         stored, entry = _with_gone(connection, arrays, correction.image_id, stored, entry)
         if journaled:
             kind = EditKind.IMPORT if is_import else EditKind.STROKE

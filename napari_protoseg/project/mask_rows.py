@@ -12,8 +12,13 @@ import numpy as np
 
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.project.arrays import ArrayFolder, MaskArrays, array_name
-from napari_protoseg.project.edit_codec import PixelChange
-from napari_protoseg.project.edit_rows import journal_ends, select_steps, set_folded
+from napari_protoseg.project.edit_codec import PixelChange, packed
+from napari_protoseg.project.edit_rows import (
+    journal_ends,
+    replace_pixels,
+    select_steps,
+    set_folded,
+)
 from napari_protoseg.project.edits import Action, EditKey, Step, journal_of
 from napari_protoseg.project.heirs import Heirs
 from napari_protoseg.project.image_rows import mask_shape, require_image
@@ -164,6 +169,26 @@ def load_held(
     with journal_of(image_id):
         later = select_steps(connection, image_id, shape, after=ends[0])
         return _replayed(stored, image_id, shape, [recorded.step for recorded in later], heirs)
+
+
+def keep_taken(connection: sqlite3.Connection, arrays: ArrayFolder, image_id: int) -> None:
+    """Record what edits over classes that are gone have really taken away, before it is too late.
+
+    To be called before the stored mask holds them by other means than a fold, and before other
+    classes stand in the place of those that are gone; errors as `load_mask`.
+    """
+    ends, heirs = journal_ends(connection, image_id), select_heirs(connection)
+    if heirs and ends is not None and ends[0] != ends[1]:
+        record_taken(connection, image_id, load_held(connection, arrays, image_id, heirs).edits)
+
+
+def record_taken(
+    connection: sqlite3.Connection, image_id: int, edits: Mapping[EditKey, PixelChange]
+) -> None:
+    """Record what edits have really changed: those of a `HeldMask`."""
+    shape = mask_shape(connection, image_id)
+    for key, change in edits.items():
+        replace_pixels(connection, image_id, key, packed(change, shape))
 
 
 def forget_mask(connection: sqlite3.Connection, image_id: int) -> None:

@@ -7,11 +7,11 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from napari_protoseg.project.creation import DATABASE
-from napari_protoseg.project.database import Database
+from napari_protoseg.project.database import Database, sqlite_errors
 from napari_protoseg.project.inspection import STAGE
 from napari_protoseg.project.lock import LOCK, ProjectLock
 from napari_protoseg.project.paths import found_path, recorded_path
@@ -80,30 +80,31 @@ def move_paths(database: Path, folder: Path, new_folder: Path) -> None:
     """Let the paths of images in a copied database lead from `new_folder` to where they led.
 
     Those within the project stay as they are.
+
+    Raises
+    ------
+    StorageError
+        The disk is full, or cannot be written or read.
     """
-    connection = sqlite3.connect(database)
-    try:
-        with connection:
-            for column in ("path", "mask_path"):
-                rows = connection.execute(
-                    f"SELECT id, {column} FROM images WHERE {column} IS NOT NULL"
-                ).fetchall()
-                moved = {
-                    image_id: recorded_path(path, new_folder)
-                    for image_id, path in ((k, found_path(text, folder)) for k, text in rows)
-                    if not path.is_relative_to(folder)
-                }
-                if column == "path":  # so that no two are at one path on the way
-                    connection.executemany(
-                        "UPDATE images SET path = ? WHERE id = ?",
-                        [(f"\n{image_id}", image_id) for image_id in moved],
-                    )
+    with sqlite_errors(database), closing(sqlite3.connect(database)) as connection, connection:
+        for column in ("path", "mask_path"):
+            rows = connection.execute(
+                f"SELECT id, {column} FROM images WHERE {column} IS NOT NULL"
+            ).fetchall()
+            moved = {
+                image_id: recorded_path(path, new_folder)
+                for image_id, path in ((k, found_path(text, folder)) for k, text in rows)
+                if not path.is_relative_to(folder)
+            }
+            if column == "path":  # so that no two are at one path on the way
                 connection.executemany(
-                    f"UPDATE images SET {column} = ? WHERE id = ?",
-                    [(text, image_id) for image_id, text in moved.items()],
+                    "UPDATE images SET path = ? WHERE id = ?",
+                    [(f"\n{image_id}", image_id) for image_id in moved],
                 )
-    finally:
-        connection.close()
+            connection.executemany(
+                f"UPDATE images SET {column} = ? WHERE id = ?",
+                [(text, image_id) for image_id, text in moved.items()],
+            )
 
 
 def _copy_database(source: Path, target: Path) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from napari_protoseg.errors import ProjectError
+from napari_protoseg.errors import ProjectError, StorageError
 from napari_protoseg.project.edits import Step
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.journal_changes import OpenedJournal, Outcome
@@ -61,11 +61,12 @@ class Recovery:
     recovered
         What was recorded and is now stored as masks, by image.
     damaged
-        Why masks could not be stored, of the other images with recorded steps.
+        Why masks could not be stored, of the other images with recorded steps, or why long
+        histories could not be let go of.
     """
 
     recovered: tuple[Recovered, ...]
-    damaged: tuple[ProjectError, ...]
+    damaged: tuple[ProjectError | StorageError, ...]
 
 
 class Journal:
@@ -135,23 +136,27 @@ def recover(
 ) -> Recovery:
     """Store the masks that a killed program could not, and let go of long histories.
 
-    To be called when a project is opened, before any image is.
+    To be called when a project is opened, before any image is. Where the disk is full, or masks
+    cannot be read, what was recorded is still there.
 
     Raises
     ------
     StorageError
-        The disk is full, or the project cannot be written; what was recorded is still there.
+        The project cannot be read at all.
     """
     found = []
-    damaged = []
+    damaged: list[ProjectError | StorageError] = []
     for image_id in project.unfolded_images():
         try:
             recovered = recovered_steps(project.open_journal(image_id))
             project.fold_journal(image_id)
-        except ProjectError as error:  # the other images are not to wait for it
+        except (ProjectError, StorageError) as error:  # the other images are not to wait for it
             damaged.append(error)
             continue
         if recovered is not None:
             found.append(recovered)
-    project.shorten_journals(most_edits=most_edits, most_bytes=most_bytes)
+    try:
+        project.shorten_journals(most_edits=most_edits, most_bytes=most_bytes)
+    except StorageError as error:  # what was recovered is to be told nonetheless
+        damaged.append(error)
     return Recovery(tuple(found), tuple(damaged))

@@ -210,8 +210,10 @@ class OpenMask:
         Raises
         ------
         ProtosegError
-            It cannot be stored.
+            It cannot be stored, or the project is read-only.
         """
+        if self._project.is_read_only:  # nothing is recorded there
+            self._project.require_writable()
         agreeing = self._agreeing
         if self.is_there:
             self._let_go()
@@ -263,13 +265,13 @@ class OpenMask:
     def _author(self) -> str:
         """Return who is at work, who has a number in the project from the first stroke on."""
         name = self._person()
-        if name not in self._met:
-            self._met.add(name)
+        if name not in self._met and not self._recording.is_held_up:
             try:
                 self._edited.introduce(name, self._project.introduce(name))
             except (StorageError, ProjectLockedError):
                 # The history keeps the name nonetheless, and the recorder tells of the trouble.
                 return name
+            self._met.add(name)
         return name
 
     def _is_superseded(self, sight: Sight) -> bool:
@@ -284,9 +286,11 @@ class OpenMask:
         return is_outdated(source, sight.key, recipe, is_relabelled=is_relabelled)
 
 
-def _block_of(step: Step) -> Block:
-    """Return the rows and columns that hold all pixels of a step."""
+def _block_of(step: Step) -> Block | None:
+    """Return the rows and columns that hold all pixels of a step; None where none is seen."""
     rows, columns = step.places
+    if not rows.size:  # all were of classes that are gone
+        return None
     return (
         slice(int(rows[0]), int(rows[-1]) + 1),
         slice(int(columns.min()), int(columns.max()) + 1),

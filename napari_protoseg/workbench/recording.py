@@ -49,6 +49,11 @@ class Recording:
         session.opened.connect(self._begin)
         session.before_closing.append(self._end)
 
+    @property
+    def is_held_up(self) -> bool:
+        """Whether steps cannot be recorded just now."""
+        return self._recorder is not None and self._recorder.failure is not None
+
     def record(self, image_id: int, step: Step) -> None:
         """Let a step be recorded; return at once. In a project that is read-only nothing is."""
         if self._recorder is not None:
@@ -97,8 +102,8 @@ class Recording:
         recovery = recover(project)
         for recovered in recovery.recovered:
             self._session.say(_of_recovered(project, recovered), Severity.WARNING)
-        for error in recovery.damaged:
-            self._session.say(str(error), Severity.WARNING)
+        for error in dict.fromkeys(map(str, recovery.damaged)):  # a full disk is so for each image
+            self._session.say(error, Severity.WARNING)
 
     def _end(self) -> None:
         """Wait for what is not on disk yet; whoever closes all the same has been asked."""

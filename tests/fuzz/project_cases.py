@@ -368,7 +368,7 @@ READER = FuzzedReader(
     cases=4_000,
     code={
         "napari_protoseg/project/database.py": (
-            "Database.open", "Database.reading", "_format_version", "_sqlite_errors",
+            "Database.open", "Database.reading", "_format_version", "sqlite_errors",
         ),
         "napari_protoseg/project/arrays.py": ("ArrayFolder.read", "ArrayFolder._errors"),
         "napari_protoseg/project/lock.py": (

@@ -19,6 +19,7 @@ from napari_protoseg.events import Request, finish
 from napari_protoseg.jobs.backup import back_up
 from napari_protoseg.jobs.check import check_project
 from napari_protoseg.project import ImageRecord, MaskSource, PredictedMask, Project
+from napari_protoseg.project.snapshot import move_paths
 from napari_protoseg.schema import ClassSchema
 
 NOW = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
@@ -187,6 +188,18 @@ def test_a_stopped_or_failed_backup_leaves_nothing(folder: Path, tmp_path: Path)
             finish(back_up(project, tmp_path / "file" / "copy"))
         assert names(folder) == before
     assert names(tmp_path) == ["file", "here"]
+
+
+def test_a_disk_that_is_full_once_all_files_are_copied_is_named(
+    folder: Path, tiny_tmpfs: Path
+) -> None:
+    copied = tiny_tmpfs / "project.db"
+    shutil.copyfile(folder / "project.db", copied)
+    with (tiny_tmpfs / "filling").open("wb", buffering=0) as file:
+        while shutil.disk_usage(tiny_tmpfs).free:
+            file.write(bytes(4096))
+    with pytest.raises(StorageError, match="full"):
+        move_paths(copied, folder, tiny_tmpfs / "elsewhere")
 
 
 def test_what_is_damaged_is_copied_and_said(folder: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import shutil
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from napari_protoseg.events import finish
 from napari_protoseg.jobs.check import CheckReport, Finding, Outcome, check_project
 from napari_protoseg.project import ImageRecord, MaskSource, PredictedMask, Project
 from napari_protoseg.project.lock import LockOwner
+from napari_protoseg.review.journal import Journal
 from napari_protoseg.schema import ClassSchema
 
 NOW = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
@@ -91,6 +93,29 @@ def test_a_single_byte_that_has_changed_in_a_mask_is_found(folder: Path) -> None
         if shard.is_file():
             flip_a_byte(shard)
     assert "image 3" in only(checked(folder)).where
+
+
+def test_masks_that_are_gone_are_named_and_the_rest_is_looked_at(folder: Path) -> None:
+    (folder / "arrays.zarr").rename(folder / "elsewhere")
+    report = checked(folder)
+    named = [found.where.split(" (")[0] for found in report.problems]
+    assert named == ["image 1", "image 2", "image 3"]
+    assert "corrections by Ada" in report.problems[1].what
+
+
+def test_an_edit_that_is_damaged_is_found_though_the_mask_holds_it(folder: Path) -> None:
+    with Project.open(folder) as project:
+        edited, _ = Journal(project, 2).open()
+        step = edited.stroke(np.zeros((16, 16), np.uint8), author="Ada", now=NOW)
+        assert step is not None
+        Journal(project, 2).append([step])
+        project.fold_journal(2)
+    assert checked(folder).findings == []
+    with closing(sqlite3.connect(folder / "project.db")) as connection, connection:
+        connection.execute("UPDATE edits SET pixels = CAST(pixels || x'00' AS BLOB)")
+    found = only(checked(folder))
+    assert found.where == "image 2"
+    assert "cannot be undone" in found.what
 
 
 def test_missing_and_changed_images_are_found(folder: Path) -> None:

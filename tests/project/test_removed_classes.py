@@ -226,6 +226,77 @@ def test_a_stroke_over_a_class_that_is_gone_can_be_undone_to_the_last_pixel(
     np.testing.assert_array_equal(seen(project).setters, before[1])
 
 
+def stroke(project: Project, journal: Journal, row: int, value: int) -> None:
+    """Record a stroke of Ada over what is seen, and store no mask."""
+    project.introduce("Ada")
+    edited, _ = journal.open()
+    drawn = edited.mask.copy()
+    drawn[row] = value
+    step = edited.stroke(drawn, author="Ada", now=NOW)
+    assert step is not None
+    journal.append([step])
+
+
+def undo(journal: Journal) -> None:
+    """Undo the last edit, as somebody does who has just opened the image."""
+    edited, _ = journal.open()
+    step = edited.undo(now=NOW)
+    assert step is not None
+    journal.append([step])
+
+
+@pytest.mark.parametrize("between", ["restored", "predicted", "imported", "removed", "merged on"])
+def test_what_a_stroke_has_taken_of_a_class_that_is_gone_comes_back_whatever_happens_first(
+    project: Project, between: str
+):
+    journal = Journal(project, 1)
+    stroke(project, journal, 0, STROMA)
+    before = (seen(project).mask, seen(project).setters)
+    project.remove_class(STROMA, FAT if between == "merged on" else None, created=NOW)
+    stroke(project, journal, 0, TUMOUR)
+    match between:
+        case "restored":
+            project.restore_class(created=NOW)
+        case "predicted":
+            predict(project, 0, FAT, 0, 0)
+        case "imported":
+            mask = np.zeros(SHAPE, np.uint8)
+            mask[1] = FAT
+            correction = Correction(
+                image_id=1, mask=mask, is_set=mask > 0, base=None, origin=Origin.IMPORTED
+            )
+            project.store_corrections([correction], person="Bob", now=NOW)
+        case _:
+            project.remove_class(FAT, created=NOW)
+    if between in ("predicted", "imported"):
+        undo(journal)
+    undo(journal)
+    project.fold_journal(1)
+    while project.removed_classes():
+        project.restore_class(created=NOW)
+    np.testing.assert_array_equal(seen(project).mask, before[0])
+    np.testing.assert_array_equal(seen(project).setters, before[1])
+
+
+def test_a_stroke_over_a_class_that_is_gone_may_be_undone_and_redone_once_no_mask_was_left(
+    project: Project,
+):
+    journal = Journal(project, 1)
+    stroke(project, journal, 0, STROMA)
+    project.fold_journal(1)
+    project.remove_class(STROMA, created=NOW)
+    stroke(project, journal, 0, TUMOUR)
+    undo(journal)
+    undo(journal)
+    project.fold_journal(1)
+    assert project.read_mask(1) is None
+    project.restore_class(created=NOW)
+    edited, _ = journal.open()
+    steps = [edited.redo(now=NOW), edited.redo(now=NOW), edited.undo(now=NOW)]
+    journal.append([step for step in steps if step is not None])
+    assert rows(project)[0] == edited.mask[0, 0] == STROMA
+
+
 def test_no_undo_in_a_journal_leads_to_a_class_that_is_gone(project: Project):
     journal = Journal(project, 1)
     edited, _ = journal.open()

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_protoseg.errors import ProjectError
+from napari_protoseg.errors import ProjectError, StorageError
 from napari_protoseg.project import (
     Correction,
     ImageRecord,
@@ -176,6 +176,39 @@ def test_an_import_leaves_the_pixels_of_a_person_and_is_a_step(project: Project)
     assert [mask[1][0] for mask in undone(edited)] == [2, 0, 0]
 
 
+def test_an_import_brings_nothing_back_that_was_undone_while_it_read_its_files(
+    project: Project,
+) -> None:
+    project.write_mask(predicted(1), source())
+    journal = Journal(project, 1)
+    edited, _ = journal.open()
+    journal.append([stroke(edited, 0, 2)])
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[3] = 2
+    base = project.read_mask(1)
+    assert base is not None
+    imported = Correction(
+        image_id=1,
+        mask=np.where(mask > 0, mask, base.mask),
+        is_set=mask > 0,
+        base=base,
+        origin=Origin.IMPORTED,
+    )
+    back = edited.undo(now=NOW)
+    assert back is not None
+    journal.append([back])
+    project.store_corrections((imported,), person="Bob", now=NOW)
+    stored = project.read_mask(1)
+    assert stored is not None
+    assert stored.mask[:, 0].tolist() == [1, 1, 1, 2]
+    assert stored.origins[:, 0].tolist() == [
+        Origin.MODEL,
+        Origin.MODEL,
+        Origin.MODEL,
+        Origin.IMPORTED,
+    ]
+
+
 def test_a_stroke_over_what_others_have_stored_goes_back_to_that(project: Project) -> None:
     project.write_mask(predicted(1), source())
     journal = Journal(project, 1)
@@ -280,6 +313,21 @@ def test_one_damaged_journal_keeps_no_other_image_from_being_stored(project: Pro
     assert list(project.mask_summaries()) == [2]
 
 
+def test_masks_that_are_gone_keep_no_other_image_from_being_stored(project: Project) -> None:
+    journal = Journal(project, 1)
+    edited, _ = journal.open()
+    journal.append([stroke(edited, 0, 1)])
+    journal.fold()
+    journal.append([stroke(edited, 1, 1)])
+    (project.folder / "arrays.zarr").rename(project.folder / "elsewhere")
+    other = Journal(project, 2)
+    drawn, _ = other.open()
+    other.append([stroke(drawn, 0, 1)])
+    recovery = recover(project)
+    assert [found.image_id for found in recovery.recovered] == [2]
+    assert ["arrays.zarr" in str(error) for error in recovery.damaged] == [True]
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -323,3 +371,13 @@ def test_a_damaged_mask_that_nobody_has_corrected_is_predicted_again_with_a_new_
     step = stroke(edited, 0, 1)
     assert journal.append([step]) == [Outcome.AS_MADE]
     assert np.array_equal(journal.open()[0].mask, edited.mask)
+
+
+def test_a_project_that_was_gone_for_a_while_can_still_be_written(project: Project) -> None:
+    away = project.folder.with_name("away")
+    project.folder.rename(away)
+    with pytest.raises(StorageError):
+        project.require_writable()
+    away.rename(project.folder)
+    project.require_writable()
+    assert not project.is_read_only

@@ -13,7 +13,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QPushButton
 
 import napari_protoseg
-from napari_protoseg.plugin.layers import image_layer, map_name, prototype_map_layer
+from napari_protoseg.plugin.layers import image_layer, map_name, prototype_map_layer, rename
 from napari_protoseg.schema import ClassSchema
 from napari_protoseg.widgets.class_palette import ClassPalette
 
@@ -76,7 +76,10 @@ def test_a_class_is_offered_by_its_name(qtbot: Any):
 def test_napari_takes_no_name_of_a_layer_for_html():
     pixels = np.zeros((4, 4, 3), np.uint8)
     schema = ClassSchema.from_names([NAME])
+    renamed = image_layer(pixels, "tumour.png")
+    rename(renamed, f"{NAME}.png")
     shown = [
+        renamed.name,
         image_layer(pixels, f"{NAME}.png").name,
         map_name(schema.classes[0]),
         prototype_map_layer(np.zeros((4, 4), np.float32), f"Prototype of {NAME}").name,

@@ -66,6 +66,20 @@ def test_a_models_mask_that_arrives_during_a_stroke_is_a_step_of_its_own(
     assert np.array_equal(of_a_person(user, bench), first)
 
 
+def test_a_number_that_is_no_class_is_never_taken_for_the_class_of_its_last_byte(
+    user: Any, bench: Any, trained: Path
+):
+    open_first(user, bench, trained)
+    layer = mask_of(user)
+    before = layer.data.copy()
+    layer.data = layer.data.astype(np.int64)  # as "Convert data type" of napari's menu does
+    paint(layer, 256 + other(layer, 20, 20))
+    assert "no class ids" in user.text("message")
+    assert np.array_equal(layer.data, before), "it is taken back"
+    paint(layer, other(layer, 20, 20))
+    assert of_a_person(user, bench)[20, 20]
+
+
 def test_a_models_mask_that_arrives_while_the_mouse_is_held_down(
     user: Any, bench: Any, trained: Path
 ):

@@ -130,7 +130,7 @@ def test_what_is_drawn_in_the_open_image_is_saved_first_and_the_image_shown_anew
     drawn = bench.opened.mask.copy()
     drawn[:4] = FIRST
     bench.opened.drawn = lambda: drawn
-    bench.opened.note_stroke()
+    bench.opened.take_stroke()
     bench.labels.remove_class(FIRST)
     assert session.current is not None
     assert session.current.known_id == image.known_id

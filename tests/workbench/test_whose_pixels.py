@@ -13,8 +13,9 @@ from inline_runner import InlineRunner
 from numpy.typing import NDArray
 from tiny_project import NOW, record_images
 
+from napari_protoseg.errors import StorageError
 from napari_protoseg.masks.recipe import Recipe
-from napari_protoseg.project.records import MaskSource, Origin, PredictedMask
+from napari_protoseg.project.records import FIRST_PERSON, MaskSource, Origin, PredictedMask
 from napari_protoseg.workbench.open_mask import OpenMask
 from napari_protoseg.workbench.recording import Recording
 from napari_protoseg.workbench.session import Session, Settings
@@ -35,7 +36,7 @@ def session(tmp_path: Path) -> Iterator[Session]:
 
 @pytest.fixture(autouse=True)
 def each_model_is_newer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_protoseg.workbench.open_mask.is_outdated", lambda *_: True)
+    monkeypatch.setattr("napari_protoseg.workbench.open_mask.is_outdated", lambda *_, **__: True)
 
 
 class Person:
@@ -90,7 +91,7 @@ class Person:
         """Let a model propose a mask."""
         made = self._made(mask)
         sight = SimpleNamespace(
-            mask=lambda now: made, key=None, predictor=SimpleNamespace(recipe=Recipe())
+            mask=lambda now: made, key=None, labels="", predictor=SimpleNamespace(recipe=Recipe())
         )
         self.open.propose(sight)  # type: ignore[arg-type]
         self._enter(np.where(self.own, self.drawn, mask), self.own)
@@ -213,6 +214,42 @@ def test_a_proposal_is_recorded_with_the_next_stroke_and_else_not_at_all(session
     assert not person.open.mask.any()
 
 
+def test_what_a_model_has_made_of_a_class_that_is_gone_is_undone_though_nothing_is_seen_of_it(
+    session: Session,
+):
+    person = Person(session)
+    for value in (1, 2):
+        person.make_masks(np.full((SIDE, SIDE), value, dtype=np.uint8))
+    person.project.remove_class(2, 1, created=NOW)
+    person.open = person._opened()
+    assert person.open.undo() is None, "nothing is seen of it"
+    assert (person.open.mask == 1).all()
+    assert person.open.undo() is not None
+    assert not person.open.mask.any()
+    person.open.save()
+    assert person.project.read_mask(person.image_id) is None
+
+
+def test_who_draws_first_while_the_disk_is_gone_is_known_by_name_once_it_is_back(
+    session: Session,
+):
+    person, recording = Person(session), session.recording  # type: ignore[attr-defined]
+    folder, drawn = person.project.folder, person.drawn.copy()
+    folder.rename(folder.with_name("away"))
+    drawn[0] = 1
+    person.paint(drawn.copy())
+    with pytest.raises(StorageError):
+        recording.flush()
+    folder.with_name("away").rename(folder)
+    recording.flush()
+    drawn[1] = 1
+    person.paint(drawn.copy())
+    recording.flush()
+    stored = person.project.read_mask(person.image_id)
+    assert stored is not None
+    assert stored.setters[:2, 0].tolist() == [Origin.PERSON, FIRST_PERSON + 1]
+
+
 def test_a_mask_that_a_newer_model_agrees_with_is_stored_as_its_own(session: Session):
     person = Person(session)
     model = np.full((SIDE, SIDE), 2, dtype=np.uint8)
@@ -223,7 +260,10 @@ def test_a_mask_that_a_newer_model_agrees_with_is_stored_as_its_own(session: Ses
         round_id=None, bank_version=None, label_condition="none", recipe_json="{}", created=NOW
     )
     sight = SimpleNamespace(
-        mask=lambda now: (made[0], newer), key=None, predictor=SimpleNamespace(recipe=Recipe())
+        mask=lambda now: (made[0], newer),
+        key=None,
+        labels="",
+        predictor=SimpleNamespace(recipe=Recipe()),
     )
     assert person.open.propose(sight) is None  # type: ignore[arg-type]
     assert person.open.is_proposed
