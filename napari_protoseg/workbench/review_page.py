@@ -309,7 +309,6 @@ class ReviewState(PageState):
         return current
 
     def _save_whole(self, image: ImageRecord, verb: str) -> None:
-        self.session.require_project().require_writable()
         if not self.opened.save_whole():
             raise ProjectError(
                 f"there is no mask to {verb} yet",
