@@ -80,7 +80,7 @@ class ReviewPage(Page):
         self._current = PlainLabel()
         self._current.setObjectName("review-current")
         self._current.setWordWrap(True)
-        self._pixel = PlainLabel()
+        self._pixel = ElidedLabel()
         self._pixel.setObjectName("review-pixel")
         self._looking = QTimer()
         self._looking.setSingleShot(True)
@@ -242,6 +242,7 @@ class ReviewPage(Page):
         place = self._canvas.pointed_pixel()
         words = "" if place is None else self._review.origin_at(*place)
         self._pixel.setText(f"Under the mouse: {words}." if words else "")
+        self._pixel.setToolTip(plain(self._pixel.text()))
 
     def _show_picked(self) -> None:
         self._palette.show_picked(self._canvas.picked_class)

@@ -225,8 +225,10 @@ def test_who_has_set_the_pixel_under_the_mouse_follows_what_is_done_there(
     def wait_for(words: str) -> None:
         user.wait(lambda: user.text("review-pixel").startswith(words), 10)
 
+    narrow = user.dock.minimumSizeHint().width()
     user.viewer.cursor.position = (20.0, 20.0)
     wait_for("Under the mouse: set by the model of round 1, ")
+    assert user.dock.minimumSizeHint().width() == narrow, "a sentence does not widen the dock"
     paint(layer, other(layer, 20, 20))
     user.viewer.cursor.position = (20.0, 21.0)
     wait_for("Under the mouse: set by person, ")
