@@ -155,10 +155,10 @@ PRESETS: Mapping[Preset, TrainingConfig] = {
     ),
 }
 
-SECOND_STAGE = TrainingConfig(matching=Matching.NONE, competing=True, balanced=True)
-"""How the segmentation network is trained; its losses are those of `training.pixels`.
-
-It learns from masks, at the rate that suits networks which learn from true ones."""
+SECOND_STAGE = TrainingConfig(
+    matching=Matching.NONE, competing=True, balanced=True, backbone_rate=3e-5
+)
+"""How the segmentation network is trained; its losses are those of `training.pixels`."""
 
 PLAIN = TrainingConfig(matching=Matching.NONE)
 """How a plain class activation map is trained, to compare with: at a rate that suits it better."""
