@@ -67,7 +67,11 @@ def _valid(gone: tuple[tuple[int, int | None], ...]) -> dict[str, bytes]:
         with Project.create(folder, _SCHEMA, created=_NOW) as project:
             project.add_images(
                 ImageRecord(
-                    path=folder / f"{k}.png", content_hash=str(k), width=7, height=6, label=(1, 1, 0)
+                    path=folder / f"{k}.png",
+                    content_hash=str(k),
+                    width=7,
+                    height=6,
+                    label=(1, 1, 0),
                 )
                 for k in range(4)
             )
@@ -288,12 +292,8 @@ def _edit(project: Project, image_id: int, random: Random) -> None:
         project.fold_journal(image_id)
     if random.random() < 0.2:
         mask = np.full(_SHAPE, project.schema.ids[0], np.uint8)
-        source = MaskSource(
-            round_id=None, label_condition="given", recipe_json="{}", created=_NOW
-        )
-        project.write_mask(
-            PredictedMask(image_id, mask, np.full(_SHAPE, 0.5, np.float16)), source
-        )
+        source = MaskSource(round_id=None, label_condition="given", recipe_json="{}", created=_NOW)
+        project.write_mask(PredictedMask(image_id, mask, np.full(_SHAPE, 0.5, np.float16)), source)
     journal = Journal(project, image_id)
     edited, _ = journal.open()
     known = (edited.mask.copy(), edited.setters.copy())

@@ -99,7 +99,7 @@ def _rows(random: Random) -> list[list[str]]:
                 rows.extend([f"{number}.png", *"1" * 16_002] for number in range(140))
             case _:
                 row[place : place + 1] = [random.choice(TEXTS)]
-    if random.random() < 0.03 and rows[-1]:
+    if random.random() < 0.05 and rows[-1]:
         rows[-1][0] = random.choice(("", "/", "./.", "\\"))
     return rows
 
