@@ -24,7 +24,15 @@ from napari_protoseg.review.journal import Journal, recover
 from napari_protoseg.schema import ClassSchema
 
 _NOW = datetime(2026, 11, 24, tzinfo=UTC)
-_SCHEMA = ClassSchema.from_names(["tumour", "stroma"])
+_SCHEMA = ClassSchema.from_names(["tumour", "stroma", "necrosis"])
+# Ids of classes that go, in this order, each with that of the class that it is merged into.
+_GONE: tuple[tuple[tuple[int, int | None], ...], ...] = (
+    (),
+    ((2, None),),
+    ((3, 2),),
+    ((3, 2), (2, None)),
+    ((1, 2), (2, 3)),
+)
 _SHAPE = (6, 7)
 _HEADER = struct.Struct("<4sIIIII")
 _COLUMNS = {
@@ -44,21 +52,28 @@ _SUITING = {
     "number": (0, 1, 2, 3, 238, 239, 2**40),
     "edit": (0, 1, 2, 5, 6, 7, 99),
     "serial": (-1, 0, 1, 2, 2**62),
-    "image_id": (0, 1, 2, 3),
+    "image_id": (0, 1, 2, 3, 4, 5),
 }
 
 
 @cache
-def _valid() -> dict[str, bytes]:
-    """Return the files of a project with two journals, one of them with steps in no mask yet."""
+def _valid(gone: tuple[tuple[int, int | None], ...]) -> dict[str, bytes]:
+    """Return the files of a project with journals, and with steps in no mask yet.
+
+    Some of these were made before classes went, and some after.
+    """
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place).resolve() / "project"
         with Project.create(folder, _SCHEMA, created=_NOW) as project:
             project.add_images(
                 ImageRecord(
-                    path=folder / f"{k}.png", content_hash=str(k), width=7, height=6, label=(1, 1)
+                    path=folder / f"{k}.png",
+                    content_hash=str(k),
+                    width=7,
+                    height=6,
+                    label=(1, 1, 0),
                 )
-                for k in range(2)
+                for k in range(4)
             )
             project.introduce("Ada")
             for image_id in (1, 2):
@@ -68,6 +83,11 @@ def _valid() -> dict[str, bytes]:
                 if image_id == 1:
                     journal.fold()
                     journal.append([step for step in _steps(edited, image_id) if step is not None])
+            _predict_and_draw(project)
+            for number, (class_id, heir) in enumerate(gone):
+                project.remove_class(class_id, heir, created=_NOW + timedelta(days=number))
+            for image_id in (1, 2, 3) if gone else ():
+                _draw(project, image_id, project.schema.ids[-1])
         with closing(sqlite3.connect(folder / "project.db")) as connection:
             connection.execute("PRAGMA journal_mode = DELETE")
         return {
@@ -97,9 +117,37 @@ def _steps(edited: EditedMask, image_id: int):
     yield edited.redo(now=next(times))
 
 
+def _predict_and_draw(project: Project) -> None:
+    """Leave a prediction in no mask yet, and on another image a stroke that was undone."""
+    journal = Journal(project, 3)
+    edited, _ = journal.open()
+    mask = np.full(_SHAPE, 2, np.uint8)
+    predicted = PredictedMask(3, mask, np.full(_SHAPE, 0.5, np.float16))
+    source = MaskSource(
+        round_id=None, label_condition="given", recipe_json="{}", created=_NOW, labels="1+ 2- 3?"
+    )
+    step = edited.enter_prediction(predicted, source, now=_NOW)
+    assert step is not None
+    journal.append([step])
+    journal = Journal(project, 4)
+    edited, _ = journal.open()
+    steps = [edited.stroke(mask, author="Ada", now=_NOW), edited.undo(now=_NOW)]
+    journal.append([step for step in steps if step is not None])
+
+
+def _draw(project: Project, image_id: int, class_id: int) -> None:
+    """Draw a row over what may be of classes that are gone."""
+    journal = Journal(project, image_id)
+    edited, _ = journal.open()
+    mask = edited.mask.copy()
+    mask[0] = class_id
+    step = edited.stroke(mask, author="Ada", now=_NOW)
+    journal.append([] if step is None else [step])
+
+
 def _make(random: Random, folder: Path) -> Path:
     project = folder / random.choice(("project", "project", "two\nlines", "\u202egnp", "<b>x<b>"))
-    for name, content in _valid().items():
+    for name, content in _valid(random.choice(_GONE)).items():
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / name).write_bytes(content)
     with closing(sqlite3.connect(project / "project.db", isolation_level=None)) as connection:
@@ -201,7 +249,7 @@ def _change_rows(random: Random, connection: sqlite3.Connection) -> None:
         case 1:
             connection.execute("UPDATE edits SET number = number + 10, edit = edit + 10")
         case 2:
-            connection.execute("UPDATE edits SET image_id = 3 - image_id, number = number + 50")
+            connection.execute("UPDATE edits SET image_id = 5 - image_id, number = number + 50")
         case 3:
             connection.executemany(
                 "INSERT INTO people VALUES (?, ?)", [(n, f"person {n}") for n in range(2, 300)]
@@ -216,7 +264,11 @@ def _read(path: Path, random: Random) -> None:
             recovery = recover(project, most_edits=random.choice((1, 3, 1000)))
             named = ("image ", str(project.folder))
             assert all(error.where.startswith(named) for error in recovery.damaged)
-        for image_id in (1, 2):
+        if random.random() < 0.2:
+            project.faults()
+        if random.random() < 0.2:
+            _change_classes(project, random)
+        for image_id in random.sample((1, 2, 3, 4), random.choice((2, 2, 4))):
             try:
                 _edit(project, image_id, random)
             except ProjectError as error:
@@ -224,9 +276,24 @@ def _read(path: Path, random: Random) -> None:
                     raise
 
 
+def _change_classes(project: Project, random: Random) -> None:
+    """Let a class go or come back, whatever is in no mask yet."""
+    if project.removed_classes() and random.random() < 0.5:
+        project.restore_class(created=_NOW)
+    elif len(project.schema.ids) > 1:
+        gone, heir, *_ = random.sample(project.schema.ids, 2)
+        project.remove_class(gone, random.choice((heir, None)), created=_NOW)
+
+
 def _edit(project: Project, image_id: int, random: Random) -> None:
     stored = project.read_mask(image_id)
     assert stored is None or stored.mask.shape == stored.setters.shape
+    if random.random() < 0.3:
+        project.fold_journal(image_id)
+    if random.random() < 0.2:
+        mask = np.full(_SHAPE, project.schema.ids[0], np.uint8)
+        source = MaskSource(round_id=None, label_condition="given", recipe_json="{}", created=_NOW)
+        project.write_mask(PredictedMask(image_id, mask, np.full(_SHAPE, 0.5, np.float16)), source)
     journal = Journal(project, image_id)
     edited, _ = journal.open()
     known = (edited.mask.copy(), edited.setters.copy())
@@ -237,7 +304,7 @@ def _edit(project: Project, image_id: int, random: Random) -> None:
     while (step := edited.redo(now=_NOW)) is not None:
         steps.append(step)
     drawn = edited.mask.copy()
-    drawn[0, 0] = 1 + drawn[0, 0] % 2
+    drawn[0, 0] = 0 if drawn[0, 0] else project.schema.ids[0]
     steps.append(edited.stroke(drawn, author="Ada", now=_NOW))
     journal.append([step for step in steps if step is not None])
     sure = np.full(edited.shape, 0.5, np.float16)
@@ -260,5 +327,9 @@ READER = FuzzedReader(
         "napari_protoseg/project/journal_changes.py": ("open_journal", "fold"),
         "napari_protoseg/project/mask_rows.py": ("load_mask", "_replayed", "_record_folded"),
         "napari_protoseg/project/people_rows.py": ("select_people",),
+        "napari_protoseg/project/inspection.py": ("_journal_faults",),
+        "napari_protoseg/project/heirs.py": (
+            "Heirs.seen", "Heirs.seen_change", "Heirs.over", "Heirs.kept",
+        ),
     },
 )  # fmt: skip

@@ -15,12 +15,16 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
-from driven_jobs import finish
+from database_damage import SCHEMA, change_rows
+from driven_jobs import finish, stop_after
 from fuzzed_reader import FuzzedReader
-from mutations import NUMBERS, TEXTS, changed_json, damaged, json_text
+from mutations import NUMBERS, changed_json, damaged, json_text
 
-from napari_protoseg.errors import ProjectError
+from napari_protoseg.errors import ProjectError, SchemaError
 from napari_protoseg.jobs.check import check_project
+from napari_protoseg.jobs.class_impact import class_impact
+from napari_protoseg.jobs.info import describe_project
+from napari_protoseg.jobs.made_of import MadeOf, recorded_making, relabelled
 from napari_protoseg.project import (
     ImageRecord,
     MaskSource,
@@ -31,32 +35,19 @@ from napari_protoseg.project import (
     Split,
 )
 from napari_protoseg.project.lock import LOCK, LockOwner
-from napari_protoseg.schema import ClassSchema
 from napari_protoseg.training import checkpoint  # noqa: F401 (a check imports it late)
 
 _NOW = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
-_SCHEMA = ClassSchema.from_names(["tumour", "stroma"])
-_COLUMNS = {
-    "meta": ("key", "value"),
-    "class_schemas": ("version", "json", "fingerprint", "created"),
-    "images": (
-        "id", "path", "content_hash", "width", "height", "micrometres_per_pixel", "case_name",
-        "split", "mask_path",
-    ),
-    "labels": ("image_id", "class_id", "presence", "source"),
-    "banks": ("version", "file", "summary", "schema_fingerprint", "created"),
-    "rounds": (
-        "id", "folder", "bank_version", "config", "status", "metrics", "created", "finished",
-    ),
-    "masks": (
-        "image_id", "array", "row", "digest", "round_id", "label_condition", "recipe", "created",
-        "corrected_by", "corrected", "bank_version",
-    ),
-    "muted_prototypes": ("bank_version", "prototype"),
-    "reviews": ("image_id", "status"),
-}  # fmt: skip
+# Ids of classes that go, in this order, each with that of the class that it is merged into.
+_GONE: tuple[tuple[tuple[int, int | None], ...], ...] = (
+    (),
+    ((2, None),),
+    ((3, 2), (2, 1)),
+)
 # What later formats have added, to be taken away again.
 _ADDED = {
+    5: "DROP TABLE former_labels; ALTER TABLE banks DROP COLUMN made_of;"
+    "ALTER TABLE rounds DROP COLUMN made_of; ALTER TABLE masks DROP COLUMN labels;",
     4: "DROP TABLE edits; DROP TABLE journals; DROP TABLE people;"
     "ALTER TABLE rounds DROP COLUMN stage;",
     3: "ALTER TABLE masks DROP COLUMN bank_version;",
@@ -64,23 +55,22 @@ _ADDED = {
     "ALTER TABLE masks DROP COLUMN corrected_by;",
 }
 _OWNER = json.loads(LockOwner(host="elsewhere", process=7, since=_NOW).model_dump_json())
-_ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
 
 
 @cache
-def _valid() -> dict[str, bytes]:
-    """Return the files of a project by their paths in it."""
+def _valid(gone: tuple[tuple[int, int | None], ...]) -> dict[str, bytes]:
+    """Return the files of a project by their paths in it, after classes went."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place).resolve() / "project"
-        with Project.create(folder, _SCHEMA, created=_NOW) as project:
-            project.set_schema(_SCHEMA, created=_NOW)
+        with Project.create(folder, SCHEMA, created=_NOW) as project:
+            project.set_schema(SCHEMA, created=_NOW)
             project.add_images(
                 ImageRecord(
                     path=folder / "images" / f"{number}.png",
                     content_hash=str(number),
                     width=40 + number // 3,
                     height=36,
-                    label=(1, number % 2),
+                    label=(1, number % 2, number % 3 - 1),
                     split=Split.VALIDATION if number == 3 else Split.TRAIN,
                     mask_path=folder / "truth.png" if number == 3 else None,
                     micrometres_per_pixel=0.5,
@@ -90,13 +80,20 @@ def _valid() -> dict[str, bytes]:
             version, path = project.new_bank()
             path.parent.mkdir()
             path.write_bytes(b"bank")
-            project.record_bank(version, "{}", _SCHEMA.fingerprint, created=_NOW)
+            made_of = MadeOf.of(project, project.images()).model_dump_json()
+            project.record_bank(
+                version, "{}", SCHEMA.fingerprint, created=_NOW, made_of_json=made_of
+            )
             project.set_muted_prototypes(version, (0, 2))
             project.set_recipe_json("{}")
-            begun = project.new_round(version, "{}", created=_NOW)
+            begun = project.new_round(version, "{}", created=_NOW, made_of_json=made_of)
             project.update_round(begun.id, RoundStatus.FINISHED, metrics_json="{}", finished=_NOW)
             source = MaskSource(
-                round_id=begun.id, label_condition="given", recipe_json="{}", created=_NOW
+                round_id=begun.id,
+                label_condition="given",
+                recipe_json="{}",
+                created=_NOW,
+                labels="1+ 2- 3?",
             )
             for image in project.images():
                 mask = np.full((image.height, image.width), 1, np.uint8)
@@ -108,6 +105,8 @@ def _valid() -> dict[str, bytes]:
                 1, np.full((36, 40), 2, np.uint8), base=None, person="a person", now=_NOW
             )
             project.set_review_status(2, ReviewStatus.FLAGGED)
+            for class_id, heir in gone:
+                project.remove_class(class_id, heir, created=_NOW)
         with closing(sqlite3.connect(folder / "project.db")) as connection:
             connection.execute("PRAGMA journal_mode = DELETE")
         return {
@@ -119,16 +118,18 @@ def _valid() -> dict[str, bytes]:
 
 def _make(random: Random, folder: Path) -> Path:
     project = folder / random.choice(("project", "project", "two\nlines", "\u202egnp", "<b>x<b>"))
-    for name, content in _valid().items():
+    for name, content in _valid(random.choice(_GONE)).items():
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / name).write_bytes(content)
     if random.random() < 0.15:
         _make_older(random, project / "project.db")
     if random.random() < 0.1:
+        _leave_behind(random, project)
+    if random.random() < 0.1:
         _place_lock(random, project / LOCK)
     for _ in range(random.choice((1, 1, 1, 2, 3))):
         if random.random() < 0.55:
-            _change_rows(random, project / "project.db")
+            change_rows(random, project / "project.db")
         elif random.random() < 0.4:
             _change_arrays(random, project / "arrays.zarr")
         else:
@@ -138,13 +139,34 @@ def _make(random: Random, folder: Path) -> Path:
 
 def _make_older(random: Random, database: Path) -> None:
     """Turn the database into one of an earlier format, with what that could hold."""
-    version = random.randint(1, 3)
+    version = random.randint(1, 4)
     with closing(sqlite3.connect(database)) as connection:
         later = "".join(_ADDED[number] for number in _ADDED if number > version)
         connection.executescript(f"{later} PRAGMA user_version = {version}")
 
 
+def _leave_behind(random: Random, project: Path) -> None:
+    """Leave what no row names, and what killed programs were writing."""
+    names = (
+        ".project.json.ab_d1234", "banks/.2.safetensors.abcd1234", "banks/9.safetensors",
+        "runs/77/best.safetensors", "runs/77/.best.safetensors.abcd1234", "truth/1.png",
+        "truth/.1.png.abcd1234", "cache/a/b/.half/part", "cache/a/b/whole", ".backup-1/banks/1",
+        "banks/two\nlines", "arrays.zarr/masks/.zarr.json.abcd1234",
+    )  # fmt: skip
+    for name in random.sample(names, random.randint(1, 4)):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_bytes(b"left")
+
+
 def _place_lock(random: Random, path: Path) -> None:
+    if random.random() < 0.3:
+        # Of this process as it is, as another that had its number, or of another machine.
+        now = json.loads(LockOwner.here().model_dump_json())
+        changed = random.choice(
+            ({}, {"ticks": 1}, {"boot": "another"}, {"ticks": None, "started": 1.0}, _OWNER)
+        )
+        path.write_text(json.dumps({**now, **changed}))
+        return
     here = {**_OWNER, "host": socket.gethostname()}
     owner = random.choice((_OWNER, here, here))
     owner = {**owner, "process": random.choice((7, 2**22 + 1, 2**40, -1, 0, os.getpid()))}
@@ -164,89 +186,6 @@ def _place_lock(random: Random, path: Path) -> None:
             path.write_text(json.dumps({**owner, "started": random.choice(NUMBERS)}))
         case _:
             path.write_bytes(json_text(random, owner))
-
-
-def _change_rows(random: Random, path: Path) -> None:
-    if not path.is_file():
-        return
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        try:
-            connection.execute("PRAGMA foreign_keys = OFF")
-            connection.execute("PRAGMA ignore_check_constraints = ON")
-            for statement, values in _statements(random):
-                connection.execute(statement, values)
-        except (
-            sqlite3.Error,
-            OverflowError,
-            UnicodeError,
-        ):  # the tables or another change do not admit it
-            return
-
-
-def _statements(random: Random) -> list[tuple[str, tuple[object, ...]]]:
-    table = random.choice(tuple(_COLUMNS))
-    column = random.choice(_COLUMNS[table])
-    value = random.choice((*TEXTS, *NUMBERS, None, b"\xff\0"))
-    if isinstance(value, int) and abs(value) >= 2**63:
-        value = str(value)
-    match random.randrange(14):
-        case 0:
-            return [(f"DELETE FROM {table}", ())]
-        case 1:
-            return [(f"DROP TABLE {table}", ())]
-        case 2:
-            return [(f"ALTER TABLE {table} RENAME COLUMN {column} TO other", ())]
-        case 3:
-            return [
-                (f"DROP TABLE {table}", ()),
-                (f"CREATE VIEW {table} AS {_ENDLESS} SELECT "
-                 + ", ".join(f"i AS {name}" for name in _COLUMNS[table]) + " FROM n", ()),
-            ]  # fmt: skip
-        case 4:
-            event = random.choice(("INSERT", "UPDATE", "DELETE"))
-            return [
-                (f"CREATE TRIGGER t AFTER {event} ON {table} BEGIN "
-                 "INSERT INTO meta SELECT max(key) || 'x', 'x' FROM meta; END", ()),
-            ]  # fmt: skip
-        case 5:
-            # Without the types, whatever stands there is read.
-            return [
-                ("PRAGMA writable_schema = ON", ()),
-                ("UPDATE sqlite_schema SET sql = replace(replace(sql, 'STRICT', ''), ', WITHOUT"
-                 " ROWID', 'WITHOUT ROWID') WHERE name = ?", (table,)),
-                ("PRAGMA writable_schema = RESET", ()),
-                (f"UPDATE {table} SET {column} = ?", (value,)),
-            ]  # fmt: skip
-        case 6:
-            return [("UPDATE class_schemas SET json = ?", (_schema_json(random),))]
-        case 7:
-            place = random.choice(
-                ("/etc", "../..", "../../canary", "a\0b", "two\nlines", "runs/../../outside", "")
-            )
-            where = random.choice(("banks SET file", "rounds SET folder", "images SET path"))
-            return [(f"UPDATE {where} = ? || substr('x', 1, 0)", (place,))]
-        case 8:
-            moment = random.choice(("", "yesterday", "9999-99-99", "2026-03-01", "\0", "1e308"))
-            where = random.choice(("banks SET created", "masks SET created", "masks SET corrected",
-                                   "rounds SET finished", "rounds SET created"))  # fmt: skip
-            return [(f"UPDATE {where} = ?", (moment,))]
-        case 9:
-            size = random.choice((1, 35, 10**5, 2**31, 2**62))
-            side = random.choice(("width", "height"))
-            return [(f"UPDATE images SET {side} = ? WHERE id = 1", (size,))]
-        case 10:
-            return [
-                (f"PRAGMA {random.choice(('user_version', 'application_id'))} = "
-                 f"{random.choice((0, 1, 2, 4, -1, 2**31 - 1))}", ()),
-            ]  # fmt: skip
-        case 11:
-            return [(f"UPDATE {table} SET {column} = (SELECT max({column}) FROM {table}) + 7", ())]
-        case _:
-            return [(f"UPDATE {table} SET {column} = ?", (value,))]
-
-
-def _schema_json(random: Random) -> str:
-    return json_text(random, json.loads(_SCHEMA.to_json())).decode("utf-8", "replace")
 
 
 def _change_arrays(random: Random, arrays: Path) -> None:
@@ -325,8 +264,10 @@ def _change_files(random: Random, project: Path) -> None:
 
 
 def _read(path: Path, random: Random) -> None:
-    with Project.open(path, take_over=random.random() < 0.1) as project:
+    with Project.open(path, take_over=random.random() < 0.2) as project:
         project.lock_notice()
+        if random.random() < 0.3:  # first of all: what refuses the rest is told of here
+            _check(project, random)
         project.earlier_schemas()
         images = project.images()
         assert project.schema.ids
@@ -339,16 +280,48 @@ def _read(path: Path, random: Random) -> None:
         latest = project.latest_round()
         if latest is not None:
             assert latest.folder.is_relative_to(project.folder)
+        for result in (*project.banks(), *project.rounds()):
+            recorded_making(result)
         project.recipe_json()
-        project.mask_summaries()
+        relabelled(project, project.mask_summaries())
         project.review_states()
-        if random.random() < 0.3:
-            report, _ = finish(check_project(project, repair=random.random() < 0.3))
-            report.lines()
+        project.removed_classes()
+        if random.random() < 0.2:
+            describe_project(project)
+            finish(class_impact(project, project.schema.ids[0], None))
         for image in images:
             assert "\0" not in str(image.path)
             project.image(image.known_id)
             _read_mask(project, image)
+        if not project.is_read_only and random.random() < 0.3:
+            _change_classes(project, random)
+
+
+def _check(project: Project, random: Random) -> None:
+    stops = random.random() < 0.2
+    job = check_project(project, repair=random.random() < 0.4, images=random.random() < 0.8)
+    report, _ = finish(job, stop_after(random.randint(1, 12)) if stops else lambda event: None)
+    assert stops or report.is_complete
+    report.lines()
+    report.record()
+
+
+def _change_classes(project: Project, random: Random) -> None:
+    """Let a class come back, or go."""
+    known = (*project.schema.names, *(gone.known.name for gone in project.removed_classes()))
+    for image in project.images()[:2]:
+        label = [random.choice((1, 0, -1)) for _ in project.schema.ids]
+        project.set_labels({image.known_id: label}, source="a person")
+    try:
+        if random.random() < 0.6:
+            project.restore_class(created=_NOW)
+        elif len(project.schema.ids) > 1:
+            gone, heir, *_ = random.sample(project.schema.ids, 2)
+            project.remove_class(gone, random.choice((heir, None)), created=_NOW)
+    except SchemaError as error:
+        # A class is named by itself.
+        if error.where not in known:
+            raise
 
 
 def _read_mask(project: Project, image: ImageRecord) -> None:
@@ -390,6 +363,12 @@ READER = FuzzedReader(
         "napari_protoseg/project/review_rows.py": (
             "select_muted", "select_recipe", "select_reviews",
         ),
-        "napari_protoseg/project/schema_rows.py": ("_schema_of", "select_earlier_schemas"),
+        "napari_protoseg/project/schema_rows.py": (
+            "_schema_of", "select_earlier_schemas", "select_heirs",
+        ),
+        "napari_protoseg/project/class_changes.py": (
+            "select_removed", "restore_class", "_with_again", "_bring_labels_back",
+        ),
+        "napari_protoseg/jobs/made_of.py": ("recorded_making", "relabelled"),
     },
 )  # fmt: skip

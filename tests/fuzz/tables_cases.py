@@ -23,6 +23,16 @@ from napari_protoseg.schema import ClassSchema
 
 _SCHEMA = ClassSchema.from_names(["tumour", "stroma"])
 _EARLIER = (ClassSchema.from_names(["tumour"]),)
+# Necrosis was merged into the tumour, which had another name before; fat was removed.
+_MERGED = ClassSchema(
+    classes=(
+        _SCHEMA.classes[0].model_copy(update={"former": ("cancer", "necrosis")}),
+        _SCHEMA.classes[1],
+    ),
+    retired=(3, 4),
+    merged=((3, 1),),
+)
+_SCHEMAS = (None, _SCHEMA, _MERGED)
 _FILES = ("a.png", "b.png", "deep/c.png", "[1 0].png", "e\u0301.png", "\u202ed.png")
 _TITLES = (
     ("file", "tumour", "stroma"),
@@ -30,13 +40,15 @@ _TITLES = (
     ("image", "case", "mpp", "split", "tumour", "stroma"),
     ("file", "split"),
     ("name", "patient", "class"),
+    ("file", "cancer", "stroma"),
+    ("file", "tumour", "necrosis", "stroma"),
 )
 _STRANGE_TITLES = (
     "file", "File", "image", "tumour", "TUMOUR", "labels", "split", "case", "slide", "mpp", "",
-    "necrosis",
+    "necrosis", "cancer", "fat",
 )  # fmt: skip
 _SUITING = {
-    "labels": ("tumour", "stroma;tumour", "tumour|stroma", "", "?"),
+    "labels": ("cancer;necrosis", "fat", "tumour", "stroma;tumour", "tumour|stroma", "", "?"),
     "class": ("tumour", "stroma", ""),
     "split": ("train", "validation", "val", ""),
     "case": ("p1", "p2", ""),
@@ -44,6 +56,8 @@ _SUITING = {
     "mpp": ("0.5", "0.25", ""),
     "tumour": ("1", "0", "yes", "no", "", "-1", "1.0"),
     "stroma": ("1", "0", "absent", "present", "?"),
+    "cancer": ("1", "0", ""),
+    "necrosis": ("1", "0", "?"),
 }
 
 
@@ -69,7 +83,7 @@ def _rows(random: Random) -> list[list[str]]:
             case 4:
                 row[place : place + 1] = [str(random.choice(NUMBERS))]
             case 5:
-                row[place : place + 1] = [random.choice(_FILES)]
+                row[place : place + 1] = [random.choice((*_FILES, "", "/", "./."))]
             case 6:
                 row.clear()
             case 7 if random.random() < 0.1:
@@ -79,14 +93,20 @@ def _rows(random: Random) -> list[list[str]]:
                     other.extend("1" * many)
             case 8 if random.random() < 0.02:
                 rows.extend([f"{number}.png", "1", "0"] for number in range(100_000))
+            case 9 if random.random() < 0.05:
+                # Neither many rows nor many columns, but many cells.
+                rows[0].extend(f"c{number}" for number in range(16_000))
+                rows.extend([f"{number}.png", *"1" * 16_002] for number in range(140))
             case _:
                 row[place : place + 1] = [random.choice(TEXTS)]
+    if random.random() < 0.05 and rows[-1]:
+        rows[-1][0] = random.choice(("", "/", "./.", "\\"))
     return rows
 
 
 def _text(random: Random, rows: list[list[str]]) -> bytes:
     delimiter = random.choice((",", ",", ";", "\t", ",;"[random.randrange(2)], "|"))
-    quoted = random.random() < 0.8
+    quoted = random.random() < 0.7
     lines = [
         delimiter.join(
             '"' + cell.replace('"', '""') + '"'
@@ -96,6 +116,8 @@ def _text(random: Random, rows: list[list[str]]) -> bytes:
         )
         for row in rows
     ]
+    if random.random() < 0.03:
+        lines[0] += random.choice((";file", ",name", "\timage"))
     text = random.choice(("\n", "\n", "\r\n", "\r", "\n\n")).join(lines)
     encoding = random.choice(("utf-8", "utf-8", "utf-8-sig", "utf-16", "latin-1", "utf-16-le"))
     content = text.encode(encoding, "replace")
@@ -105,14 +127,19 @@ def _text(random: Random, rows: list[list[str]]) -> bytes:
 @cache
 def _workbooks() -> tuple[bytes, ...]:
     made = []
-    for titles in _TITLES:
+    for titles in (*_TITLES, ("picture", "tumour", "stroma"), ("file", "tumour", "cancer")):
         book = Workbook()
         book.active.append(titles)
         for file in _FILES[:3]:
             book.active.append([file, *(_SUITING[title][0] for title in titles[1:])])
-        content = io.BytesIO()
-        book.save(content)
-        made.append(content.getvalue())
+        for addition in (None, None, None, "=1+1", "another sheet"):
+            if addition == "another sheet":
+                book.create_sheet("more").append([addition])
+            elif addition is not None:
+                book.active["B3"] = addition
+            content = io.BytesIO()
+            book.save(content)
+            made.append(content.getvalue())
     return tuple(made)
 
 
@@ -175,10 +202,10 @@ def _change_part(random: Random, parts: dict[str, bytes]) -> None:
                 + entity
                 + text[head:].replace(b">file<", b">&x;<").replace(b">tumour<", b">&x11;<")
             )
-        case 7 if random.random() < 0.3:
+        case 7 if random.random() < 0.4:
             parts[name] = text.replace(b"</", b" " * random.choice((10**6, 6 * 10**7)) + b"</", 1)
-        case 8 if random.random() < 0.1:
-            cells = random.choice((b"<c/>", b'<c r="A9"><v>1</v></c>', b"<row/>")) * 250_000
+        case 8 if random.random() < 0.4:
+            cells = random.choice((b"<c/>", b'<c r="A9"><v>1</v></c>', b"<row/>")) * 300_000
             parts[sheet] = parts.get(sheet, b"").replace(b"</sheetData>", cells + b"</sheetData>")
         case 9:
             depth = random.choice((100, 3000, 50_000))
@@ -195,7 +222,7 @@ def _change_part(random: Random, parts: dict[str, bytes]) -> None:
 
 
 def _make(random: Random, folder: Path) -> Path:
-    if random.random() < 0.12:
+    if random.random() < 0.2:
         return placed(random, folder, ".xlsx", _workbook(random))
     suffix = random.choice((".csv", ".csv", ".csv", ".tsv", ".txt", ".CSV", ".ods", ""))
     return placed(random, folder, suffix, _text(random, _rows(random)))
@@ -204,7 +231,7 @@ def _make(random: Random, folder: Path) -> Path:
 def _read(path: Path, random: Random) -> None:
     images = path.parent / path.name / "images"
     paths = [images / file for file in _FILES]
-    schema = random.choice((None, _SCHEMA))
+    schema = random.choice(_SCHEMAS)
     match random.randrange(10):
         case 0 | 1 | 2 | 3 | 4:
             table = read_table(path, schema)
