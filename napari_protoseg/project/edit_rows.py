@@ -277,12 +277,14 @@ def _require_source(text: str) -> MaskSource:
     try:
         found = json.loads(text)
         return MaskSource(
-            round_id=None if found["round_id"] is None else int(found["round_id"]),
-            bank_version=None if found["bank_version"] is None else int(found["bank_version"]),
-            label_condition=str(found["label_condition"]),
-            recipe_json=str(found["recipe"]),
+            round_id=None if found["round_id"] is None else _stored_number(found["round_id"]),
+            bank_version=None
+            if found["bank_version"] is None
+            else _stored_number(found["bank_version"]),
+            label_condition=_stored_text(found["label_condition"]),
+            recipe_json=_stored_text(found["recipe"]),
             created=found_time(str(found["created"])),
-            labels=None if found.get("labels") is None else str(found["labels"]),
+            labels=None if found.get("labels") is None else _stored_text(found["labels"]),
         )
     except (
         ValueError,
@@ -293,6 +295,21 @@ def _require_source(text: str) -> MaskSource:
         RecursionError,
     ) as error:
         raise _damaged(f"where a mask came from: {error}") from error
+
+
+def _stored_number(value: int | str) -> int:
+    """Return a number of JSON that the database can hold, too; `ValueError` where it is larger."""
+    number = int(value)
+    if abs(number) >= 2**63:
+        raise ValueError("a number is larger than any of a row")
+    return number
+
+
+def _stored_text(value: object) -> str:
+    """Return a text of JSON; `ValueError` where it holds half a character, as JSON alone admits."""
+    text = str(value)
+    text.encode()
+    return text
 
 
 def _damaged(reason: str) -> JournalError:

@@ -170,6 +170,16 @@ def test_a_lock_that_is_a_named_pipe_is_not_waited_for(folder: Path):
         assert project.is_read_only
 
 
+def source_after(key: str, value: str) -> str:
+    """Return a statement that changes one value of the JSON of what a mask came from."""
+    changed = {
+        "round_id": "1", "bank_version": "null", "label_condition": '"given"', "recipe": '"{}"',
+        "created": '"2026-03-01T12:30:00+00:00"', "labels": "null", key: value,
+    }  # fmt: skip
+    text = ", ".join(f'"{name}": {of}' for name, of in changed.items())
+    return f"UPDATE edits SET source_after = '{{{text}}}' WHERE kind = 'model'"
+
+
 @pytest.mark.parametrize(
     "statement",
     [
@@ -178,9 +188,22 @@ def test_a_lock_that_is_a_named_pipe_is_not_waited_for(folder: Path):
         "UPDATE edits SET source_after = '{\"round_id\": 1e999}' WHERE kind = 'model'",
         "UPDATE edits SET source_after = '" + "[" * 5000 + "' WHERE kind = 'model'",
         "UPDATE edits SET source_after = '1' WHERE kind = 'model'",
+        source_after("recipe", '"\\ud800"'),
+        source_after("labels", '"\\ud8001+"'),
+        source_after("round_id", "9223372036854775808"),
         "DELETE FROM edits WHERE number = 1",
     ],
-    ids=["pixels", "kind", "endless", "nested", "number", "missing"],
+    ids=[
+        "pixels",
+        "kind",
+        "endless",
+        "nested",
+        "number",
+        "half a character",
+        "in its labels",
+        "no number of a row",
+        "missing",
+    ],
 )
 def test_a_damaged_journal_names_its_image(folder: Path, statement: str):
     with Project.open(folder) as project:
