@@ -46,12 +46,15 @@ test: lint
 # PyQt6 is in the environment too once make check-slow has installed it.
 ON_QT5 := QT_API=pyqt5 PYTEST_QT_API=pyqt5
 
-# Side by side: each of them keeps one core busy, and no threads of arithmetic wait for another.
+# Two halves that take about equally long, side by side: each of them keeps one core busy, and no
+# threads of arithmetic wait for another.
+FIRST_HALF := tests/plugin tests/widgets tests/faults
+
 test-window:
-	$(ON_QT5) OMP_NUM_THREADS=1 xvfb-run -a $(BIN)/pytest tests/plugin tests/widgets
+	$(ON_QT5) OMP_NUM_THREADS=1 xvfb-run -a $(BIN)/pytest $(FIRST_HALF)
 
 test-rest:
-	$(ON_QT5) OMP_NUM_THREADS=1 xvfb-run -a $(BIN)/pytest --ignore tests/plugin --ignore tests/widgets
+	$(ON_QT5) OMP_NUM_THREADS=1 xvfb-run -a $(BIN)/pytest $(FIRST_HALF:%=--ignore %)
 
 check-slow: $(VENV)/installed-dev $(VENV)/installed-qt6
 	$(MAKE) -j2 test-slow test-qt6

@@ -146,6 +146,7 @@ SECOND_STAGES = {
     "second stage": PixelConfig(),
     "second stage, DeepLabV3+": PixelConfig(decoder=Decoder.DEEPLABV3PLUS),
     "second stage, cross-entropy": PixelConfig(loss=PixelLoss.CROSS_ENTROPY),
+    "second stage, generalised cross-entropy": PixelConfig(loss=PixelLoss.GENERALISED),
 }
 
 

@@ -155,9 +155,7 @@ PRESETS: Mapping[Preset, TrainingConfig] = {
     ),
 }
 
-SECOND_STAGE = TrainingConfig(
-    matching=Matching.NONE, competing=True, balanced=True, backbone_rate=3e-5
-)
+SECOND_STAGE = TrainingConfig(matching=Matching.NONE, competing=True, balanced=True)
 """How the segmentation network is trained; its losses are those of `training.pixels`."""
 
 PLAIN = TrainingConfig(matching=Matching.NONE)

@@ -56,7 +56,7 @@ class PixelConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     decoder: Decoder = Decoder.SEGFORMER
-    loss: PixelLoss = Field(default=PixelLoss.GENERALISED, title="Loss of a pixel")
+    loss: PixelLoss = Field(default=PixelLoss.SYMMETRIC, title="Loss of a pixel")
     ignored: float = Field(default=0.2, ge=0, lt=1, title="Share of pixels ignored")
     absence_weight: float = Field(default=0.5, ge=0)
 

@@ -283,6 +283,7 @@ def tissue(height: int, width: int, tile: int) -> np.ndarray:
     return np.concatenate(whole)[:height, :width]
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_a_transformer_sees_an_image_whole_where_convolutions_would_need_windows():
     image = tissue(1920, 1920, 960)
