@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from napari_protoseg.encoders.passes import ReadImage
 from napari_protoseg.encoders.registry import licence_of
 from napari_protoseg.encoders.weights import Weights, read_weights
 from napari_protoseg.errors import TrainingError
@@ -34,7 +35,7 @@ from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import ImageRecord, Round, RoundStatus, Split, Stage
 from napari_protoseg.storage import storage_errors
 from napari_protoseg.training.config import SECOND_STAGE, TrainingConfig
-from napari_protoseg.training.images import ReadImage, TrainingImage
+from napari_protoseg.training.images import TrainingImage
 from napari_protoseg.training.loop import LAST, TrainingInputs, TrainingResult, train_network
 from napari_protoseg.training.pixels import PixelConfig, PixelObjective
 from napari_protoseg.training.pseudo_masks import PseudoMasks

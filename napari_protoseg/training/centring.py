@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from napari_protoseg.encoders.passes import ReadImage
 from napari_protoseg.events import Job
 from napari_protoseg.network.classification import PrototypeNetwork
 from napari_protoseg.training.config import TrainingConfig
 from napari_protoseg.training.devices import mixed_precision
-from napari_protoseg.training.images import Batch, ReadImage, TrainingImage
+from napari_protoseg.training.images import Batch, TrainingImage
 from napari_protoseg.training.passes import Pieces, look_through
 
 _MOST = 128

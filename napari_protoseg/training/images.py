@@ -12,8 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-ReadImage = Callable[[Path], NDArray[np.uint8]]
-"""Reads an image file as uint8 (H, W, 3), RGB."""
+from napari_protoseg.encoders.passes import ReadImage
 
 _MULTIPLE = 32
 _READERS = 4

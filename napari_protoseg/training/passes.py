@@ -7,10 +7,11 @@ from typing import TypeVar
 
 import torch
 
+from napari_protoseg.encoders.passes import ReadImage
 from napari_protoseg.events import Job, Notice, Progress, Request, Severity
 from napari_protoseg.training.config import TrainingConfig
 from napari_protoseg.training.devices import out_of_memory
-from napari_protoseg.training.images import Batch, ReadImage, TrainingImage, plain_batches
+from napari_protoseg.training.images import Batch, TrainingImage, plain_batches
 
 Seen = TypeVar("Seen")
 

@@ -13,6 +13,7 @@ from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import ImageRecord, Split
 from napari_protoseg.schema import TissueClass
 from napari_protoseg.workbench.image_maps import ImageMaps
+from napari_protoseg.workbench.kept_standing import KeptStanding
 from napari_protoseg.workbench.page import PageState
 from napari_protoseg.workbench.session import Session
 
@@ -66,14 +67,14 @@ class BankState(PageState):
         self.bank: BuiltBank | None = None
         self.cards: tuple[Card, ...] = ()
         self.muted: frozenset[int] = frozenset()
-        self._standing: str | None = None
+        self._standing = KeptStanding(session, bank_standing)
         for signal in (
             session.opened,
             session.bank_changed,
             session.images_changed,
             session.schema_changed,
         ):
-            signal.connect(self._outdate)
+            signal.connect(self._standing.outdate)
         session.opened.connect(self._load)
         session.bank_changed.connect(self._load)
         session.images_changed.connect(self.changed.emit)
@@ -96,14 +97,10 @@ class BankState(PageState):
         return None
 
     def standing(self) -> str:
-        """Say whether, and why, the newest bank is out of date; empty where it is current.
-
-        It is looked at when it is asked for, and kept until something changes.
-        """
-        if self._standing is None:
-            self._standing = ""
-            self.session.attempt(self._look_at_standing)
-        return self._standing
+        """Say why the newest bank is out of date, and which classes are muted as a whole."""
+        silent = self._silent_classes()
+        muted = f"No pixel becomes {', '.join(silent)}: all prototypes are muted." if silent else ""
+        return " ".join(words for words in (self._standing.words(), muted) if words)
 
     def build(self) -> None:
         """Build a bank as `request` says.
@@ -213,13 +210,11 @@ class BankState(PageState):
             self.session.say(f"Bank {bank.version} has {len(bank.bank.prototypes)} prototypes.")
             self.session.bank_changed.emit()
 
-    def _outdate(self) -> None:
-        self._standing = None
-
-    def _look_at_standing(self) -> None:
-        if self.session.project is not None:
-            standing = bank_standing(self.session.project)
-            self._standing = "" if standing is None else standing.sentence
+    def _silent_classes(self) -> list[str]:
+        """Return the names of the classes whose prototypes are all muted."""
+        heard = {card.tissue_class.id for card in self.cards if card.index not in self.muted}
+        classes = {card.tissue_class.id: card.tissue_class.name for card in self.cards}
+        return [name for number, name in classes.items() if number not in heard]
 
     def _load(self) -> None:
         self.bank, self.cards, self.muted = None, (), frozenset()

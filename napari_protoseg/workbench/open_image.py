@@ -42,6 +42,8 @@ class OpenImage:
     """Something else than a stroke is about to happen to the mask."""
     mask_changed = Signal(object)
     """The mask was changed by something else than a stroke, within a `Block`."""
+    went_ahead = Signal()
+    """The first edit is recorded that the stored mask does not hold yet."""
 
     def __init__(self, session: Session, recording: Recording) -> None:
         self.session = session
@@ -74,6 +76,11 @@ class OpenImage:
         """Whether a model proposes something that is not recorded."""
         return self._mask is not None and self._mask.is_proposed
 
+    @property
+    def is_ahead(self) -> bool:
+        """Whether something is recorded that the stored mask does not hold yet."""
+        return self._mask is not None and self._mask.is_ahead
+
     def origin_of(self, row: int, column: int) -> PixelOrigin | None:
         """Tell who has set a pixel, and when; None where no image is open, or it ends before."""
         mask = self._mask
@@ -94,8 +101,11 @@ class OpenImage:
         mask = self._mask
         if mask is None:
             return
+        was_ahead = mask.is_ahead
         if not self.session.attempt(lambda: mask.stroke(self._seen(), block)):
             self.mask_changed.emit(block or _whole(mask.mask))
+        elif mask.is_ahead and not was_ahead:
+            self.went_ahead.emit()
 
     def undo(self) -> None:
         """Undo what was done last to the mask, whoever has done it, and however long ago."""
@@ -210,7 +220,10 @@ class OpenImage:
         if mask is None or self.session.read_only() is not None:
             return
         self.changing.emit()
+        was_ahead = mask.is_ahead
         self.session.attempt(lambda: self._show(verb(mask)))
+        if mask.is_ahead and not was_ahead:
+            self.went_ahead.emit()
 
     def _show(self, block: Block | None) -> None:
         if block is not None:

@@ -100,6 +100,11 @@ class OpenMask:
         """Whether a model proposes something that is not recorded."""
         return bool(self._held) or self._agreeing is not None
 
+    @property
+    def is_ahead(self) -> bool:
+        """Whether something is recorded that the stored mask does not hold yet."""
+        return not self._is_folded
+
     def know(self, schema: ClassSchema) -> None:
         """Take the classes of a later schema too."""
         self._edited.know(schema)

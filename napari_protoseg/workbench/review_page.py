@@ -58,6 +58,7 @@ class ReviewState(PageState):
             signal.connect(self._outdate)
         for signal in (
             opened.loaded,
+            opened.went_ahead,
             maps.changed,
             maps.began,
             session.current_changed,
@@ -107,7 +108,10 @@ class ReviewState(PageState):
         if self.session.is_current_unread:
             return "It could not be read. Find images on Labels finds images that were moved."
         sight = self.maps.sight
-        if item.mask is None and sight is not None:
+        if self.opened.is_ahead:
+            stands = "no mask stored" if item.mask is None else item.state()
+            words = f"{stands}, edited since: each edit is saved at once, the mask as you go on"
+        elif item.mask is None and sight is not None:
             words = f"{item.state()} by {sight.key}; stored once accepted, corrected or saved"
         else:
             words = item.state()

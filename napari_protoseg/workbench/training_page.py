@@ -23,6 +23,7 @@ from napari_protoseg.training.devices import describe_device
 from napari_protoseg.training.events import EpochFinished, StepFinished
 from napari_protoseg.training.loop import LAST
 from napari_protoseg.workbench.bank_page import classes_without_image
+from napari_protoseg.workbench.kept_standing import KeptStanding
 from napari_protoseg.workbench.page import PageState
 from napari_protoseg.workbench.second_stage import SecondStage, require_no_reason
 from napari_protoseg.workbench.session import Session
@@ -91,7 +92,7 @@ class TrainingState(PageState):
         self._timed: TrainRequest | None = None
         self._training: Task | None = None
         self._estimating: Task | None = None
-        self._standing: str | None = None
+        self._standing = KeptStanding(session, round_standing, second_standing)
         for signal in (
             session.opened,
             session.bank_changed,
@@ -158,14 +159,8 @@ class TrainingState(PageState):
         return self._cannot_run()
 
     def standing(self) -> str:
-        """Say whether, and why, the newest rounds are out of date; empty where they are current.
-
-        It is looked at when it is asked for, and kept until something changes.
-        """
-        if self._standing is None:
-            self._standing = ""
-            self.session.attempt(self._look_at_standing)
-        return self._standing
+        """Say whether, and why, the newest rounds are out of date; empty where they are current."""
+        return self._standing.words()
 
     def choose(self, preset: Preset) -> None:
         """Choose a preset, with its own options."""
@@ -289,15 +284,8 @@ class TrainingState(PageState):
         return self.session.cannot_write()
 
     def _outdate(self) -> None:
-        self._standing = None
+        self._standing.outdate()
         self.changed.emit()
-
-    def _look_at_standing(self) -> None:
-        project = self.session.project
-        if project is not None:
-            found = (round_standing(project), second_standing(project))
-            sentences = [of.sentence for of in found if of is not None]
-            self._standing = " ".join(sentence for sentence in sentences if sentence)
 
     def _lacks(self, request: TrainRequest) -> str | None:
         if self._gone:

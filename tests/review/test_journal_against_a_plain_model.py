@@ -349,6 +349,21 @@ class Journaled(RuleBasedStateMachine):
                 assert self.told == [MaskMoved(self.image)] * moved
         self.open(self.image)
 
+    @rule(gone=st.integers(1, 3), heir=st.integers(0, 3), also=st.booleans())
+    def a_class_goes_and_comes_back(self, gone: int, heir: int, also: bool) -> None:
+        """While it is gone its pixels are another's, or unlabelled; then all is as it was."""
+        self.recorder.flush()
+        into = heir if heir != gone else 0
+        self.project.remove_class(gone, into or None, created=self.now())
+        if also:  # as after a kill: what was acknowledged is folded while the class is gone
+            recover(self.project)
+        self.open(self.image)
+        seen = self.edited.mask.tolist()
+        now = self.plain[self.image].now
+        assert seen == [[into if pixel[0] == gone else pixel[0] for pixel in row] for row in now]
+        self.project.restore_class(created=self.now())
+        self.open(self.image)
+
     @invariant()
     def the_mask_is_that_of_the_model(self) -> None:
         if hasattr(self, "edited"):

@@ -121,6 +121,19 @@ def test_without_a_model_nothing_is_called_proposed(bench: Workbench, made: Path
     assert bench.review.state_of_current() == "No mask yet. No model yet."
 
 
+def test_a_class_whose_prototypes_are_all_muted_is_named(bench: Workbench, banked: Path):
+    bench.session.open(banked / "project")
+    bank = bench.bank
+    of_class = [card for card in bank.cards if card.tissue_class == bank.cards[0].tissue_class]
+    for card in of_class:
+        assert bank.standing() == ""
+        bank.set_muted(card.index, True)
+    name = of_class[0].tissue_class.name
+    assert bank.standing() == f"No pixel becomes {name}: all prototypes are muted."
+    bank.set_muted(of_class[0].index, False)
+    assert bank.standing() == ""
+
+
 def test_a_card_shows_its_map_on_the_nearest_image_where_none_is_open(
     bench: Workbench, banked: Path
 ):

@@ -700,6 +700,22 @@ def test_a_stroke_over_a_proposed_mask_that_was_undone_is_all_there_is(slow: Des
     assert slow.bench.review.state_of_current().startswith("Corrected by Ada")
 
 
+def test_the_first_edit_is_said_at_once(desk: Desk, trained: Path):
+    desk.open(trained)
+    desk.step()
+    review, said = desk.bench.review, []
+    review.changed.connect(lambda: said.append(review.state_of_current()))
+    desk.painter.paint()
+    assert said[-1].startswith("No mask stored, edited since: each edit is saved at once")
+    said.clear()
+    desk.painter.paint(side=9)
+    assert not said, "it is not said again at each stroke"
+    review.save()
+    assert said[-1].startswith("Corrected by Ada. ")
+    desk.painter.undo()
+    assert said[-1].startswith("Corrected by Ada, edited since: ")
+
+
 def test_a_mask_that_no_model_has_made_is_not_called_one_of_another_model(
     desk: Desk, trained: Path
 ):
