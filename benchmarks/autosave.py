@@ -17,17 +17,15 @@ import argparse
 import statistics
 import sys
 import tempfile
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import napari
 import numpy as np
+from event_loop import Waits, turns_until, wait_until
 from napari.layers import Labels
 from napari.settings import get_settings
 from PIL import Image
-from qtpy.QtCore import QEventLoop, Qt, QTimer
-from responsiveness import Waits, wait_until
 
 from napari_protoseg.cli.terminal import Terminal
 from napari_protoseg.jobs.new import NewProject, new_project
@@ -41,8 +39,6 @@ LIMIT = 20.0
 """Most milliseconds that autosave may add."""
 
 _TILE = 512
-_TURN = 5
-"""Milliseconds from one turn of the event loop to the next where nothing else is to be done."""
 _EACH = 0.1
 """Seconds from one stroke to the next."""
 _DABS, _STEP, _BRUSH = 20, 8, 30
@@ -63,27 +59,19 @@ def draw(layer: Labels, number: int) -> None:
 
 def watch(layer: Labels, strokes: int) -> Waits:
     """Run the event loop while strokes are drawn, and return how long it waited."""
-    loop, timer = QEventLoop(), QTimer()
-    timer.setTimerType(Qt.TimerType.PreciseTimer)
-    turns = [time.perf_counter()]
     drawn = 0
 
-    def turn() -> None:
+    def is_over(watched: float) -> bool:
         nonlocal drawn
-        turns.append(time.perf_counter())
-        if turns[-1] - turns[0] < drawn * _EACH:
-            return
+        if watched < drawn * _EACH:
+            return False
         if drawn == strokes:
-            timer.stop()
-            loop.quit()
-            return
+            return True
         drawn += 1
         draw(layer, drawn)
+        return False
 
-    timer.timeout.connect(turn)
-    timer.start(_TURN)
-    loop.exec()
-    return Waits.of(turns)
+    return Waits.of(turns_until(is_over))
 
 
 def run(project: Path, strokes: int, runs: int) -> list[float]:

@@ -19,19 +19,16 @@ import shutil
 import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import napari
-import numpy as np
 import torch
+from event_loop import Waits, turns_until, wait_until
 from napari.settings import get_plugin_settings, get_settings
-from qtpy.QtCore import QEventLoop, Qt, QTimer
 from qtpy.QtWidgets import QTabWidget
 
 from napari_protoseg.cli.terminal import Terminal
@@ -49,7 +46,6 @@ from napari_protoseg.workbench.workbench import Workbench
 
 LIMIT = 100.0
 """Most milliseconds that training may add."""
-QUANTILE = 99.9
 
 _SAMPLE = Path(__file__).parent.parent / "sample_data"
 _TILES = tuple(f"*_{number:03}-*.png" for number in range(8, 14))
@@ -57,8 +53,6 @@ _TILES = tuple(f"*_{number:03}-*.png" for number in range(8, 14))
 _EPOCHS = 10_000
 _PATIENCE = 6
 """How many times longer than asked for a part may last until an epoch has ended in it."""
-_TURN = 5
-"""Milliseconds from one turn of the event loop to the next where nothing else is to be done."""
 _ACTS_EACH = 0.25
 """Seconds between two acts of the person."""
 _WARM_UP = 5.0
@@ -66,25 +60,6 @@ _LONGEST_STEP = 10.0
 """Seconds that a training may take to pause."""
 _STROKE = 40
 """Pixels of a stroke's side."""
-
-
-@dataclass(frozen=True)
-class Waits:
-    """Quantiles of the time between two turns of the event loop, in milliseconds."""
-
-    median: float
-    p99: float
-    p999: float
-    longest: float
-
-    @classmethod
-    def of(cls, turns: Sequence[float]) -> Waits:
-        """Take the quantiles of the times between `turns`, in seconds from any start."""
-        waits = np.diff(turns) * 1000
-        return cls(*(float(q) for q in np.percentile(waits, (50, 99, QUANTILE, 100))))
-
-    def __str__(self) -> str:
-        return f"{self.median:8.1f} {self.p99:8.1f} {self.p999:8.1f} {self.longest:8.1f}"
 
 
 class Person:
@@ -170,35 +145,18 @@ def watch(
     is_complete
         Goes on until this holds too, but not for ever.
     """
-    loop, timer = QEventLoop(), QTimer()
-    timer.setTimerType(Qt.TimerType.PreciseTimer)
-    turns = [time.perf_counter()]
-    begun = turns[0]
     acts = 0
 
-    def turn() -> None:
+    def is_over(watched: float) -> bool:
         nonlocal acts
-        turns.append(time.perf_counter())
-        watched = turns[-1] - begun
         if watched >= seconds and (is_complete() or watched >= _PATIENCE * seconds):
-            timer.stop()
-            loop.quit()
-        elif watched >= acts * _ACTS_EACH:  # what comes late is made up for
+            return True
+        if watched >= acts * _ACTS_EACH:  # what comes late is made up for
             acts += 1
             person.act()
+        return False
 
-    timer.timeout.connect(turn)
-    timer.start(_TURN)
-    loop.exec()
-    return turns
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Run the event loop until `condition` holds."""
-    loop, timer = QEventLoop(), QTimer()
-    timer.timeout.connect(lambda: condition() and loop.quit())
-    timer.start(_TURN)
-    loop.exec()
+    return turns_until(is_over)
 
 
 class Training:
