@@ -280,6 +280,10 @@ def predict(
         used = _recipe(opened, recipe, model).model_copy(
             update={name: value for name, value in updates.items() if value is not None}
         )
+        if label_file is not None and used.labels is not LabelCondition.GIVEN:
+            raise typer.BadParameter(
+                f"--label-file is for given labels; these masks are made with {used.labels} ones."
+            )
         written = terminal.run(
             predict_images(
                 opened,
@@ -437,10 +441,14 @@ def demo(
 
 
 def _spoken(value: object) -> object:
-    """Return what a person reads of a value: of a list its items, a line each."""
-    if not isinstance(value, list):
-        return value
-    return "".join(f"\n  {item}" for item in value) or "nothing"
+    """Return what a person reads of a value: of a list or a mapping its items, a line each."""
+    if value is None:
+        return "none"
+    if isinstance(value, dict):
+        value = [f"{name}: {of}" for name, of in value.items()]
+    if isinstance(value, list):
+        return "".join(f"\n  {item}" for item in value) or "nothing"
+    return value
 
 
 def _training_config(preset: Preset, given: dict[str, Any]) -> TrainingConfig:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_protoseg.errors import EvaluationError, ImageError
+from napari_protoseg.evaluation.image_level import image_level_f1
 from napari_protoseg.evaluation.protocol import MaskCodes, Protocol, class_positions
 from napari_protoseg.evaluation.scores import Counts, Evaluation, Scores, TrivialScores
 from napari_protoseg.evaluation.trivial import TRIVIAL
@@ -81,7 +82,9 @@ def evaluate_folder(
     kinds = () if image_labels is None else tuple(TRIVIAL)
     counts = Counts.none(classes, background)
     trivial = dict.fromkeys(kinds, counts)
-    seen = 0
+    labels: list[tuple[int, ...]] = []
+    held: list[NDArray[np.bool_]] = []
+    contradicted = seen = 0
     while seen < len(names):
         if (yield Progress("Comparing masks", seen, len(names))) is Request.STOP:
             break
@@ -89,12 +92,23 @@ def evaluate_folder(
         counts += Counts.of(pair.truth, pair.prediction, classes, background)
         if image_labels is not None:
             label = _label(image_labels, pair.name, classes)
+            labels.append(label)
+            held.append(np.isin(range(classes), pair.prediction))
+            contradicted += bool(
+                (np.isin(range(classes), pair.truth) & (np.array(label) == 0)).any()
+            )
             for kind in kinds:
                 guess = TRIVIAL[kind]((pair.truth.shape[0], pair.truth.shape[1]), label)
                 trivial[kind] += Counts.of(pair.truth, guess, classes, background)
         seen += 1
     else:
         yield Progress("Comparing masks", seen, seen)
+    if contradicted:
+        yield Notice(
+            f"{contradicted} of {seen} true masks hold a class that their image-level label "
+            f"excludes: are they coded {protocol.mask_codes.value}, and the classes in order?",
+            Severity.WARNING,
+        )
     return Evaluation(
         protocol=protocol,
         protocol_name=protocol.name,
@@ -105,7 +119,18 @@ def evaluate_folder(
             TrivialScores(prediction=kind, scores=Scores.of(trivial[kind], schema))
             for kind in kinds
         ),
+        image_level_f1=_f1(labels, held),
     )
+
+
+def _f1(
+    labels: Sequence[tuple[int, ...]], held: Sequence[NDArray[np.bool_]]
+) -> tuple[float | None, ...]:
+    """Return the F1 of each class that masks hold; empty where there are no labels."""
+    if not labels:
+        return ()
+    figures = image_level_f1(np.array(labels), np.array(held, dtype=np.int8))
+    return tuple(None if np.isnan(figure) else float(figure) for figure in figures)
 
 
 def mask_names(folder: Path) -> list[str]:
@@ -181,7 +206,7 @@ def _label(image_labels: Mapping[str, tuple[int, ...]], name: str, classes: int)
         raise EvaluationError(
             "no image-level label for this mask",
             where=name,
-            remedy="Label every image that has a mask, or evaluate without labels.",
+            remedy="Label every image that has a mask.",
         )
     if len(label) != classes:
         raise EvaluationError(

@@ -180,6 +180,9 @@ class Evaluation(BaseModel):
         Of the predictions.
     trivial
         Of the trivial predictions on the same images; empty without image-level labels.
+    image_level_f1
+        Of each class: whether a predicted mask holds it, against the image-level labels. None for
+        a class that is in neither; empty without labels.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -190,6 +193,7 @@ class Evaluation(BaseModel):
     images_in_all: int
     scores: Scores
     trivial: tuple[TrivialScores, ...]
+    image_level_f1: tuple[float | None, ...] = ()
 
     def to_json(self) -> str:
         """Return everything as indented JSON text; a figure that does not exist is null."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import zip_longest
 
 from napari_protoseg.evaluation.scores import Evaluation, Scores
 
@@ -32,11 +31,12 @@ def _metrics(evaluation: Evaluation) -> list[list[str]]:
     header = ["class", "true pixels", "IoU", "Dice", "boundary IoU"]
     header += [f"IoU, {entry.prediction.value}" for entry in trivial]
     ours = _rows(scores)
-    beside = [_rows(entry.scores) for entry in trivial]
-    return [header] + [
-        [*row, *(other[2] for other in others)]
-        for row, *others in zip_longest(ours, *beside, fillvalue=[])
-    ]
+    columns = [[row[2] for row in _rows(entry.scores)] for entry in trivial]
+    if evaluation.image_level_f1:
+        header.append("image-level F1")
+        f1 = [_text(figure) for figure in evaluation.image_level_f1]
+        columns.append(f1 + [""] * (len(ours) - len(f1)))
+    return [header] + [[*row, *cells] for row, *cells in zip(ours, *columns, strict=True)]
 
 
 def _rows(scores: Scores) -> list[list[str]]:

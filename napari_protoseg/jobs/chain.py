@@ -202,7 +202,7 @@ def _standing(
     project: Project, name: str, made: MadeOf, reasons: Collection[str], remedy: str
 ) -> Standing:
     names = _names(project)
-    missing = tuple(names[c] for c in made.classes if c not in project.schema.ids)
+    missing = tuple(_name(c, names) for c in made.classes if c not in project.schema.ids)
     return Standing(name, tuple(reasons), remedy, missing=missing)
 
 
@@ -221,7 +221,11 @@ def _names(project: Project) -> dict[int, str]:
 
 
 def _named(class_ids: Collection[int], names: dict[int, str]) -> str:
-    return " and ".join(names.get(class_id, f"class {class_id}") for class_id in class_ids)
+    return " and ".join(_name(class_id, names) for class_id in class_ids)
+
+
+def _name(class_id: int, names: dict[int, str]) -> str:
+    return names.get(class_id, f"class {class_id}")  # a damaged record may hold any number
 
 
 def _listed(clauses: tuple[str, ...]) -> str:

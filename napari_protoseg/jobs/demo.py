@@ -25,7 +25,7 @@ from napari_protoseg.jobs.bank import BankRequest, build_project_bank
 from napari_protoseg.jobs.batches import predict_batches
 from napari_protoseg.jobs.export import export_project
 from napari_protoseg.jobs.export_plan import ExportFormat
-from napari_protoseg.jobs.measure import Measured, measure, measure_trivial
+from napari_protoseg.jobs.measure import Measured, measure_trivial, measuring
 from napari_protoseg.jobs.models import trained_model
 from napari_protoseg.jobs.new import NewProject, new_project
 from napari_protoseg.jobs.preparation import TrainRequest, frozen_evidence
@@ -112,22 +112,18 @@ class Demonstration:
 
     def text(self) -> str:
         """Return the figures as a table, and where to look."""
-        titles = ["", *self.schema.names, "mIoU", "mIoU, predicted labels", "image-level F1"]
-        cells = [titles, *(_cells(row) for row in self.rows)]
-        widths = [max(len(line[column]) for line in cells) for column in range(len(titles))]
-        aligned = [
-            "  ".join(
-                cell.ljust(width) if column == 0 else cell.rjust(width)
-                for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-            )
-            for line in cells
-        ]
+        titles = ["", *self.schema.names, "mIoU", "mIoU, predicted labels"]
+        found = [["", *self.schema.names], *(_f1_cells(row) for row in self.rows if row.predicted)]
         return "\n".join(
             [
                 "IoU on the validation tiles; given image-level labels unless said otherwise, "
                 "background ignored:",
                 "",
-                *aligned,
+                *_aligned([titles, *(_cells(row) for row in self.rows)]),
+                "",
+                "Image-level F1 on the validation tiles, of the classes that a model finds itself:",
+                "",
+                *_aligned(found),
                 "",
                 f"Masks of the training tiles: {self.out / 'masks'}",
                 f"Image, class maps, mask and truth: {self.sheet}",
@@ -206,7 +202,10 @@ def run_demo(
             for kind in Trivial
         ]
         evidence = frozen_evidence(project, device=device)
-        rows.append(Row("Frozen evidence", _given(evidence, validation, project, device), None))
+        given = yield from _measured(evidence, Recipe(), validation, project, device)
+        if given is None:
+            return None
+        rows.append(Row("Frozen evidence", given.scores, None))
         yield Notice(f"Frozen evidence: mIoU {rows[-1].given.mean_iou:.3f}, without training.")
         config = PRESETS[Preset.STANDARD].model_copy(update={"seed": request.seed})
         requests = {"Trained masks": TrainRequest(config=config)}
@@ -222,10 +221,14 @@ def run_demo(
             if ended is None or not ended.finished:
                 return None
             model = trained_model(project).model
-            given = _given(model, validation, project, device)
+            given = yield from _measured(model, Recipe(), validation, project, device)
+            if given is None:
+                return None
             recipe = Recipe(labels=LabelCondition.PREDICTED)
-            predictor = Predictor(model, project.schema.ids, recipe, device)
-            rows.append(Row(name, given, measure(predictor, validation, project.schema)))
+            predicted = yield from _measured(model, recipe, validation, project, device)
+            if predicted is None:
+                return None
+            rows.append(Row(name, given.scores, predicted))
         exported = yield from export_project(
             project, ExportFormat.PNG, out / "masks", Recipe(), device=device, now=now()
         )
@@ -247,11 +250,15 @@ def _validation(data: Path, schema: ClassSchema) -> Job[list[ImageRecord]]:
     ]
 
 
-def _given(
-    model: MapModel, images: Sequence[ImageRecord], project: Project, device: torch.device
-) -> Scores:
-    predictor = Predictor(model, project.schema.ids, Recipe(), device)
-    return measure(predictor, images, project.schema).scores
+def _measured(
+    model: MapModel,
+    recipe: Recipe,
+    images: Sequence[ImageRecord],
+    project: Project,
+    device: torch.device,
+) -> Job[Measured | None]:
+    predictor = Predictor(model, project.schema.ids, recipe, device)
+    return (yield from measuring(predictor, images, project.schema))
 
 
 def _sheet_rows(predictor: Predictor, images: Sequence[ImageRecord]) -> list[SheetRow]:
@@ -275,15 +282,29 @@ def _truth(image: ImageRecord) -> dict[str, NDArray[np.uint8]]:
     return {} if image.mask_path is None else {"truth": read_mask(image.mask_path)}
 
 
+def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(cell) for cell in column) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in cells
+    ]
+
+
+def _f1_cells(row: Row) -> list[str]:
+    assert row.predicted is not None
+    return [row.name, *(_figure(value) for value in row.predicted.image_level_f1)]
+
+
 def _cells(row: Row) -> list[str]:
     measured = row.predicted
-    f1 = "" if measured is None else " ".join(_figure(value) for value in measured.image_level_f1)
     return [
         row.name,
         *(_figure(c.iou) for c in row.given.classes),
         _figure(row.given.mean_iou),
         "" if measured is None else _figure(measured.scores.mean_iou),
-        f1,
     ]
 
 

@@ -13,7 +13,7 @@ from napari_protoseg.evaluation.image_level import image_level_f1
 from napari_protoseg.evaluation.protocol import Background, MaskCodes, class_positions
 from napari_protoseg.evaluation.scores import Counts, Scores
 from napari_protoseg.evaluation.trivial import TRIVIAL, Trivial
-from napari_protoseg.events import Job, Progress, Request, finish
+from napari_protoseg.events import Job, Progress, Request
 from napari_protoseg.images.reading import read_mask
 from napari_protoseg.jobs.batches import predict_batches
 from napari_protoseg.masks.prediction import Predictor
@@ -37,22 +37,20 @@ class Measured:
     image_level_f1: tuple[float, ...]
 
 
-def measure(predictor: Predictor, images: Sequence[ImageRecord], schema: ClassSchema) -> Measured:
+def measuring(
+    predictor: Predictor, images: Sequence[ImageRecord], schema: ClassSchema
+) -> Job[Measured | None]:
     """Compare the masks of a predictor with those of `images`, which all have one.
+
+    Returns
+    -------
+    Measured or None
+        None after a stop.
 
     Raises
     ------
     EvaluationError, ImageError, TrainingError
     """
-    measured = finish(measuring(predictor, images, schema))
-    assert measured is not None  # nobody has stopped it
-    return measured
-
-
-def measuring(
-    predictor: Predictor, images: Sequence[ImageRecord], schema: ClassSchema
-) -> Job[Measured | None]:
-    """Do the same as a job, which returns None after a stop."""
     counts = Counts.none(len(schema.ids), Background.IGNORE)
     truth, predicted = [], []
     for batch, prediction in predict_batches(predictor, images):

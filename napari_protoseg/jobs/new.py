@@ -19,7 +19,7 @@ from napari_protoseg.labels.reader import LabelReading, read_labels
 from napari_protoseg.labels.records import LabelledImage
 from napari_protoseg.labels.report import LabelReport
 from napari_protoseg.labels.splits import read_splits
-from napari_protoseg.project.creation import created_folder
+from napari_protoseg.project.creation import created_folder, require_free
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.paths import real_path
 from napari_protoseg.project.records import ImageRecord, Split
@@ -96,6 +96,7 @@ def new_project(request: NewProject, *, now: datetime) -> Job[MadeProject]:
     LabelError, ImageError, SchemaError, ProjectError, StorageError, Stopped
         Nothing is left of the project then.
     """
+    require_free(real_path(request.folder))
     reading = yield from read_source(request)
     return (yield from make_project(request, reading, now=now))
 

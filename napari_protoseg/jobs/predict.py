@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from napari_protoseg.encoders.encoding import DenseFeatures
 from napari_protoseg.errors import LabelError
 from napari_protoseg.events import Event, Job, Notice, Progress, Request, Severity
-from napari_protoseg.exports.folder import Exported, NamedMask, require_names
+from napari_protoseg.exports.folder import Exported, NamedMask, require_names, vacant
 from napari_protoseg.exports.masks_folder import export_png
 from napari_protoseg.jobs.batches import predict_batches
 from napari_protoseg.jobs.features import cached_features
@@ -59,6 +59,9 @@ class PredictionRecord(BaseModel):
     others
         Number of masks beside them that came about otherwise: painted, imported, accepted in
         review before, or made by a model of another project or before any training.
+    unlabelled
+        Number of images without an image-level label, whose masks may use every class although
+        the others are kept to their given labels.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,6 +72,7 @@ class PredictionRecord(BaseModel):
     images: int
     created: str
     others: int = 0
+    unlabelled: int = 0
 
     def documents(self) -> dict[str, str]:
         """Return the files to write beside the masks: this record, and its recipe alone."""
@@ -124,6 +128,7 @@ def predict_images(
         Given labels are asked for, and there are none.
     ProjectError, CheckpointError, ExportError, ImageError, StorageError
     """
+    vacant(out)
     trained = trained_model(project, stage)
     yield from trained.notices()
     classes = trained.record.classes
@@ -170,6 +175,12 @@ def _write_masks(
     require_names(names)
     schema = trained.record.classes
     yield from compare_pixel_sizes(trained.record, images)
+    unlabelled = 0
+    if recipe.labels is LabelCondition.GIVEN:
+        unlabelled = sum(not is_labelled(image.label) for image in images)
+    if unlabelled:
+        words = f"{unlabelled} of {len(images)} images have no image-level label"
+        yield Notice(f"{words}: their masks may use every class.", Severity.WARNING)
     predictor = Predictor(trained.model, schema.ids, recipe, device)
     predictor = yield from with_margin(predictor, margin_images)
     record = PredictionRecord(
@@ -178,6 +189,7 @@ def _write_masks(
         model_sha256=trained.sha256,
         images=len(images),
         created=now.isoformat(),
+        unlabelled=unlabelled,
     )
     name_of = dict(zip((image.path for image in images), names, strict=True))
     masks = (

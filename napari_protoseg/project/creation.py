@@ -30,9 +30,8 @@ def created_folder(folder: Path, schema: ClassSchema, *, created: datetime) -> I
     StorageError
         The folder cannot be made or written.
     """
+    require_free(folder)
     with storage_errors(folder):
-        if folder.is_dir():
-            _require_empty(folder)
         made = [place for place in (folder, *folder.parents) if not place.exists()]
     facts = {"created": recorded_time(created), "program_version": __version__}
     try:
@@ -48,8 +47,18 @@ def created_folder(folder: Path, schema: ClassSchema, *, created: datetime) -> I
         raise
 
 
-def _require_empty(folder: Path) -> None:
-    names = sorted(entry.name for entry in folder.iterdir())
+def require_free(folder: Path) -> None:
+    """Make sure that a project can be made in `folder`, before long work.
+
+    Raises
+    ------
+    ProjectError
+        The folder holds something already.
+    StorageError
+        It cannot be read.
+    """
+    with storage_errors(folder):
+        names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
     if DATABASE in names:
         raise ProjectError(
             "this is a project already",

@@ -73,6 +73,31 @@ def test_the_table_shows_each_class_the_mean_and_the_protocol(predicted: Path):
     assert figures["protocol_name"] in said
 
 
+def test_the_classes_that_masks_hold_are_compared_with_the_labels(predicted: Path):
+    place = predicted / "truth" / "positions"
+    names = sorted(path.name for path in place.iterdir())
+    labels = np.array(
+        [[int(k) for k in name.split("[")[1].split("]")[0].split()] for name in names]
+    )
+    held = np.array(
+        [
+            [position + 1 in read_mask(predicted / "predicted" / name) for position in range(4)]
+            for name in names
+        ]
+    )
+    hits = ((labels == 1) & held).sum(0)
+    f1 = 2 * hits / ((labels == 1).sum(0) + held.sum(0))
+    assert evaluated(predicted, labels="predicted")["image_level_f1"] == pytest.approx(list(f1))
+
+
+def test_masks_in_other_codes_than_said_are_noticed(predicted: Path):
+    masks = ("--predictions", predicted / "given", "--masks", predicted / "truth" / "masks")
+    said = protoseg("evaluate", *masks, "--classes", CLASSES).err
+    assert "true masks hold a class that their image-level label excludes" in said
+    said = protoseg("evaluate", *masks, "--classes", CLASSES, "--mask-codes", "project").err
+    assert "excludes" not in said
+
+
 def test_the_record_beside_the_masks_says_which_labels_they_had(predicted: Path):
     for labels in ("given", "predicted"):
         figures = evaluated(predicted, labels=labels)

@@ -16,7 +16,7 @@ from napari_protoseg.network.segmentation import Decoder
 
 def test_it_is_trained_named_and_used_without_labels(tmp_path: Path, trained: Path):
     project = trained / "project"
-    assert "segmentation round: None" in protoseg("info", project).out
+    assert "segmentation round: none" in protoseg("info", project).out
     said = refusal("predict", project, "--model", "segmentation", "--out", tmp_path / "no",
                    untouched=tmp_path / "no")  # fmt: skip
     assert f"protoseg segment {project}" in said

@@ -199,6 +199,23 @@ def test_a_label_file_without_images_is_wrong_usage(tmp_path: Path, trained: Pat
     project, table = trained / "project", tmp_path / "labels.csv"
     args = ("--label-file", table, "--out", tmp_path / "masks")
     assert "--images" in protoseg("predict", project, *args, code=USAGE).err
+    args = ("--images", tmp_path, "--labels", "predicted", *args)
+    assert "given labels" in protoseg("predict", project, *args, code=USAGE).err
+
+
+def test_images_that_a_table_leaves_unlabelled_are_counted(tmp_path: Path, trained: Path):
+    images = tmp_path / "plain"
+    images.mkdir()
+    for number, path in enumerate(sorted((trained / "validation/images").iterdir())):
+        path.rename(images / f"{number}.png")
+    table, out = tmp_path / "labels.csv", tmp_path / "masks"
+    table.write_text(f"file,classes\n0.png,{NAMES[0]}\n")
+    args = ("--images", images, "--label-file", table, "--out", out)
+    said = protoseg("predict", trained / "project", *args).err
+    others = len(list(images.iterdir())) - 1
+    assert f"{others} of {others + 1} images have no image-level label" in said
+    record = PredictionRecord.model_validate_json((out / PREDICTION_RECORD).read_text())
+    assert (record.images, record.unlabelled) == (others + 1, others)
 
 
 def test_a_recipe_file_decides_and_stands_beside_the_masks(tmp_path: Path, trained: Path):

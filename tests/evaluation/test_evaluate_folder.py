@@ -106,7 +106,7 @@ def test_json_and_table_name_the_protocol_and_leave_gaps_for_absent_classes(fold
     assert Evaluation.model_validate_json(evaluation.to_json()) == evaluation
     text = table(evaluation)
     assert name in text
-    assert re.search(r"^necrosis +0 +- +- +- +- +-$", text, re.MULTILINE)
+    assert re.search(r"^necrosis +0 +- +- +- +- +- +-$", text, re.MULTILINE)
     assert re.search(r"^tumour +2 +0\.500 ", text, re.MULTILINE)
 
 

@@ -143,6 +143,7 @@ def _judged(error: ProtosegError, path: Path) -> tuple[str, str]:
     """Say whether `error` names the file that it is about, and is fit to be read."""
     text = str(error)
     names = {path.name, repr(path.name)[1:-1], ascii(path.name)[1:-1]}
+    names |= {name.replace("'", "\\'") for name in names}  # beside one with both kinds of quotes
     if not any(name in text for name in names):
         return "nameless", text[:500]
     if len(text) > _LONGEST_MESSAGE:

@@ -66,20 +66,21 @@ def _change(random: Random, path: Path) -> None:
         return
     file = random.choice(files)
     block = path / Path(*file.relative_to(path).parts[:2])
+    is_whole = block.is_dir() and not block.is_symlink()  # no earlier change has replaced it
     match random.randrange(10):
         case 0:
             file.unlink()
         case 1:
             file.write_bytes(damaged(random, file.read_bytes()))
-        case 2:
+        case 2 if is_whole:
             _of_format_2(random, block)
         case 3:
             file.unlink()
             file.mkdir()
-        case 4 if block.is_dir() and not block.is_symlink():
+        case 4 if is_whole:
             shutil.rmtree(block)
             block.symlink_to(random.choice((path, block, "/etc", "nowhere")))
-        case 5:
+        case 5 if is_whole:
             shutil.rmtree(block)
             block.write_bytes(b"a file")
         case _:

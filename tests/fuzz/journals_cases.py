@@ -227,7 +227,7 @@ def _change_source(random: Random, connection: sqlite3.Connection) -> None:
         return
     try:
         source = json.loads(str(text))
-    except ValueError:  # an earlier change has damaged it
+    except (ValueError, RecursionError):  # an earlier change has damaged it
         return
     changed = json_text(random, source).decode("utf-8", "replace")
     if random.random() < 0.2:

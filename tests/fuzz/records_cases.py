@@ -106,7 +106,10 @@ def _fill(random: Random, path: Path) -> None:
         place = path / name
         if random.random() < 0.1:
             place = path / random.choice(FILE_NAMES)
-        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+        except OSError:  # something else is there
+            continue
         if place.exists():
             continue
         if random.random() < 0.05:
