@@ -109,8 +109,8 @@ class ReviewState(PageState):
             return "It could not be read. Find images on Labels finds images that were moved."
         sight = self.maps.sight
         if self.opened.is_ahead:
-            stands = "no mask stored" if item.mask is None else item.state()
-            words = f"{stands}, edited since: each edit is saved at once, the mask as you go on"
+            stands = "edited" if item.mask is None else f"{item.state()}, edited since"
+            words = f"{stands}: each edit is saved at once, the mask as you go on"
         elif item.mask is None and sight is not None:
             words = f"{item.state()} by {sight.key}; stored once accepted, corrected or saved"
         else:

@@ -706,7 +706,7 @@ def test_the_first_edit_is_said_at_once(desk: Desk, trained: Path):
     review, said = desk.bench.review, []
     review.changed.connect(lambda: said.append(review.state_of_current()))
     desk.painter.paint()
-    assert said[-1].startswith("No mask stored, edited since: each edit is saved at once")
+    assert said[-1].startswith("Edited: each edit is saved at once, the mask as you go on. ")
     said.clear()
     desk.painter.paint(side=9)
     assert not said, "it is not said again at each stroke"
