@@ -39,6 +39,7 @@ def test_it_is_trained_named_and_used_without_labels(tmp_path: Path, trained: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_network_is_exported_for_other_programs(tmp_path: Path, trained: Path):
     project = trained / "project"
     protoseg("segment", project, "--epochs", "1", "--batch-size", "8")
