@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import logging
@@ -14,6 +15,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
+from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
 from napari_protoseg.errors import ExportError
@@ -37,12 +39,13 @@ class PortableNetwork(nn.Module):
     Parameters
     ----------
     network
-        In evaluation mode.
+        In evaluation mode; it stays as it is.
     """
 
     def __init__(self, network: SegmentationNetwork) -> None:
         super().__init__()
-        self.network = network
+        self.network = copy.deepcopy(network)
+        _fix_padding(self.network)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the probabilities of each pixel, ``(B, N, H, W)``.
@@ -157,6 +160,39 @@ def _name_sides(value: Any, names: Sequence[str], axes: Sequence[int]) -> None:
     """Name the sizes of an input or output that may be any."""
     for name, axis in zip(names, axes, strict=True):
         value.type.tensor_type.shape.dim[axis].dim_param = name
+
+
+def _fix_padding(module: nn.Module) -> None:
+    """Exchange, in place, convolutions that compute their padding from the size of their input.
+
+    Sizes here are whole strides, so that it is always the same; to trace it for any size takes
+    many minutes.
+    """
+    for name, child in module.named_children():
+        if type(child) is Conv2dSame:
+            setattr(module, name, _with_fixed_padding(child))
+        else:
+            _fix_padding(child)
+
+
+def _with_fixed_padding(convolution: Conv2dSame) -> nn.Sequential:
+    padding: list[int] = []
+    for size, stride, dilation in zip(
+        convolution.kernel_size, convolution.stride, convolution.dilation, strict=True
+    ):
+        total = max((size - 1) * dilation + 1 - stride, 0)
+        padding = [total // 2, total - total // 2, *padding]  # the last axis comes first
+    fixed = nn.Conv2d(
+        convolution.in_channels,
+        convolution.out_channels,
+        convolution.kernel_size,  # type: ignore[arg-type]
+        stride=convolution.stride,  # type: ignore[arg-type]
+        dilation=convolution.dilation,  # type: ignore[arg-type]
+        groups=convolution.groups,
+        bias=convolution.bias is not None,
+    )
+    fixed.load_state_dict(convolution.state_dict())
+    return nn.Sequential(nn.ZeroPad2d(tuple(padding)), fixed)  # type: ignore[arg-type]
 
 
 def _whole_strides(length: int, stride: int) -> int:

@@ -16,7 +16,7 @@ from napari_protoseg.errors import ExportError
 from napari_protoseg.masks.prediction import Predictor
 from napari_protoseg.masks.recipe import SEGMENTATION
 from napari_protoseg.network import onnx_export
-from napari_protoseg.network.backbones import create_backbone
+from napari_protoseg.network.backbones import DEFAULT_BACKBONE, create_backbone
 from napari_protoseg.network.onnx_export import IMAGES, PROBABILITIES, write_onnx
 from napari_protoseg.network.record import ModelKind, ModelRecord
 from napari_protoseg.network.segmentation import Decoder, SegmentationNetwork
@@ -26,12 +26,12 @@ CPU = torch.device("cpu")
 CLASSES = ClassSchema.from_names(["tumour", "stroma", "lymphocytes"])
 
 
-def record(decoder: Decoder) -> ModelRecord:
+def record(backbone: str, decoder: Decoder) -> ModelRecord:
     return ModelRecord(
         kind=ModelKind.SEGMENTATION,
         classes=CLASSES,
         class_positions=(0, 1, 2),
-        backbone=TINY,
+        backbone=backbone,
         competing=True,
         micrometres_per_pixel=0.5,
         decoder=decoder,
@@ -43,14 +43,23 @@ def noise(count: int, height: int, width: int) -> NDArray[np.uint8]:
     return values.astype(np.uint8)
 
 
-@pytest.mark.parametrize("decoder", Decoder)
-def test_onnx_runtime_gives_the_class_maps_of_this_program(tmp_path: Path, decoder: Decoder):
+@pytest.mark.parametrize(
+    ("backbone", "decoder"),
+    [
+        *((TINY, decoder) for decoder in Decoder),
+        *(pytest.param(DEFAULT_BACKBONE, decoder, marks=pytest.mark.slow) for decoder in Decoder),
+    ],
+)
+@pytest.mark.timeout(900)
+def test_onnx_runtime_gives_the_class_maps_of_this_program(
+    tmp_path: Path, backbone: str, decoder: Decoder
+):
     torch.manual_seed(0)
-    network = SegmentationNetwork(create_backbone(TINY), decoder, 3)
+    network = SegmentationNetwork(create_backbone(backbone), decoder, 3)
     with torch.no_grad():
         network.classifier.weight.mul_(20)  # maps that differ from place to place
     path = tmp_path / "network.onnx"
-    write_onnx(path, network, record(decoder))
+    write_onnx(path, network, record(backbone, decoder))
     session = onnxruntime.InferenceSession(path)
     recipe = SEGMENTATION.model_copy(update={"flip": False})
     ours = Predictor(network, CLASSES.ids, recipe, CPU)
