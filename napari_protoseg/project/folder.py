@@ -64,7 +64,7 @@ from napari_protoseg.project.journal_changes import (
 )
 from napari_protoseg.project.mask_changes import store_corrections, store_masks
 from napari_protoseg.project.mask_rows import load_mask, select_summaries
-from napari_protoseg.project.paths import real_path
+from napari_protoseg.project.paths import real_path, refuse_links
 from napari_protoseg.project.people_rows import person_setter
 from napari_protoseg.project.records import (
     BankRow,
@@ -154,6 +154,8 @@ class Project:
             It cannot be read and written.
         """
         folder = real_path(folder)
+        with storage_errors(folder):
+            refuse_links(folder, "banks", "runs", "truth")
         database = Database.open(folder / DATABASE, take_over=take_over)
         try:
             with database.reading() as connection:

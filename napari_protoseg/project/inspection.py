@@ -19,6 +19,7 @@ from napari_protoseg.project.edit_rows import select_journaled, select_steps
 from napari_protoseg.project.edits import Action, histories
 from napari_protoseg.project.image_rows import mask_shape
 from napari_protoseg.project.lock import LOCK, ProjectLock
+from napari_protoseg.project.paths import real_path
 from napari_protoseg.project.records import RecordError
 from napari_protoseg.project.schema_rows import Lineage
 from napari_protoseg.schema import ClassSchema
@@ -130,7 +131,7 @@ def unfinished_files(folder: Path) -> list[Path]:
             for path in folder.glob(f"{STAGE}*")
             if path.is_dir() and ProjectLock(path / LOCK).other() is None
         ]
-    return sorted(found)
+    return sorted(path for path in found if path.parent == real_path(path.parent))
 
 
 def unnamed_files(connection: sqlite3.Connection, folder: Path) -> list[Path]:

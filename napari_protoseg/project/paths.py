@@ -8,11 +8,47 @@ from pathlib import Path
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.project.records import RecordError
 
+FOLDERS = ("arrays.zarr", "banks", "runs", "truth", "cache")
+"""Folders of a project."""
+
 
 def real_path(path: Path) -> Path:
     """Return `path` absolute and with every symbolic link resolved, whether or not it exists."""
     # Path.resolve raises where links form a loop; the error belongs to the first real access.
     return Path(os.path.realpath(path))
+
+
+def refuse_links(folder: Path, *below: str) -> None:
+    """Make sure that no folder of a project is a link, which leads out of it, or in circles.
+
+    What is written to a project, copied or removed is then within it.
+
+    Parameters
+    ----------
+    folder
+        Of the project.
+    below
+        Names of the folders that are looked into; of the others only they themselves.
+
+    Raises
+    ------
+    ProjectError
+        One is a link.
+    OSError
+        One cannot be read.
+    """
+    for name in FOLDERS:
+        places = [folder / name]
+        if name in below and not places[0].is_symlink():
+            for place, folders, _ in os.walk(folder / name):
+                places += [Path(place, of) for of in folders]
+        linked = next((place for place in places if place.is_symlink()), None)
+        if linked is not None:
+            raise ProjectError(
+                "a link to a folder, within a project",
+                where=linked,
+                remedy="Put the folder itself in its place, or remove the link.",
+            )
 
 
 def recorded_path(path: Path, folder: Path) -> str:

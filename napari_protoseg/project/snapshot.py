@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from napari_protoseg.errors import ProjectError
 from napari_protoseg.project.creation import DATABASE
 from napari_protoseg.project.database import Database, sqlite_errors
 from napari_protoseg.project.inspection import STAGE
 from napari_protoseg.project.lock import LOCK, ProjectLock
-from napari_protoseg.project.paths import found_path, recorded_path
+from napari_protoseg.project.paths import found_path, recorded_path, refuse_links
 from napari_protoseg.storage import make_folder, replacing, storage_errors
 
 _FOLDERS = ("arrays.zarr", "banks", "runs", "truth")
@@ -37,7 +36,7 @@ def staged(database: Database, folder: Path) -> Iterator[Path]:
         The project cannot be read, or its disk cannot be written.
     """
     with storage_errors(folder):
-        _refuse_linked_folders(folder)
+        refuse_links(folder, *_FOLDERS)
     with storage_errors(folder):
         stage = Path(tempfile.mkdtemp(prefix=STAGE, dir=folder))
     lock = ProjectLock(stage / LOCK)  # nobody takes it for the leftover of a killed program
@@ -58,23 +57,6 @@ def staged(database: Database, folder: Path) -> Iterator[Path]:
         lock.give_up()
         with storage_errors(stage):
             shutil.rmtree(stage)
-
-
-def _refuse_linked_folders(folder: Path) -> None:
-    """Refuse what a copy would follow out of the project, or round in circles."""
-    for name in _FOLDERS:
-        for place, folders, _ in os.walk(folder / name):  # which follows no link below its start
-            linked = [
-                path
-                for path in (folder / name, *(Path(place, of) for of in folders))
-                if path.is_symlink()
-            ]
-            if linked:
-                raise ProjectError(
-                    "a link to a folder, within a project",
-                    where=linked[0],
-                    remedy="Put the folder itself in its place, or remove the link.",
-                )
 
 
 def copy_files(stage: Path, target: Path) -> Iterator[tuple[int, int]]:

@@ -214,25 +214,19 @@ def test_a_full_disk_leaves_no_project(tiny_tmpfs: Path, made: Path):
     assert "space" in said
 
 
-def on_the_disk(disk: Path, workspace: Path, elsewhere: Path) -> Path:
-    """Bring tiles and project to a disk that they then fill, and return the project.
-
-    Checkpoints are larger than the disk, so a link leads to them.
-    """
+def on_the_disk(disk: Path, workspace: Path) -> Path:
+    """Bring tiles and project to a disk that they then fill, and return the project."""
     shutil.copytree(workspace / "tiles", disk / "tiles")
-    no_runs = shutil.ignore_patterns("runs", "cache")
-    project = Path(shutil.copytree(workspace / "project", disk / "project", ignore=no_runs))
-    if (workspace / "project" / "runs").exists():
-        shutil.copytree(workspace / "project" / "runs", elsewhere)
-        (project / "runs").symlink_to(elsewhere)
-    return project
+    no_cache = shutil.ignore_patterns("cache")
+    return Path(shutil.copytree(workspace / "project", disk / "project", ignore=no_cache))
 
 
+@pytest.mark.parametrize("tiny_tmpfs", ["64m"], indirect=True)  # checkpoints are large
 @pytest.mark.parametrize("command", ["bank", "train", "export", "predict"])
 def test_a_full_disk_leaves_a_project_with_what_it_had(
     tiny_tmpfs: Path, tmp_path: Path, trained: Path, command: str
 ):
-    project = on_the_disk(tiny_tmpfs, trained, tmp_path / "runs")
+    project = on_the_disk(tiny_tmpfs, trained)
     more = {
         "bank": ("--clusters", "1"),
         "train": ("--preset", "quick"),
@@ -246,10 +240,11 @@ def test_a_full_disk_leaves_a_project_with_what_it_had(
     protoseg("info", project)
 
 
+@pytest.mark.parametrize("tiny_tmpfs", ["64m"], indirect=True)
 def test_a_disk_that_fills_up_on_the_way_costs_only_what_can_be_computed_again(
     tiny_tmpfs: Path, tmp_path: Path, trained: Path
 ):
-    project = on_the_disk(tiny_tmpfs, trained, tmp_path / "runs")
+    project = on_the_disk(tiny_tmpfs, trained)
     fill(tiny_tmpfs, room=100_000)
     before = tree(tiny_tmpfs)
     said = the_error(protoseg("train", project, "--preset", "quick", code=STORAGE).err)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_protoseg.errors import ProjectLockedError
+from napari_protoseg.errors import ProjectError, ProjectLockedError
 from napari_protoseg.events import finish
 from napari_protoseg.jobs.check import CheckReport, Finding, Outcome, check_project
 from napari_protoseg.project import ImageRecord, MaskSource, PredictedMask, Project
@@ -172,6 +172,40 @@ def test_leftovers_of_killed_writes_are_removed_and_files_of_others_stay(folder:
     assert not any(path.exists() for path in (*left, unfinished_block))
     assert all(path.exists() for path in foreign)
     assert report.problems == []
+
+
+@pytest.mark.parametrize("place", ["arrays.zarr", "banks", "runs", "truth", "cache", "runs/deep"])
+def test_a_project_whose_folders_lead_elsewhere_is_refused(
+    folder: Path, tmp_path: Path, place: str
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "repository" / "deep" / ".git").mkdir(parents=True)
+    (elsewhere / ".my.settings").write_text("theirs")
+    link = folder / place
+    link.parent.mkdir(exist_ok=True)
+    if link.exists():
+        shutil.rmtree(link)
+    link.symlink_to(elsewhere, target_is_directory=True)
+    with pytest.raises(ProjectError, match="a link to a folder") as refused:
+        checked(folder, repair=True)
+    assert refused.value.where == str(link)
+    assert (elsewhere / "repository" / "deep" / ".git").is_dir()
+    assert (elsewhere / ".my.settings").read_text() == "theirs"
+
+
+@pytest.mark.parametrize("place", ["cache/linked", "cache/features/linked", "arrays.zarr/linked"])
+def test_no_leftover_is_looked_for_where_a_link_leads(
+    folder: Path, tmp_path: Path, place: str
+) -> None:
+    theirs = tmp_path / "elsewhere" / "deep" / ".theirs.png.abcd1234"
+    theirs.mkdir(parents=True)
+    (tmp_path / "elsewhere" / ".theirs.png.abcd1234").write_text("theirs")
+    link = folder / place
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    checked(folder, repair=True)
+    assert theirs.is_dir()
+    assert (tmp_path / "elsewhere" / ".theirs.png.abcd1234").is_file()
 
 
 def test_files_without_a_row_are_named_and_go_only_on_demand(folder: Path) -> None:
