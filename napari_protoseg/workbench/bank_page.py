@@ -99,7 +99,8 @@ class BankState(PageState):
     def standing(self) -> str:
         """Say why the newest bank is out of date, and which classes are muted as a whole."""
         silent = self._silent_classes()
-        muted = f"No pixel becomes {', '.join(silent)}: all prototypes are muted." if silent else ""
+        muted = f"All prototypes of {', '.join(silent)} are muted: they find nothing of it."
+        muted = muted if silent else ""
         return " ".join(words for words in (self._standing.words(), muted) if words)
 
     def build(self) -> None:

@@ -43,7 +43,7 @@ class OpenImage:
     mask_changed = Signal(object)
     """The mask was changed by something else than a stroke, within a `Block`."""
     went_ahead = Signal()
-    """The first edit is recorded that the stored mask does not hold yet."""
+    """There is a first edit that the stored mask does not hold, or edits are held up or no more."""
 
     def __init__(self, session: Session, recording: Recording) -> None:
         self.session = session
@@ -60,6 +60,8 @@ class OpenImage:
         session.schema_changed.connect(self._follow_classes)
         recording.moved.connect(self._follow)
         recording.resumed.connect(self._catch_up_late)
+        recording.resumed.connect(self.went_ahead.emit)
+        recording.held_up.connect(self.went_ahead.emit)
 
     @property
     def mask(self) -> Mask | None:
@@ -78,8 +80,13 @@ class OpenImage:
 
     @property
     def is_ahead(self) -> bool:
-        """Whether something is recorded that the stored mask does not hold yet."""
-        return self._mask is not None and self._mask.is_ahead
+        """Whether there is a mask with edits that the stored one does not hold yet."""
+        return self._mask is not None and self._mask.is_ahead and self._mask.is_there
+
+    @property
+    def is_held_up(self) -> bool:
+        """Whether edits cannot be recorded just now, and are kept in memory."""
+        return self._recording.is_held_up
 
     def origin_of(self, row: int, column: int) -> PixelOrigin | None:
         """Tell who has set a pixel, and when; None where no image is open, or it ends before."""

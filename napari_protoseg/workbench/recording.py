@@ -42,10 +42,13 @@ class Recording:
     """Others have changed the mask of an image, by its id, while it was edited."""
     resumed = Signal()
     """What could not be recorded has been."""
+    held_up = Signal()
+    """Steps cannot be recorded, from now on."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._recorder: Recorder | None = None
+        self._is_told = False
         session.opened.connect(self._begin)
         session.before_closing.append(self._end)
 
@@ -95,6 +98,7 @@ class Recording:
         project = self._session.project
         if project is None or project.is_read_only:
             return
+        self._is_told = False
         self._session.attempt(partial(self._recover, project))
         self._recorder = Recorder(project, partial(self._tell, project))
 
@@ -146,7 +150,11 @@ class Recording:
                     f"What you do is not saved: {error} Steps that are kept in memory, and tried "
                     f"again every few seconds: {waiting}."
                 )
+                if not self._is_told:
+                    self._is_told = True
+                    self.held_up.emit()
             case RecordingResumed():
+                self._is_told = False
                 session.messages.lift()
                 session.say("Saving goes on: all that you have drawn is on disk.")
                 self.resumed.emit()

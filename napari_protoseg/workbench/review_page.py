@@ -109,8 +109,7 @@ class ReviewState(PageState):
             return "It could not be read. Find images on Labels finds images that were moved."
         sight = self.maps.sight
         if self.opened.is_ahead:
-            stands = "edited" if item.mask is None else f"{item.state()}, edited since"
-            words = f"{stands}: each edit is saved at once, the mask as you go on"
+            words = _edited(item, is_held_up=self.opened.is_held_up)
         elif item.mask is None and sight is not None:
             words = f"{item.state()} by {sight.key}; stored once accepted, corrected or saved"
         else:
@@ -352,6 +351,17 @@ class ReviewState(PageState):
         proposes = model_at_hand(project) is not None
         images = project.images()
         self._images = ReviewList(images, states, masks, self._listing, proposes=proposes)
+
+
+def _edited(item: ReviewItem, *, is_held_up: bool) -> str:
+    """Say how a mask stands that was edited since it was stored, if it ever was."""
+    if item.mask is not None:
+        stands = f"{item.state()}, edited since"
+    else:
+        stands = "edited" if item.status is None else f"{item.status.value}, edited"
+    if is_held_up:
+        return f"{stands}: what you do is kept in memory, and not saved yet"
+    return f"{stands}: each edit is saved at once, the mask as you go on"
 
 
 def _words_of(found: PixelOrigin) -> str:

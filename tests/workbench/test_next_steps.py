@@ -129,7 +129,7 @@ def test_a_class_whose_prototypes_are_all_muted_is_named(bench: Workbench, banke
         assert bank.standing() == ""
         bank.set_muted(card.index, True)
     name = of_class[0].tissue_class.name
-    assert bank.standing() == f"No pixel becomes {name}: all prototypes are muted."
+    assert bank.standing() == f"All prototypes of {name} are muted: they find nothing of it."
     bank.set_muted(of_class[0].index, False)
     assert bank.standing() == ""
 
