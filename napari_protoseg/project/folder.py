@@ -154,10 +154,10 @@ class Project:
             It cannot be read and written.
         """
         folder = real_path(folder)
-        with storage_errors(folder):
-            refuse_links(folder, "banks", "runs", "truth")
         database = Database.open(folder / DATABASE, take_over=take_over)
         try:
+            with storage_errors(folder):
+                refuse_links(folder, "banks", "runs", "truth")
             with database.reading() as connection:
                 schema = select_schema(connection, folder)
         except BaseException:
