@@ -82,6 +82,14 @@ _LOSSES: Mapping[PixelLoss, Callable[[Tensor], Tensor]] = {
 }
 
 
+_STRENGTH: Mapping[PixelLoss, float] = {
+    PixelLoss.CROSS_ENTROPY: 1.0,
+    PixelLoss.GENERALISED: 1.0,
+    PixelLoss.SYMMETRIC: _CROSS - _REVERSE * _LOG_ZERO,
+}
+"""How much stronger than by the cross-entropy a pixel may pull; one that is certain always does."""
+
+
 @dataclass(frozen=True)
 class _Targets:
     """Images with what is believed of their pixels, taken apart again."""
@@ -162,7 +170,8 @@ class PixelObjective:
         logits = F.interpolate(logits.float(), size, mode="bilinear", align_corners=False)
         every = logits.log_softmax(1)
         of_class = every.gather(1, targets.positions[:, None])[:, 0]
-        losses = torch.where(targets.certain, -of_class, pixel_loss(of_class, self._config.loss))
+        certain = -of_class * _STRENGTH[self._config.loss]
+        losses = torch.where(targets.certain, certain, pixel_loss(of_class, self._config.loss))
         left_open = targets.known & ~targets.certain
         excluded = _excluded_loss(every, batch.labels) * batch.weights[:, None, None]
         return (targets.trusted * losses).sum(), (left_open * excluded).sum()
