@@ -20,8 +20,8 @@ def table(evaluation: Evaluation) -> str:
     confusion = "True classes (rows) as predicted (columns), percent of each row"
     sections = [
         [f"Protocol: {evaluation.protocol_name}", images],
-        _aligned(_metrics(evaluation)),
-        [confusion, "", *_aligned(_confusion(evaluation.scores))],
+        aligned(_metrics(evaluation)),
+        [confusion, "", *aligned(_confusion(evaluation.scores))],
     ]
     return "\n\n".join("\n".join(section) for section in sections) + "\n"
 
@@ -68,7 +68,7 @@ def _text(figure: float | None) -> str:
     return _ABSENT if figure is None else f"{figure:.3f}"
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Set the first column left and the others right, two spaces apart."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from napari_protoseg.bank.bank import BankConfig
 from napari_protoseg.evaluation.scores import Scores
+from napari_protoseg.evaluation.table import aligned
 from napari_protoseg.evaluation.trivial import Trivial
 from napari_protoseg.events import Job, Notice
 from napari_protoseg.exports.contact_sheet import SheetRow, write_contact_sheet
@@ -119,11 +120,11 @@ class Demonstration:
                 "IoU on the validation tiles; given image-level labels unless said otherwise, "
                 "background ignored:",
                 "",
-                *_aligned([titles, *(_cells(row) for row in self.rows)]),
+                *aligned([titles, *(_cells(row) for row in self.rows)]),
                 "",
                 "Image-level F1 on the validation tiles, of the classes that a model finds itself:",
                 "",
-                *_aligned(found),
+                *aligned(found),
                 "",
                 f"Masks of the training tiles: {self.out / 'masks'}",
                 f"Image, class maps, mask and truth: {self.sheet}",
@@ -280,17 +281,6 @@ def _sheet_rows(predictor: Predictor, images: Sequence[ImageRecord]) -> list[She
 
 def _truth(image: ImageRecord) -> dict[str, NDArray[np.uint8]]:
     return {} if image.mask_path is None else {"truth": read_mask(image.mask_path)}
-
-
-def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(cell) for cell in column) for column in zip(*cells, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in cells
-    ]
 
 
 def _f1_cells(row: Row) -> list[str]:

@@ -98,10 +98,10 @@ class BankState(PageState):
 
     def standing(self) -> str:
         """Say why the newest bank is out of date, and which classes are muted as a whole."""
-        silent = self._silent_classes()
-        muted = f"All prototypes of {', '.join(silent)} are muted: they find nothing of it."
-        muted = muted if silent else ""
-        return " ".join(words for words in (self._standing.words(), muted) if words)
+        words = [self._standing.words()]
+        if silent := ", ".join(self._silent_classes()):
+            words.append(f"All prototypes of {silent} are muted: they find nothing of it.")
+        return " ".join(words).strip()
 
     def build(self) -> None:
         """Build a bank as `request` says.

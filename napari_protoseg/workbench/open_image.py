@@ -80,8 +80,13 @@ class OpenImage:
 
     @property
     def is_ahead(self) -> bool:
-        """Whether there is a mask with edits that the stored one does not hold yet."""
-        return self._mask is not None and self._mask.is_ahead and self._mask.is_there
+        """Whether something is recorded that the stored mask does not hold yet."""
+        return self._mask is not None and self._mask.is_ahead
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether there is a mask: a model has made one, or somebody has drawn."""
+        return self._mask is not None and self._mask.is_there
 
     @property
     def is_held_up(self) -> bool:

@@ -108,7 +108,7 @@ class ReviewState(PageState):
         if self.session.is_current_unread:
             return "It could not be read. Find images on Labels finds images that were moved."
         sight = self.maps.sight
-        if self.opened.is_ahead:
+        if self.opened.is_ahead and (item.mask is not None or self.opened.has_mask):
             words = _edited(item, is_held_up=self.opened.is_held_up)
         elif item.mask is None and sight is not None:
             words = f"{item.state()} by {sight.key}; stored once accepted, corrected or saved"

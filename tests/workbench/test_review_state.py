@@ -715,7 +715,7 @@ def test_the_first_edit_is_said_at_once(desk: Desk, trained: Path):
     review.save()
     assert said[-1].startswith("Corrected by Ada. ")
     desk.painter.undo()
-    assert said[-1].startswith("Corrected by Ada")
+    assert said[-1].startswith("Corrected by Ada, edited since: ")
 
 
 def test_an_edit_of_a_flagged_image_leaves_the_verdict_and_an_undone_one_nothing(
