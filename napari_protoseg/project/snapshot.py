@@ -37,7 +37,6 @@ def staged(database: Database, folder: Path) -> Iterator[Path]:
     """
     with storage_errors(folder):
         refuse_links(folder, *_FOLDERS)
-    with storage_errors(folder):
         stage = Path(tempfile.mkdtemp(prefix=STAGE, dir=folder))
     lock = ProjectLock(stage / LOCK)  # nobody takes it for the leftover of a killed program
     try:
