@@ -255,8 +255,7 @@ def _train(prepared: _Prepared, begun: Round, *, resume: bool) -> Job[TrainingRe
         f"Training on {len(training)} images; the best epoch is chosen by the "
         f"pseudo-masks of {len(held_out)} others."
         if held_out
-        else f"Training on {len(training)} images. There are too few cases to hold some out: "
-        "the last epoch counts as the best."
+        else f"Training on {len(training)} images; the last epoch counts as the best."
     )
     torch.manual_seed(request.config.seed)
     model = create_model(prepared.record, backbone_weights=prepared.weights)

@@ -26,7 +26,7 @@ from napari_protoseg.training.events import EpochFinished
 from napari_protoseg.training.fingerprint import DataFingerprint
 
 _FORMAT = 1
-_MODEL, _OPTIMISER, _RANDOM = "model/", "optimiser/", "random/"
+_MODEL, _AVERAGE, _OPTIMISER, _RANDOM = "model/", "average/", "optimiser/", "random/"
 
 
 class TrainingState(BaseModel):
@@ -83,8 +83,11 @@ def write_checkpoint(
     model: nn.Module,
     state: TrainingState | None = None,
     optimiser: torch.optim.Optimizer | None = None,
+    average: nn.Module | None = None,
 ) -> None:
     """Write a model, and, to go on from it, the state of its training.
+
+    `average` is the model with the average of its weights so far, where one is kept.
 
     Raises
     ------
@@ -92,6 +95,8 @@ def write_checkpoint(
         The disk is full or cannot be written; what stood there before is untouched.
     """
     tensors = {_MODEL + name: tensor for name, tensor in model.state_dict().items()}
+    if average is not None:
+        tensors |= {_AVERAGE + name: tensor for name, tensor in average.state_dict().items()}
     if optimiser is not None:
         for number, values in optimiser.state_dict()["state"].items():
             tensors |= {f"{_OPTIMISER}{number}/{key}": value for key, value in values.items()}
@@ -237,8 +242,21 @@ class Checkpoint:
         CheckpointError
             They are those of another model.
         """
+        self._load(model, _MODEL)
+
+    def load_average(self, model: nn.Module) -> None:
+        """Load the average of the weights so far into `model`.
+
+        Raises
+        ------
+        CheckpointError
+            It holds none, or that of another model.
+        """
+        self._load(model, _AVERAGE)
+
+    def _load(self, model: nn.Module, prefix: str) -> None:
         try:
-            model.load_state_dict(self.part(_MODEL))
+            model.load_state_dict(self.part(prefix))
         except RuntimeError as error:
             raise self._of_another_model() from error
 

@@ -87,6 +87,9 @@ class TrainingConfig(BaseModel):
     held_out
         Share of the images, in whole cases, on whose image-level loss the best epoch is chosen,
         where the project has no validation images.
+    averaged
+        Share of the steps over which the weights that are kept are averaged, the last ones
+        counting most; 0 keeps those of the last step.
     seed
         Of everything random.
     """
@@ -115,6 +118,7 @@ class TrainingConfig(BaseModel):
     max_pairs: int | None = Field(default=None, ge=1)
     max_side: int = Field(default=512, ge=32)
     held_out: float = Field(default=0.15, ge=0, lt=1)
+    averaged: float = Field(default=0.0, ge=0, le=1, title="Share of steps averaged over")
     seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
@@ -155,8 +159,13 @@ PRESETS: Mapping[Preset, TrainingConfig] = {
     ),
 }
 
-SECOND_STAGE = TrainingConfig(matching=Matching.NONE, competing=True, balanced=True)
-"""How the segmentation network is trained; its losses are those of `training.pixels`."""
+SECOND_STAGE = TrainingConfig(
+    matching=Matching.NONE, competing=True, balanced=True, averaged=0.2, held_out=0
+)
+"""How the segmentation network is trained; its losses are those of `training.pixels`.
+
+How well it does on pseudo-masks that are wrong in places says little of which epoch is the best.
+"""
 
 PLAIN = TrainingConfig(matching=Matching.NONE)
 """How a plain class activation map is trained, to compare with: at a rate that suits it better."""

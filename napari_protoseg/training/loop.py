@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from napari_protoseg.encoders.passes import ReadImage
 from napari_protoseg.errors import CheckpointError, ProtosegError, StorageError, TrainingError
@@ -26,7 +28,7 @@ from napari_protoseg.training.fingerprint import DataFingerprint
 from napari_protoseg.training.images import Batch, TrainingImage, epoch_batches
 from napari_protoseg.training.objective import balancing_weights
 from napari_protoseg.training.passes import Pieces, look_through
-from napari_protoseg.training.schedule import poly_factor
+from napari_protoseg.training.schedule import average_decay, poly_factor
 from napari_protoseg.training.step import Matcher, Measured, Objective, Step, StepLosses
 
 LAST, BEST = "last.safetensors", "best.safetensors"
@@ -160,18 +162,29 @@ class _Loop:
             weight_decay=config.weight_decay,
         )
         self.scaler = gradient_scaler(inputs.device)
-        self.objective: Objective = (
-            Step(self.model, inputs.matcher, config, inputs.device)
-            if inputs.objective is None
-            else inputs.objective(self.model)
-        )
         self.steps_per_epoch = -(-len(inputs.images) // config.batch_size)
+        self.average = _average_of(self.model, config, config.epochs * self.steps_per_epoch)
+        self.objective = self._objective_of(self.model)
+        self.judge = self.objective if self.average is None else self._objective_of(self.kept)
         self.epoch, self.batch = 0, 0
         self.pieces = Pieces(config.batch_size, inputs.device)
         self.loss_sum = 0.0
         self.best: float | None = None
         self.history: tuple[EpochFinished, ...] = ()
         self.saved_at = inputs.clock()
+
+    @property
+    def kept(self) -> MapModel:
+        """The model that is looked at after an epoch, and kept."""
+        if self.average is None:
+            return self.model
+        return cast(MapModel, self.average.module)
+
+    def _objective_of(self, model: MapModel) -> Objective:
+        inputs = self.inputs
+        if inputs.objective is not None:
+            return inputs.objective(model)
+        return Step(model, inputs.matcher, self.config, inputs.device)
 
     def resume(self) -> None:
         """Take up the state of the last checkpoint."""
@@ -200,6 +213,8 @@ class _Loop:
                 remedy="Undo that and resume, or train anew.",
             )
         checkpoint.load_model(self.model)
+        if self.average is not None:
+            checkpoint.load_average(self.average)
         checkpoint.load_optimiser(self.optimiser)
         self.epoch, self.batch = state.epoch, state.batch
         self.pieces.size, self.loss_sum = state.micro_batch, state.loss_sum
@@ -277,7 +292,7 @@ class _Loop:
             return ()
         devices = [self.inputs.device] if self.inputs.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
-            return self.inputs.after_epoch(self.model, epoch)
+            return self.inputs.after_epoch(self.kept, epoch)
 
     def _optimise(self, batch: Batch) -> Job[StepLosses | None]:
         """Take one step, in smaller pieces where memory is short; None after a stop before it."""
@@ -304,6 +319,8 @@ class _Loop:
             )
         self.scaler.step(self.optimiser)
         self.scaler.update()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
         return losses
 
     def _backward(self, loss: Tensor) -> None:
@@ -320,13 +337,13 @@ class _Loop:
 
     def _finish_epoch(self) -> Job[EpochFinished | None]:
         """Look at what an epoch has brought; None after a stop, as if it had not ended."""
-        self.model.eval()
+        self.kept.eval()
         held_out = yield from self._held_out()
         if held_out is None:
             return None
         score = None
         if self.inputs.score is not None:
-            score = yield from self.inputs.score(self.model)
+            score = yield from self.inputs.score(self.kept)
             if score is None:
                 return None
         criterion = held_out.loss if score is None else -score
@@ -345,7 +362,7 @@ class _Loop:
         if is_best:
             # One that is not a number would never be beaten.
             self.best = None if criterion is None or math.isnan(criterion) else criterion
-            write_checkpoint(self.inputs.folder / BEST, self.inputs.record, self.model)
+            write_checkpoint(self.inputs.folder / BEST, self.inputs.record, self.kept)
         self._save()
         return event
 
@@ -355,7 +372,7 @@ class _Loop:
         labels = torch.tensor([image.label for image in images])
 
         def look(piece: Batch) -> tuple[float, ...]:
-            return self.objective.look(piece, labels)
+            return self.judge.look(piece, labels)
 
         # A step that does not split is not to be split because of what is only looked at.
         pieces = self.pieces
@@ -364,7 +381,7 @@ class _Loop:
         seen = yield from look_through(images, read, look, pieces, self.config, stage=stage)
         if seen is None:
             return None
-        return self.objective.measured([sum(part) for part in zip(*seen, strict=True)], labels)
+        return self.judge.measured([sum(part) for part in zip(*seen, strict=True)], labels)
 
     def _save(self) -> None:
         state = TrainingState(
@@ -378,9 +395,8 @@ class _Loop:
             scaler={k: float(v) for k, v in self.scaler.state_dict().items()},
             data=self.inputs.data,
         )
-        write_checkpoint(
-            self.inputs.folder / LAST, self.inputs.record, self.model, state, self.optimiser
-        )
+        path, record = self.inputs.folder / LAST, self.inputs.record
+        write_checkpoint(path, record, self.model, state, self.optimiser, self.average)
         self.saved_at = self.inputs.clock()
 
     def _result(self, *, finished: bool) -> TrainingResult:
@@ -392,6 +408,15 @@ class _Loop:
 def _balanced(images: Sequence[TrainingImage]) -> list[TrainingImage]:
     weights = balancing_weights([image.label for image in images])
     return [replace(i, weight=weight) for i, weight in zip(images, weights, strict=True)]
+
+
+def _average_of(model: MapModel, config: TrainingConfig, steps: int) -> AveragedModel | None:
+    """Return the exponential average of the weights, none yet; None where none is kept."""
+    if not config.averaged:
+        return None
+    decay = average_decay(config.averaged, steps)
+    average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    return AveragedModel(model, multi_avg_fn=average)
 
 
 def _is_backbone(parameter: str) -> bool:

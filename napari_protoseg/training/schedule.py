@@ -1,4 +1,4 @@
-"""The learning-rate schedule."""
+"""Schedules of the learning rate and of the average of the weights."""
 
 from __future__ import annotations
 
@@ -27,3 +27,18 @@ def poly_factor(step: int, steps: int, warmup: int = 0, power: float = 1.0) -> f
         return 1 - (1 - step / warmup) * (1 - _FIRST)
     decay: float = max(1 - (step - warmup) / steps, 0.0) ** power
     return decay
+
+
+def average_decay(share: float, steps: int) -> float:
+    """Return the decay of an exponential average of weights that reaches back over some steps.
+
+    With it, all steps before the last ``share * steps`` together count ``1 / e``.
+
+    Parameters
+    ----------
+    share
+        Of the steps of the training, 0..1.
+    steps
+        Number of them.
+    """
+    return 1 - 1 / max(share * steps, 1.0)

@@ -26,6 +26,7 @@ OPTIONS = (
     "pixels.loss",
     "pixels.ignored",
     "pixels.absence_weight",
+    "config.averaged",
     "config.held_out",
     "config.seed",
 )

@@ -40,8 +40,9 @@ CONFIG = TrainingConfig(
     backbone="test_efficientnet", epochs=2, batch_size=2, max_side=32, warmup_steps=1, seed=3
 )
 COMPETING = CONFIG.model_copy(update={"competing": True, "balanced": True, "cosine": True})
-FORMS = {"mean maps": CONFIG, "competing": COMPETING}
-"""Both ways to train: what a model is trained for, and what it is made of."""
+AVERAGED = CONFIG.model_copy(update={"averaged": 0.5})
+FORMS = {"mean maps": CONFIG, "competing": COMPETING, "averaged": AVERAGED}
+"""Ways to train: what a model is trained for, what it is made of, and which weights are kept."""
 
 STEPS = 6
 LABELS = ((1, 0), (0, 1), (1, 1), (1, -1), (-1, 1), (0, 1))
