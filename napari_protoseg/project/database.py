@@ -126,6 +126,10 @@ class Database:
                 raise
             return database
 
+    def is_of_file(self, other: Database) -> bool:
+        """Tell whether both were opened on one file; nothing is said of what is there now."""
+        return self._identity is not None and self._identity == other._identity
+
     @property
     def lock(self) -> ProjectLock:
         """Whether the database may be written, and who may where it may not."""

@@ -185,6 +185,10 @@ class Project:
         """Whether another process has the project open for writing, or has taken it over."""
         return not self._database.lock.is_held
 
+    def is_same(self, other: Project) -> bool:
+        """Tell whether `other` is an opening of this project, and not of one put in its place."""
+        return self._folder == other._folder and self._database.is_of_file(other._database)
+
     def lock_notice(self) -> Notice | None:
         """Say why the project is read-only, or whose lock it was opened over; else None."""
         return self._database.lock.notice()

@@ -123,6 +123,8 @@ class Recorder:
         self._project = project
         self._tell = tell
         self._retry_seconds = retry_seconds
+        self._in_use = threading.Lock()
+        """Held while the project is written to: it is not exchanged in between."""
         self._changed = threading.Condition()
         self._waiting: deque[tuple[int, Step | _Fold]] = deque()
         self._confidence: dict[int, NDArray[np.float16]] = {}
@@ -159,6 +161,15 @@ class Recorder:
         with self._changed:
             self._is_urged = True
             self._changed.notify_all()
+
+    def go_on_in(self, project: Project) -> None:
+        """Record in another opening of the same project, also what waits.
+
+        It returns once nothing is being recorded in the one before, which may then be closed.
+        """
+        with self._in_use:
+            self._project = project
+        self.retry()
 
     def flush(self, timeout_seconds: float | None = None, *, with_masks: bool = True) -> None:
         """Wait until all is on disk.
@@ -252,7 +263,8 @@ class Recorder:
         """Record what waits first: a fold, or a run of steps of one image in one transaction."""
         image_id, items = self._first()
         try:
-            events = self._done(image_id, items)
+            with self._in_use:
+                events = self._done(image_id, items)
         except ProtosegError as error:
             self._note(failure=error)
             self._tell(RecordingFailed(error, len(self.unsynced)))

@@ -204,8 +204,7 @@ class OpenMask:
         if self._is_folded:
             return False
         self._recording.fold(self.image_id)
-        self._recording.settle()
-        self._is_folded = True
+        self._is_folded = self._recording.settle()
         self._is_new = not self.is_there
         return True
 

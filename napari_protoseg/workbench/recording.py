@@ -7,7 +7,12 @@ from functools import partial
 
 from psygnal import Signal
 
-from napari_protoseg.errors import ProjectError, ProtosegError, StorageError
+from napari_protoseg.errors import (
+    ProjectError,
+    ProjectLockedError,
+    ProtosegError,
+    StorageError,
+)
 from napari_protoseg.events import Severity
 from napari_protoseg.project.edits import Step
 from napari_protoseg.project.folder import Project
@@ -51,6 +56,7 @@ class Recording:
         self._is_told = False
         session.opened.connect(self._begin)
         session.before_closing.append(self._end)
+        session.when_reopening.append(self._go_on_in)
 
     @property
     def is_held_up(self) -> bool:
@@ -77,10 +83,15 @@ class Recording:
         """
         self._wait(with_masks=False)
 
-    def settle(self) -> None:
+    def settle(self) -> bool:
         """Wait until every step is on disk, and the masks are stored that can be.
 
         A mask that cannot be stored now is told of, and stored later: no step of it is lost.
+
+        Returns
+        -------
+        bool
+            Whether all masks are stored.
 
         Raises
         ------
@@ -92,6 +103,12 @@ class Recording:
             self._wait(with_masks=True)
         except ProtosegError as error:
             self._session.messages.stand(_of_masks(error))
+            return False
+        return True
+
+    def _go_on_in(self, project: Project) -> None:
+        if self._recorder is not None:
+            self._recorder.go_on_in(project)
 
     def _begin(self) -> None:
         """Bring masks up to date that a killed program could not, and record from now on."""
@@ -153,6 +170,8 @@ class Recording:
                 if not self._is_told:
                     self._is_told = True
                     self.held_up.emit()
+                    if isinstance(error, ProjectLockedError):
+                        session.task_changed.emit()
             case RecordingResumed():
                 self._is_told = False
                 session.messages.lift()

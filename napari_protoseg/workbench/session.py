@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -82,7 +83,8 @@ class Session:
     settings_changed = Signal()
     """A person has changed what `settings` returns."""
     task_changed = Signal()
-    """The long task has begun, paused, gone on or ended."""
+    """The long task has begun, paused, gone on or ended; or another program has taken the project
+    over, so that none can begin that writes."""
     task_over = Signal(object)
     """A `Task` has ended, and its result is handed over: nothing more comes of it."""
     progressed = Signal(object)
@@ -105,6 +107,8 @@ class Session:
         """What is done so that the project holds what is seen."""
         self.before_closing: list[Callable[[], None]] = []
         """What is done last, before the project is closed."""
+        self.when_reopening: list[Callable[[Project], None]] = []
+        """Is given another opening of the open project: what is not on disk yet goes there."""
         self.task: Task | None = None
         self.messages = Messages()
         self._is_closed = False
@@ -149,6 +153,9 @@ class Session:
     def open(self, folder: Path, *, take_over: bool = False) -> None:
         """Open the project in `folder` in place of the open one.
 
+        Where it is the same, and another program had taken it over, what a person has done since
+        is saved in the new opening.
+
         Parameters
         ----------
         folder
@@ -166,7 +173,8 @@ class Session:
         project = Project.open(folder, take_over=take_over)
         try:
             recipe_of(project)  # refuses one of another version
-            self._put_away()
+            with self._handing_over(project):
+                self._put_away()
         except BaseException:
             project.close()
             raise
@@ -396,6 +404,22 @@ class Session:
         self.show(None)
         self._close_project()
         self.task = None
+
+    @contextmanager
+    def _handing_over(self, project: Project) -> Iterator[None]:
+        """Let `project` hold what waits to be saved, where it is the open one opened once more."""
+        former = self.project
+        if former is None or project.is_read_only or not project.is_same(former):
+            yield
+            return
+        for hand_over in self.when_reopening:
+            hand_over(project)
+        try:
+            yield
+        except BaseException:
+            for hand_over in self.when_reopening:
+                hand_over(former)
+            raise
 
     def _close_project(self) -> None:
         for end in self.before_closing:

@@ -1,0 +1,187 @@
+"""Another program takes the open project over while somebody draws: no stroke is lost."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from desk import Desk
+from inline_runner import InlineRunner
+
+from napari_protoseg.errors import ProjectError, ProjectLockedError, StorageError
+from napari_protoseg.project.folder import Project
+
+OTHER = """
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+import numpy as np
+from napari_protoseg.project.folder import Project
+from napari_protoseg.review.journal import Journal
+project = Project.open(Path(sys.argv[1]), take_over=True)
+journal = Journal(project, int(sys.argv[2]))
+edited, _ = journal.open()
+drawn = edited.mask.copy()
+drawn[-6:, -6:] = 3
+step = edited.stroke(drawn, author="Ben", now=datetime.now(UTC))
+journal.append([step])
+print("drawn", flush=True)
+sys.stdin.readline()
+project.close()
+print("closed", flush=True)
+sys.stdin.readline()
+"""
+
+
+class Other:
+    """Another program, that takes a project over and draws in a corner of an image."""
+
+    def __init__(self, folder: Path, image_id: int) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", OTHER, str(folder), str(image_id)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._wait_for("drawn")
+
+    @property
+    def number(self) -> int:
+        return self._process.pid
+
+    def close_project(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        self._wait_for("closed")
+
+    def end(self) -> None:
+        self._process.communicate("\n\n", timeout=60)
+
+    def _wait_for(self, word: str) -> None:
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline().strip() == word
+
+
+@pytest.fixture
+def desk(made: Path) -> Iterator[Desk]:
+    desk = Desk(InlineRunner())
+    desk.open(made)
+    desk.step()
+    desk.painter.paint(1, side=4)
+    desk.settle()
+    yield desk
+    desk.bench.close()
+
+
+@pytest.fixture
+def other(desk: Desk) -> Iterator[Other]:
+    other = Other(desk.session.require_project().folder, desk.image_id)
+    yield other
+    other.end()
+
+
+def draw_what_cannot_be_saved(desk: Desk, other: Other) -> None:
+    desk.painter.paint(2, side=3)
+    desk.painter.paint(3, side=2)
+    with pytest.raises(ProjectLockedError, match=f"process {other.number}"):
+        desk.session.save()
+    desk.runner.turn()
+
+
+def assert_all_is_there(desk: Desk, image_id: int) -> None:
+    """Both persons' strokes are on disk, in an opening that others may read."""
+    with Project.open(desk.session.require_project().folder) as project:
+        stored = project.read_mask(image_id)
+    assert stored is not None
+    expected = np.zeros_like(stored.mask)
+    expected[-6:, -6:] = 3
+    for value, side in ((1, 4), (2, 3), (3, 2)):
+        expected[:side, :side] = value
+    assert np.array_equal(stored.mask, expected)
+    assert np.array_equal(stored.is_protected, expected > 0)
+
+
+def test_it_is_said_at_once_and_what_is_drawn_is_kept(desk: Desk, other: Other):
+    heard: list[str | None] = []
+    desk.session.task_changed.connect(lambda: heard.append(desk.session.read_only()))
+    draw_what_cannot_be_saved(desk, other)
+    assert f"process {other.number}" in desk.session.messages.shown
+    assert "kept in memory" in desk.session.messages.shown
+    assert len(heard) == 1, "the header offers to take it over"
+    assert f"process {other.number}" in str(heard[0])
+    assert np.all(desk.mask[:2, :2] == 3)
+
+
+def test_taking_it_back_saves_what_was_drawn_meanwhile_over_what_the_other_has_left(
+    desk: Desk, other: Other
+):
+    draw_what_cannot_be_saved(desk, other)
+    image_id = desk.image_id
+    desk.session.take_over()
+    assert desk.session.read_only() is None
+    assert desk.session.current is None
+    assert_all_is_there(desk, image_id)
+    desk.step()
+    assert desk.mask[-1, -1] == 3, "of the other"
+    assert desk.mask[0, 0] == 3
+    desk.painter.paint(1, side=1)
+    desk.session.save()
+    assert desk.problems == []
+
+
+def test_opening_it_again_does_the_same_once_the_other_has_closed_it(desk: Desk, other: Other):
+    draw_what_cannot_be_saved(desk, other)
+    image_id = desk.image_id
+    folder = desk.session.require_project().folder
+    with pytest.raises(ProjectLockedError, match=f"process {other.number}"):
+        desk.session.open(folder)
+    other.close_project()
+    desk.session.open(folder)
+    assert desk.session.read_only() is None
+    assert_all_is_there(desk, image_id)
+
+
+def test_a_stroke_that_nobody_has_tried_to_save_is_saved_too(desk: Desk, other: Other):
+    assert desk.painter.mask is not None
+    desk.painter.mask[:3, :3] = 2
+    desk.painter.mask[:2, :2] = 3
+    image_id = desk.image_id
+    desk.session.take_over()
+    assert_all_is_there(desk, image_id)
+
+
+def test_where_it_cannot_be_opened_again_all_is_kept_for_the_next_time(desk: Desk, other: Other):
+    draw_what_cannot_be_saved(desk, other)
+    image_id = desk.image_id
+
+    def refuse() -> None:
+        raise ProjectError("not now", where="here", remedy="Later.")
+
+    desk.session.before_leaving.append(refuse)
+    with pytest.raises(ProjectError, match="not now"):
+        desk.session.take_over()
+    assert desk.session.current is not None
+    assert np.all(desk.mask[:2, :2] == 3)
+    desk.session.before_leaving.remove(refuse)
+    desk.session.take_over()
+    assert_all_is_there(desk, image_id)
+
+
+def test_strokes_never_go_into_another_project_in_its_place(
+    desk: Desk, other: Other, tmp_path: Path
+):
+    draw_what_cannot_be_saved(desk, other)
+    other.close_project()
+    folder = desk.session.require_project().folder
+    folder.rename(tmp_path / "moved")
+    with Project.create(folder, desk.session.require_project().schema, created=desk.session.now()):
+        pass
+    with pytest.raises(StorageError, match="no longer here"):
+        desk.session.open(folder)
+    assert desk.bench.recording.is_held_up
+    assert np.all(desk.mask[:2, :2] == 3), "still kept"
