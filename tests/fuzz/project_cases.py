@@ -21,6 +21,7 @@ from fuzzed_reader import FuzzedReader
 from mutations import NUMBERS, changed_json, damaged, json_text
 
 from napari_protoseg.errors import ProjectError, SchemaError
+from napari_protoseg.jobs.backup import back_up
 from napari_protoseg.jobs.check import check_project
 from napari_protoseg.jobs.class_impact import class_impact
 from napari_protoseg.jobs.info import describe_project
@@ -37,6 +38,7 @@ from napari_protoseg.project import (
 from napari_protoseg.project.lock import LOCK, LockOwner
 from napari_protoseg.training import checkpoint  # noqa: F401 (a check imports it late)
 
+_FOREIGN = "not of the project"
 _NOW = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 # Ids of classes that go, in this order, each with that of the class that it is merged into.
 _GONE: tuple[tuple[tuple[int, int | None], ...], ...] = (
@@ -134,6 +136,8 @@ def _make(random: Random, folder: Path) -> Path:
             _change_arrays(random, project / "arrays.zarr")
         else:
             _change_files(random, project)
+    if random.random() < 0.08:
+        _lead_out(random, project)
     return project
 
 
@@ -156,6 +160,31 @@ def _leave_behind(random: Random, project: Path) -> None:
     for name in random.sample(names, random.randint(1, 4)):
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / name).write_bytes(b"left")
+
+
+def _lead_out(random: Random, project: Path) -> None:
+    """Put a link to a folder that is not the project's in the place of one that is."""
+    foreign = project.parent / _FOREIGN
+    for name in ("1.png", ".1.png.abcd1234", "a/.b/part", "c/0", "masks/.zarr.json.abcd1234"):
+        (foreign / name).parent.mkdir(parents=True, exist_ok=True)
+        (foreign / name).write_bytes(b"foreign")
+    folders = [path for path in (project / "arrays.zarr").rglob("*") if path.is_dir()]
+    places = ("banks", "runs", "truth", "cache", "arrays.zarr", "runs/1", "cache/features")
+    place = random.choice((*(project / name for name in places), *folders))
+    if place.parent.is_symlink() or place.parent.is_file():
+        return
+    if place.is_dir() and not place.is_symlink():
+        shutil.rmtree(place)
+    place.unlink(missing_ok=True)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    leads_to = random.choice((foreign, foreign, foreign, project, place.parent, place))
+    place.symlink_to(leads_to, target_is_directory=True)
+
+
+def _foreign(project: Path) -> dict[Path, bytes]:
+    """Return what there is in the folder that is not the project's."""
+    files = (path for path in (project.parent / _FOREIGN).rglob("*") if path.is_file())
+    return {path: path.read_bytes() for path in files}
 
 
 def _place_lock(random: Random, path: Path) -> None:
@@ -264,6 +293,14 @@ def _change_files(random: Random, project: Path) -> None:
 
 
 def _read(path: Path, random: Random) -> None:
+    before = _foreign(path)
+    try:
+        _read_project(path, random)
+    finally:
+        assert _foreign(path) == before
+
+
+def _read_project(path: Path, random: Random) -> None:
     with Project.open(path, take_over=random.random() < 0.2) as project:
         project.lock_notice()
         if random.random() < 0.3:  # first of all: what refuses the rest is told of here
@@ -295,6 +332,8 @@ def _read(path: Path, random: Random) -> None:
             _read_mask(project, image)
         if not project.is_read_only and random.random() < 0.3:
             _change_classes(project, random)
+        if random.random() < 0.1:
+            _back_up(project)
 
 
 def _check(project: Project, random: Random) -> None:
@@ -304,6 +343,11 @@ def _check(project: Project, random: Random) -> None:
     assert stops or report.is_complete
     report.lines()
     report.record()
+
+
+def _back_up(project: Project) -> None:
+    copy, _ = finish(back_up(project, project.folder.parent / f"copy-{project.folder.name}"))
+    assert not any(path.is_symlink() for path in copy.folder.rglob("*"))
 
 
 def _change_classes(project: Project, random: Random) -> None:
@@ -354,7 +398,7 @@ READER = FuzzedReader(
         "napari_protoseg/jobs/check.py": (
             "check_project", "_rows", "_files", "_masks", "_banks", "_rounds",
         ),
-        "napari_protoseg/project/paths.py": ("found_path",),
+        "napari_protoseg/project/paths.py": ("found_path", "refuse_links"),
         "napari_protoseg/project/times.py": ("found_time",),
         "napari_protoseg/project/image_rows.py": ("select_images", "select_present"),
         "napari_protoseg/project/mask_rows.py": ("load_mask", "select_summaries"),
