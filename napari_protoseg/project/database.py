@@ -16,6 +16,7 @@ from napari_protoseg.errors import (
     ProtosegError,
     StorageError,
 )
+from napari_protoseg.project.header import Connection, file_identity, read_header
 from napari_protoseg.project.lock import LOCK, ProjectLock
 from napari_protoseg.project.migrations import APPLICATION_ID, MIGRATIONS, Migration
 from napari_protoseg.project.records import RecordError
@@ -283,7 +284,7 @@ def prefer_write_ahead_log(connection: sqlite3.Connection) -> str:
 @contextmanager
 def _connected(path: Path) -> Iterator[sqlite3.Connection]:
     """Yield a connection that stays open unless something goes wrong within."""
-    connection = sqlite3.connect(
+    connection = Connection(
         path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
     try:
@@ -374,8 +375,7 @@ def _format_version(path: Path) -> int:
     """Read the format version from the header, without SQLite, which would touch the file."""
     with storage_errors(path):
         try:
-            with path.open("rb") as file:
-                header = file.read(_HEADER_BYTES)
+            header = read_header(path, _HEADER_BYTES)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             raise ProjectError(
                 "this is not a project",
@@ -396,13 +396,8 @@ def _format_version(path: Path) -> int:
 
 
 def _file_identity(path: Path) -> tuple[int, int] | None:
-    """Return what tells a file from every other; None where there is none."""
     with storage_errors(path):
-        try:
-            found = path.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-    return found.st_dev, found.st_ino
+        return file_identity(path)
 
 
 @contextmanager

@@ -39,6 +39,9 @@ def refuse_links(folder: Path, *below: str) -> None:
     """
     for name in FOLDERS:
         places = [folder / name]
+        if name == "cache" and not places[0].is_symlink():
+            # Deeper links are seen when they are used.
+            places += [*folder.glob("cache/*"), *folder.glob("cache/*/*")]
         if name in below and not places[0].is_symlink():
             for place, folders, _ in os.walk(folder / name):
                 places += [Path(place, of) for of in folders]

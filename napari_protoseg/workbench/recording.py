@@ -54,6 +54,7 @@ class Recording:
         self._session = session
         self._recorder: Recorder | None = None
         self._is_told = False
+        self._is_locked_out = False
         session.opened.connect(self._begin)
         session.before_closing.append(self._end)
         session.when_reopening.append(self._go_on_in)
@@ -115,7 +116,7 @@ class Recording:
         project = self._session.project
         if project is None or project.is_read_only:
             return
-        self._is_told = False
+        self._is_told = self._is_locked_out = False
         self._session.attempt(partial(self._recover, project))
         self._recorder = Recorder(project, partial(self._tell, project))
 
@@ -159,6 +160,8 @@ class Recording:
         session = self._session
         if project is not session.project or self._recorder is None:
             return  # it was closed meanwhile
+        if isinstance(event, RecordingFailed | RecordingResumed):
+            self._follow_lock(event)
         match event:
             case RecordingFailed(error, 0):
                 session.messages.stand(_of_masks(error))
@@ -170,8 +173,6 @@ class Recording:
                 if not self._is_told:
                     self._is_told = True
                     self.held_up.emit()
-                    if isinstance(error, ProjectLockedError):
-                        session.task_changed.emit()
             case RecordingResumed():
                 self._is_told = False
                 session.messages.lift()
@@ -183,6 +184,14 @@ class Recording:
                 self.moved.emit(image_id)
             case Folded():
                 session.reviewed.emit()
+
+    def _follow_lock(self, event: RecordingFailed | RecordingResumed) -> None:
+        """Tell once that another program has taken the project over, whatever failed before."""
+        was = self._is_locked_out
+        error = event.error if isinstance(event, RecordingFailed) else None
+        self._is_locked_out = isinstance(error, ProjectLockedError)
+        if self._is_locked_out and not was:
+            self._session.task_changed.emit()
 
 
 def _of_masks(error: ProtosegError) -> str:

@@ -8,7 +8,8 @@ import shutil
 import socket
 import sqlite3
 import tempfile
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,7 @@ from driven_jobs import finish, stop_after
 from fuzzed_reader import FuzzedReader
 from mutations import NUMBERS, changed_json, damaged, json_text
 
+from napari_protoseg.encoders.cache import FeatureCache
 from napari_protoseg.errors import ProjectError, SchemaError
 from napari_protoseg.jobs.backup import back_up
 from napari_protoseg.jobs.check import check_project
@@ -36,6 +38,7 @@ from napari_protoseg.project import (
     Split,
 )
 from napari_protoseg.project.lock import LOCK, LockOwner
+from napari_protoseg.review.journal import recover
 from napari_protoseg.training import checkpoint  # noqa: F401 (a check imports it late)
 
 _FOREIGN = "not of the project"
@@ -332,6 +335,8 @@ def _read_project(path: Path, random: Random) -> None:
             _read_mask(project, image)
         if not project.is_read_only and random.random() < 0.3:
             _change_classes(project, random)
+        if not project.is_read_only and random.random() < 0.3:
+            _write(project, images)
         if random.random() < 0.1:
             _back_up(project)
 
@@ -343,6 +348,20 @@ def _check(project: Project, random: Random) -> None:
     assert stops or report.is_complete
     report.lines()
     report.record()
+
+
+def _write(project: Project, images: Sequence[ImageRecord]) -> None:
+    """Bring masks up to date, store one, and keep the budget of the cache."""
+    recover(project)
+    FeatureCache(project.cache / "features", 0).evict()
+    for image in (known for known in images[:1] if known.height * known.width < 10**6):
+        mask = np.full((image.height, image.width), project.schema.ids[0], np.uint8)
+        confidence = np.full(mask.shape, 0.5, np.float16)
+        source = MaskSource(
+            round_id=None, label_condition="given", recipe_json="{}", created=_NOW, labels=None
+        )
+        with _named_by(image):
+            project.write_mask(PredictedMask(image.known_id, mask, confidence), source)
 
 
 def _back_up(project: Project) -> None:
@@ -369,14 +388,19 @@ def _change_classes(project: Project, random: Random) -> None:
 
 
 def _read_mask(project: Project, image: ImageRecord) -> None:
-    try:
+    with _named_by(image):
         mask = project.read_mask(image.known_id)
+        assert mask is None or mask.mask.shape == (image.height, image.width)
+
+
+@contextmanager
+def _named_by(image: ImageRecord) -> Iterator[None]:
+    """Let errors pass that name a mask by its image."""
+    try:
+        yield
     except ProjectError as error:
-        # A mask is named by its image.
         if error.where != f"image {image.id}":
             raise
-    else:
-        assert mask is None or mask.mask.shape == (image.height, image.width)
 
 
 READER = FuzzedReader(

@@ -174,7 +174,14 @@ def test_leftovers_of_killed_writes_are_removed_and_files_of_others_stay(folder:
     assert report.problems == []
 
 
-@pytest.mark.parametrize("place", ["arrays.zarr", "banks", "runs", "truth", "cache", "runs/deep"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        *("arrays.zarr", "banks", "runs", "truth", "cache"),
+        *("runs/deep", "arrays.zarr/masks", "arrays.zarr/masks/48x32/c"),
+        *("cache/linked", "cache/features/dense-of-some-encoder"),
+    ],
+)
 def test_a_project_whose_folders_lead_elsewhere_is_refused(
     folder: Path, tmp_path: Path, place: str
 ) -> None:
@@ -182,7 +189,7 @@ def test_a_project_whose_folders_lead_elsewhere_is_refused(
     (elsewhere / "repository" / "deep" / ".git").mkdir(parents=True)
     (elsewhere / ".my.settings").write_text("theirs")
     link = folder / place
-    link.parent.mkdir(exist_ok=True)
+    link.parent.mkdir(parents=True, exist_ok=True)
     if link.exists():
         shutil.rmtree(link)
     link.symlink_to(elsewhere, target_is_directory=True)
@@ -193,15 +200,12 @@ def test_a_project_whose_folders_lead_elsewhere_is_refused(
     assert (elsewhere / ".my.settings").read_text() == "theirs"
 
 
-@pytest.mark.parametrize("place", ["cache/linked", "cache/features/linked", "arrays.zarr/linked"])
-def test_no_leftover_is_looked_for_where_a_link_leads(
-    folder: Path, tmp_path: Path, place: str
-) -> None:
+def test_no_leftover_is_looked_for_where_a_link_leads(folder: Path, tmp_path: Path) -> None:
     theirs = tmp_path / "elsewhere" / "deep" / ".theirs.png.abcd1234"
     theirs.mkdir(parents=True)
     (tmp_path / "elsewhere" / ".theirs.png.abcd1234").write_text("theirs")
-    link = folder / place
-    link.parent.mkdir(parents=True, exist_ok=True)
+    link = folder / "cache" / "features" / "dense-of-some-encoder" / "linked"
+    link.parent.mkdir(parents=True)
     link.symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     checked(folder, repair=True)
     assert theirs.is_dir()

@@ -14,6 +14,7 @@ from inline_runner import InlineRunner
 
 from napari_protoseg.errors import ProjectError, ProjectLockedError, StorageError
 from napari_protoseg.project.folder import Project
+from napari_protoseg.project.lock import LOCK, LockOwner
 
 OTHER = """
 import sys
@@ -115,6 +116,31 @@ def test_it_is_said_at_once_and_what_is_drawn_is_kept(desk: Desk, other: Other):
     assert len(heard) == 1, "the header offers to take it over"
     assert f"process {other.number}" in str(heard[0])
     assert np.all(desk.mask[:2, :2] == 3)
+
+
+def test_it_is_said_too_where_saving_had_failed_for_another_reason_before(
+    desk: Desk, tmp_path: Path
+):
+    folder = desk.session.require_project().folder
+    folder.rename(tmp_path / "away")
+    desk.painter.paint(2, side=3)
+    with pytest.raises(StorageError, match="no longer here"):
+        desk.session.save()
+    desk.runner.turn()
+    (tmp_path / "away").rename(folder)
+    owner = LockOwner.here().model_copy(update={"host": "elsewhere", "user": "ada"})
+    (folder / LOCK).write_text(owner.model_dump_json())
+    heard: list[str | None] = []
+    desk.session.task_changed.connect(lambda: heard.append(desk.session.read_only()))
+    for _ in range(2):
+        with pytest.raises(ProjectLockedError, match="ada on elsewhere"):
+            desk.session.save()
+        desk.runner.turn()
+    assert len(heard) == 1
+    assert "ada on elsewhere" in str(heard[0])
+    desk.session.take_over()
+    desk.step()
+    assert np.all(desk.mask[:3, :3] == 2)
 
 
 def test_taking_it_back_saves_what_was_drawn_meanwhile_over_what_the_other_has_left(
