@@ -157,7 +157,7 @@ class Project:
         database = Database.open(folder / DATABASE, take_over=take_over)
         try:
             with storage_errors(folder):
-                refuse_links(folder, "arrays.zarr", "banks", "runs", "truth")
+                refuse_links(folder)
             with database.reading() as connection:
                 schema = select_schema(connection, folder)
         except BaseException:

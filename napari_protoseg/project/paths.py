@@ -8,8 +8,8 @@ from pathlib import Path
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.project.records import RecordError
 
-FOLDERS = ("arrays.zarr", "banks", "runs", "truth", "cache")
-"""Folders of a project."""
+OWN_FOLDERS = ("arrays.zarr", "banks", "runs", "truth")
+"""Folders of a project, but for the cache, which is made again."""
 
 
 def real_path(path: Path) -> Path:
@@ -18,17 +18,16 @@ def real_path(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def refuse_links(folder: Path, *below: str) -> None:
+def refuse_links(folder: Path) -> None:
     """Make sure that no folder of a project is a link, which leads out of it, or in circles.
 
-    What is written to a project, copied or removed is then within it.
+    What is written to a project, copied or removed is then within it. Links among the results of
+    an encoder in the cache are seen when these are used.
 
     Parameters
     ----------
     folder
         Of the project.
-    below
-        Names of the folders that are looked into; of the others only they themselves.
 
     Raises
     ------
@@ -37,21 +36,23 @@ def refuse_links(folder: Path, *below: str) -> None:
     OSError
         One cannot be read.
     """
-    for name in FOLDERS:
-        places = [folder / name]
-        if name == "cache" and not places[0].is_symlink():
-            # Deeper links are seen when they are used.
-            places += [*folder.glob("cache/*"), *folder.glob("cache/*/*")]
-        if name in below and not places[0].is_symlink():
-            for place, folders, _ in os.walk(folder / name):
-                places += [Path(place, of) for of in folders]
-        linked = next((place for place in places if place.is_symlink()), None)
-        if linked is not None:
-            raise ProjectError(
-                "a link to a folder, within a project",
-                where=linked,
-                remedy="Put the folder itself in its place, or remove the link.",
-            )
+    for name in (*OWN_FOLDERS, "cache"):
+        _refuse_link(folder / name)
+    for name in OWN_FOLDERS:
+        for place, folders, _ in os.walk(folder / name):
+            for below in folders:
+                _refuse_link(Path(place, below))
+    for found in (*folder.glob("cache/*"), *folder.glob("cache/*/*")):
+        _refuse_link(found)
+
+
+def _refuse_link(place: Path) -> None:
+    if place.is_symlink():
+        raise ProjectError(
+            "a link to a folder, within a project",
+            where=place,
+            remedy="Put the folder itself in its place, or remove the link.",
+        )
 
 
 def recorded_path(path: Path, folder: Path) -> str:

@@ -14,10 +14,8 @@ from napari_protoseg.project.creation import DATABASE
 from napari_protoseg.project.database import Database, sqlite_errors
 from napari_protoseg.project.inspection import STAGE
 from napari_protoseg.project.lock import LOCK, ProjectLock
-from napari_protoseg.project.paths import found_path, recorded_path, refuse_links
+from napari_protoseg.project.paths import OWN_FOLDERS, found_path, recorded_path, refuse_links
 from napari_protoseg.storage import make_folder, replacing, storage_errors
-
-_FOLDERS = ("arrays.zarr", "banks", "runs", "truth")
 
 
 @contextmanager
@@ -36,14 +34,14 @@ def staged(database: Database, folder: Path) -> Iterator[Path]:
         The project cannot be read, or its disk cannot be written.
     """
     with storage_errors(folder):
-        refuse_links(folder, *_FOLDERS)
+        refuse_links(folder)
         stage = Path(tempfile.mkdtemp(prefix=STAGE, dir=folder))
     lock = ProjectLock(stage / LOCK)  # nobody takes it for the leftover of a killed program
     try:
         lock.take()
         with database.excluding(), storage_errors(folder):
             _copy_database(folder / DATABASE, stage / DATABASE)
-            for name in _FOLDERS:
+            for name in OWN_FOLDERS:
                 if (folder / name).is_dir():
                     shutil.copytree(
                         folder / name,
