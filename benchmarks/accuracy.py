@@ -145,8 +145,14 @@ TEACHER = "ours"
 SECOND_STAGES = {
     "second stage": PixelConfig(),
     "second stage, DeepLabV3+": PixelConfig(decoder=Decoder.DEEPLABV3PLUS),
-    "second stage, cross-entropy": PixelConfig(loss=PixelLoss.CROSS_ENTROPY),
-    "second stage, generalised cross-entropy": PixelConfig(loss=PixelLoss.GENERALISED),
+    **{
+        f"second stage, {name}": PixelConfig(loss=loss, ignored=0.2)
+        for name, loss in (
+            ("symmetric cross-entropy", PixelLoss.SYMMETRIC),
+            ("cross-entropy", PixelLoss.CROSS_ENTROPY),
+            ("generalised cross-entropy", PixelLoss.GENERALISED),
+        )
+    },
 }
 
 
