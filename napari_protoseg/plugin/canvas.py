@@ -291,12 +291,11 @@ class Canvas:
         self._draw_on(layer)
 
     def _show_mask(self, block: Block) -> None:
-        """Write what has changed into the layer, blockwise: it stays the same array."""
-        mask, layer = self._bench.opened.mask, self._mask
-        if mask is None or layer is None or layer.data.shape != mask.shape:
+        """Let what has changed enter the layer: it stays the same array."""
+        mask, layer, strokes = self._bench.opened.mask, self._mask, self._strokes
+        if mask is None or layer is None or strokes is None or layer.data.shape != mask.shape:
             return
-        layer.data[block] = mask[block]
-        layer.refresh()
+        strokes.enter(mask, block)
 
     def _show_maps(self) -> None:
         maps, schema = self._bench.maps, self._schema()

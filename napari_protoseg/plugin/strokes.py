@@ -1,17 +1,22 @@
-"""What is drawn on a mask layer, and its undo: led to the open image instead of napari's own."""
+"""What is drawn on a mask layer, what enters it otherwise, and its undo: the open image's."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from napari.layers import Labels
+from numpy.typing import NDArray
 
 from napari_protoseg.review.edited_mask import Block
 from napari_protoseg.workbench.open_image import OpenImage
+
+_AT_ONCE = 32_768
+"""About how many pixels enter a layer at once; napari remembers 18 bytes of each for a while."""
 
 _Box = tuple[int, int, int, int]
 """First row and column, and those behind the last."""
@@ -59,7 +64,8 @@ class Strokes:
     pixels themselves are read from the layer.
 
     Undo and redo, whichever key or menu calls them, are those of the open image. napari's own
-    history is asked by nobody, and forgotten when the layer is let go.
+    history is asked by nobody, and forgotten when the layer is let go; until then it holds the last
+    hundred strokes and portions of what has entered.
 
     While the mouse is held down napari gathers all changes for one step. `block_history` ends what
     was gathered until then, so that neither a model's step nor an undo becomes a part of a stroke.
@@ -78,6 +84,7 @@ class Strokes:
         self._is_writing = False
         self._is_told_after = False
         self._touched: list[_Box | None] = []
+        self._set_pixels = layer.data_setitem
         layer.events.paint.connect(self._note)
         opened.changing.connect(self._end_stroke)
         for name, place in _WRITING.items():
@@ -97,6 +104,32 @@ class Strokes:
         layer.editable = editable
         if editable:
             layer.mode = mode
+
+    def enter(self, mask: NDArray[np.uint8], block: Block) -> None:
+        """Set the pixels of the layer that differ from a mask in a block; nobody has drawn them.
+
+        This is no stroke, and the open image is told nothing of it: it is who says what enters.
+        napari draws anew what has changed.
+
+        Parameters
+        ----------
+        mask
+            ``(height, width)``, as the layer is to be.
+        block
+            The only rows and columns that are looked at.
+        """
+        layer = self._layer
+        layer.set_view_slice()  # while hidden, it may still be that of an image of another size
+        (rows, columns), seen = block, mask[block]
+        differs = np.asarray(layer.data[block]) != seen
+        with layer.events.paint.blocker(self._note):
+            for portion in _portions(differs):
+                down, across = np.nonzero(differs[portion])
+                down += portion.start
+                with layer.block_history():
+                    places = down + rows.start, across + columns.start
+                    self._set_pixels(places, seen[down, across])
+        layer.refresh(data_displayed=False, highlight=False, extent=False)  # the thumbnail
 
     def _end_stroke(self) -> None:
         """Let what is drawn with the mouse be a step now; what follows is another one."""
@@ -138,3 +171,10 @@ class Strokes:
             slice(max(min(tops), 0), max(*bottoms, 0)),
             slice(max(min(lefts), 0), max(*rights, 0)),
         )
+
+
+def _portions(differs: NDArray[np.bool_]) -> Iterator[slice]:
+    """Part the rows of a block so that little more than `_AT_ONCE` of their pixels differ."""
+    portion = np.cumsum(np.count_nonzero(differs, axis=1)) // _AT_ONCE
+    first = (np.flatnonzero(np.diff(portion)) + 1).tolist()
+    return (slice(start, stop) for start, stop in pairwise([0, *first, len(differs)]))

@@ -1,4 +1,4 @@
-"""Strokes among the steps of models, on a real layer: whose the pixels are when all is undone."""
+"""Strokes among the steps of models, on a real layer: how they enter, whose pixels are whose."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("napari")
 
+from napari.layers import Labels
 from PIL import Image as Picture
 from test_canvas import duplicate, go_on, mask_of, open_first, paint
 
@@ -18,6 +19,7 @@ from napari_protoseg.jobs.import_masks import MaskPurpose
 from napari_protoseg.masks.recipe import Background
 from napari_protoseg.plugin.layers import role_of
 from napari_protoseg.project.records import Origin
+from napari_protoseg.synthesis.tiles import synthesize_tile
 
 
 def narrow(user: Any, bench: Any) -> None:
@@ -39,6 +41,90 @@ def of_a_person(user: Any, bench: Any) -> Any:
 def other(layer: Any, row: int, column: int) -> int:
     """Return a class that a pixel has not."""
     return 1 if layer.data[row, column] != 1 else 2
+
+
+@pytest.fixture
+def entered(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The places that napari's own `data_setitem` is told to set: rows and columns of each call."""
+    told: list[Any] = []
+    verb = Labels.data_setitem
+
+    def record(layer: Labels, indices: Any, value: Any, refresh: bool = True) -> None:
+        told.append(indices)
+        verb(layer, indices, value, refresh)
+
+    monkeypatch.setattr(Labels, "data_setitem", record)
+    return told
+
+
+def among(shape: tuple[int, int], told: list[Any]) -> Any:
+    """Return how often each pixel is among what `data_setitem` was told."""
+    times = np.zeros(shape, int)
+    for indices in told:
+        np.add.at(times, indices, 1)
+    return times
+
+
+def test_a_prediction_enters_through_the_layers_own_verb_where_it_differs_and_may(
+    entered: list[Any], user: Any, bench: Any, trained: Path
+):
+    open_first(user, bench, trained)
+    layer = mask_of(user)
+    data, proposed = layer.data, layer.data.copy()
+    user.wait(lambda: bool(entered), 20)  # what was proposed as the image was opened
+    paint(layer, other(layer, 20, 20))
+    before, mine = layer.data.copy(), layer.data != proposed
+    pictures = [user.viewer.screenshot(flash=False)]
+    entered.clear()
+    narrow(user, bench)
+    assert layer.data is data
+    changed = data != before
+    assert np.count_nonzero(changed) > 1000
+    assert np.array_equal(among(data.shape, entered), changed), "each once, and no other"
+    assert not changed[mine].any(), "what a person has set stays"
+    after = data.copy()
+    pictures.append(user.viewer.screenshot(flash=False))
+    layer.refresh()
+    pictures.append(user.viewer.screenshot(flash=False))
+    assert not np.array_equal(pictures[0], pictures[1]), "it is seen"
+    assert np.array_equal(pictures[1], pictures[2]), "all of it"
+    user.focus_canvas()
+    for seen in (before, proposed):
+        user.screen_key("ctrl+z")
+        assert np.array_equal(data, seen), "a step of the journal"
+    for seen in (before, after):
+        user.screen_key("ctrl+shift+z")
+        assert np.array_equal(data, seen)
+    assert layer.data is data
+    assert np.array_equal(of_a_person(user, bench), mine)
+
+
+def test_a_prediction_enters_a_hidden_mask_of_another_size_in_portions(
+    entered: list[Any], user: Any, bench: Any, trained: Path
+):
+    side = 256
+    (trained / "large").mkdir()
+    picture = synthesize_tile(0, 0, 0, size=side).image
+    Picture.fromarray(picture).save(trained / "large" / "large.png")
+    open_first(user, bench, trained)
+    layer = mask_of(user)
+    layer.visible = False
+    bench.review.apply(trained / "large")
+    user.wait(lambda: not bench.session.is_busy)
+    (large,) = [item.image for item in bench.review.images.all if item.image.path.stem == "large"]
+    bench.session.show(large)
+    user.wait(lambda: layer.data.shape == (side, side) and bench.maps.sight is not None)
+    bench.review.set_background(Background.OFF)
+    user.wait(lambda: bool(layer.data.all()))
+    entered.clear()
+    before = layer.data.copy()
+    narrow(user, bench)
+    changed = layer.data != before
+    assert np.array_equal(among(layer.data.shape, entered), changed)
+    assert np.count_nonzero(changed) > 40_000
+    assert len(entered) > 1, "what napari remembers of each is not large"
+    layer.undo()
+    assert np.array_equal(layer.data, before)
 
 
 def test_a_models_mask_that_arrives_during_a_stroke_is_a_step_of_its_own(
