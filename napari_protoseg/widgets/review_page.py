@@ -95,6 +95,7 @@ class ReviewPage(Page):
         self._lay_out()
         self._add_shortcuts()
         self.listen(state.listed, self._relist)
+        self.listen(state.stands_otherwise, self._follow_state)
         self.listen(canvas.class_changed, self._show_picked)
         self.listen(canvas.opacity_changed, self._show_opacity)
         for signal in (canvas.pointed, state.opened.loaded, state.opened.mask_changed):
@@ -105,13 +106,11 @@ class ReviewPage(Page):
         super().refresh()
         state, session = self._review, self._review.session
         item = state.current
-        if item is None:
-            self._current.setText("Open an image from the list.")
-        else:
+        if item is not None:
             self._name.setText(item.image.path.name)
             self._name.setToolTip(plain(str(item.image.path)))
-            self._current.setText(state.state_of_current())
         self._name.setVisible(item is not None)
+        self._show_state()
         is_open = state.opened.image is not None
         can_write = session.read_only() is None
         self._buttons["restore-layers"].setEnabled(is_open)
@@ -243,6 +242,16 @@ class ReviewPage(Page):
         words = "" if place is None else self._review.origin_at(*place)
         self._pixel.setText(f"Under the mouse: {words}." if words else "")
         self._pixel.setToolTip(plain(self._pixel.text()))
+
+    def _show_state(self) -> None:
+        self._current.setText(self._review.state_of_current() or "Open an image from the list.")
+
+    def _follow_state(self) -> None:
+        """Draw no more than how the open mask stands, or else all once the page is seen."""
+        if self.isVisible():
+            self._show_state()
+        else:
+            self._is_outdated = True
 
     def _show_picked(self) -> None:
         self._palette.show_picked(self._canvas.picked_class)

@@ -38,6 +38,8 @@ class ReviewState(PageState):
 
     listed = Signal()
     """Other images are listed, or their states have changed."""
+    stands_otherwise = Signal()
+    """Only `state_of_current` says something else: somebody has begun to draw, or saving hangs."""
 
     def __init__(
         self, session: Session, opened: OpenImage, maps: ImageMaps, bank: BankState
@@ -56,9 +58,9 @@ class ReviewState(PageState):
             session.reviewed,
         ):
             signal.connect(self._outdate)
+        opened.went_ahead.connect(self.stands_otherwise.emit)
         for signal in (
             opened.loaded,
-            opened.went_ahead,
             maps.changed,
             maps.began,
             session.current_changed,

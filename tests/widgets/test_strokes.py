@@ -20,6 +20,7 @@ from napari_protoseg.masks.recipe import Background
 from napari_protoseg.plugin.layers import role_of
 from napari_protoseg.project.records import Origin
 from napari_protoseg.synthesis.tiles import synthesize_tile
+from napari_protoseg.widgets.review_page import ReviewPage
 
 
 def narrow(user: Any, bench: Any) -> None:
@@ -125,6 +126,33 @@ def test_a_prediction_enters_a_hidden_mask_of_another_size_in_portions(
     assert len(entered) > 1, "what napari remembers of each is not large"
     layer.undo()
     assert np.array_equal(layer.data, before)
+
+
+def test_the_first_stroke_is_said_and_the_page_is_not_drawn_anew(
+    user: Any, bench: Any, trained: Path, monkeypatch: pytest.MonkeyPatch
+):
+    user.page("Review")
+    open_first(user, bench, trained)
+    user.settle()
+    drawn: list[Any] = []
+    refresh = ReviewPage.refresh
+
+    def record(page: ReviewPage) -> None:
+        drawn.append(page)
+        refresh(page)
+
+    monkeypatch.setattr(ReviewPage, "refresh", record)
+    layer = mask_of(user)
+    paint(layer, other(layer, 20, 20))
+    assert user.text("review-current").startswith("Edited: each edit is saved at once")
+    assert not drawn
+    bench.review.save()
+    user.page("Labels")
+    drawn.clear()
+    paint(layer, other(layer, 20, 20))
+    user.page("Review")
+    assert drawn
+    assert ", edited since: " in user.text("review-current"), "also what was done unseen"
 
 
 def test_a_models_mask_that_arrives_during_a_stroke_is_a_step_of_its_own(

@@ -611,7 +611,8 @@ def test_the_first_edit_is_said_at_once(desk: Desk, trained: Path):
     desk.open(trained)
     desk.step()
     review, said = desk.bench.review, []
-    review.changed.connect(lambda: said.append(review.state_of_current()))
+    for signal in (review.changed, review.stands_otherwise):
+        signal.connect(lambda: said.append(review.state_of_current()))
     desk.painter.paint()
     assert said[-1].startswith("Edited: each edit is saved at once, the mask as you go on. ")
     said.clear()
@@ -646,7 +647,8 @@ def test_edits_that_cannot_be_saved_are_not_called_saved(desk: Desk, trained: Pa
     desk.open(trained)
     desk.step()
     review, said = desk.bench.review, []
-    review.changed.connect(lambda: said.append(review.state_of_current()))
+    for signal in (review.changed, review.stands_otherwise):
+        signal.connect(lambda: said.append(review.state_of_current()))
     project = desk.session.require_project().folder
     away = project.with_name("away")
     project.rename(away)
