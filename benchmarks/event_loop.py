@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from qtpy.QtCore import QEventLoop, Qt, QTimer
 
 _TURN = 5
@@ -15,7 +16,7 @@ _TURN = 5
 
 @dataclass(frozen=True)
 class Waits:
-    """Quantiles of the time between two turns of the event loop, in milliseconds."""
+    """Quantiles of how long something took, in milliseconds."""
 
     median: float
     p99: float
@@ -25,8 +26,12 @@ class Waits:
     @classmethod
     def of(cls, turns: Sequence[float]) -> Waits:
         """Take the quantiles of the times between `turns`, in seconds from any start."""
-        waits = np.diff(turns) * 1000
-        return cls(*(float(q) for q in np.percentile(waits, (50, 99, 99.9, 100))))
+        return cls.of_lengths(np.diff(turns))
+
+    @classmethod
+    def of_lengths(cls, seconds: Sequence[float] | NDArray[np.float64]) -> Waits:
+        """Take the quantiles of lengths in seconds."""
+        return cls(*(float(q) * 1000 for q in np.percentile(seconds, (50, 99, 99.9, 100))))
 
     def __str__(self) -> str:
         return f"{self.median:8.1f} {self.p99:8.1f} {self.p999:8.1f} {self.longest:8.1f}"

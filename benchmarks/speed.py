@@ -33,7 +33,7 @@ _MEMORY_SIDE = 96
 _GROWING_TILES = (60, 120, 240)
 _GROWING = (
     *(replace(Setting(), classes=classes) for classes in (2, 4, 8, 16)),
-    *(replace(Setting(), prototypes=prototypes) for prototypes in (1, 3, 10, 30)),
+    *(replace(Setting(), prototypes=prototypes) for prototypes in (1, 3, 6, 10)),
     *(replace(Setting(), side=side) for side in (96, 160, 224, 320, 448)),
 )
 
