@@ -16,7 +16,12 @@ from napari_protoseg.errors import (
     ProtosegError,
     StorageError,
 )
-from napari_protoseg.project.header import Connection, file_identity, read_header
+from napari_protoseg.project.header import (
+    Connection,
+    NotAFileError,
+    file_identity,
+    read_header,
+)
 from napari_protoseg.project.lock import LOCK, ProjectLock
 from napari_protoseg.project.migrations import APPLICATION_ID, MIGRATIONS, Migration
 from napari_protoseg.project.records import RecordError
@@ -376,7 +381,7 @@ def _format_version(path: Path) -> int:
     with storage_errors(path):
         try:
             header = read_header(path, _HEADER_BYTES)
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        except (FileNotFoundError, NotADirectoryError, NotAFileError) as error:
             raise ProjectError(
                 "this is not a project",
                 where=path.parent,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 import threading
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -17,10 +18,17 @@ from typing import Any
 
 _Identity = tuple[int, int]
 
+# A named pipe would else be waited for without end. Windows has none in folders.
+_READING = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+
 _guard = threading.Lock()
 # Of each file: how many connections this process has, and descriptors to be closed after them.
 _connections: Counter[_Identity] = Counter()
 _left_open: defaultdict[_Identity, list[int]] = defaultdict(list)
+
+
+class NotAFileError(OSError):
+    """A folder, a named pipe or a device stands where a file belongs."""
 
 
 def file_identity(path: Path) -> _Identity | None:
@@ -44,14 +52,19 @@ def read_header(path: Path, size: int) -> bytes:
 
     Raises
     ------
+    NotAFileError
+        Something else stands there.
     OSError
+        It cannot be read.
     """
     with _guard:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        descriptor = os.open(path, _READING)
+        found = os.fstat(descriptor)
         try:
+            if not stat.S_ISREG(found.st_mode):
+                raise NotAFileError(f"{path} is not a file")
             return os.read(descriptor, size)
         finally:
-            found = os.fstat(descriptor)
             identity = (found.st_dev, found.st_ino)
             if _connections[identity]:
                 _left_open[identity].append(descriptor)

@@ -6,6 +6,8 @@ import json
 import os
 import socket
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
@@ -161,6 +163,26 @@ def test_a_lock_that_nobody_can_have_is_that_of_an_unknown(folder: Path, owner: 
         assert "somebody on an unknown machine" in notice.text
     with Project.open(folder, take_over=True) as project:
         assert not project.is_read_only
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX")
+def test_a_database_that_is_a_named_pipe_is_not_waited_for(folder: Path):
+    (folder / "project.db").unlink()
+    os.mkfifo(folder / "project.db")
+    script = (
+        "import sys; from pathlib import Path; from napari_protoseg.project import Project;"
+        "Project.open(Path(sys.argv[1]))"
+    )
+    child = subprocess.run(
+        [sys.executable, "-c", script, str(folder)],
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,  # whoever waits would wait for ever
+        check=False,
+    )
+    assert child.stderr.rstrip().endswith(
+        f"ProjectError: {folder}: this is not a project. Choose the folder of one, or make one."
+    )
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX")
