@@ -70,6 +70,7 @@ class Database:
         self._lock = threading.Lock()
         self._project_lock = lock
         self._is_closed = False
+        self._has_changed = False
         self._identity = _file_identity(path)
 
     @classmethod
@@ -128,7 +129,7 @@ class Database:
             try:
                 database._bring_up_to_date(migrations)
             except BaseException:
-                database.close()
+                database.withdraw()
                 raise
             return database
 
@@ -147,6 +148,7 @@ class Database:
         if self.lock.is_held:
             if version < len(migrations):
                 _migrate(connection, migrations)
+                self._has_changed = True
                 prefer_write_ahead_log(connection)
             return
         if version != len(migrations):
@@ -199,11 +201,13 @@ class Database:
         """
         self._require_in_place()
         self.require_writable()  # at once, not after waiting for the other
-        with self._lock, sqlite_errors(self._path), _transaction(self._connection, "IMMEDIATE"):
-            self._require_in_place()
-            self._project_lock.require()
-            yield self._connection
-            self._require_in_place()
+        with self._lock, sqlite_errors(self._path):
+            with _transaction(self._connection, "IMMEDIATE"):
+                self._require_in_place()
+                self._project_lock.require()
+                yield self._connection
+                self._require_in_place()
+            self._has_changed = True
 
     def _require_in_place(self) -> None:
         """Make sure that the path still leads to the file that was opened.
@@ -249,6 +253,16 @@ class Database:
 
     def close(self) -> None:
         """Close the connection and give the lock up; closing twice is allowed."""
+        self._close(is_undone=False)
+
+    def withdraw(self) -> None:
+        """Close it as if it had not been opened: who was taken over has the lock again.
+
+        Where something was changed meanwhile, nobody has it: all are to read that first.
+        """
+        self._close(is_undone=True)
+
+    def _close(self, *, is_undone: bool) -> None:
         with self._lock, sqlite_errors(self._path):
             if self._is_closed:
                 return
@@ -256,7 +270,10 @@ class Database:
             try:
                 if self.lock.is_held:
                     with _transaction(self._connection, "IMMEDIATE"):
-                        self._project_lock.give_up()
+                        if is_undone and not self._has_changed:
+                            self._project_lock.give_back()
+                        else:
+                            self._project_lock.give_up()
             finally:
                 self._connection.close()
 

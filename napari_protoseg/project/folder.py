@@ -161,13 +161,20 @@ class Project:
             with database.reading() as connection:
                 schema = select_schema(connection, folder)
         except BaseException:
-            database.close()
+            database.withdraw()
             raise
         return cls(folder, database, schema)
 
     def close(self) -> None:
         """Close the project; nothing more can be read or written."""
         self._database.close()
+
+    def withdraw(self) -> None:
+        """Close the project as if it had not been opened; `close` where it is closed for good.
+
+        Whoever it was taken over from has it again, unless something was changed meanwhile.
+        """
+        self._database.withdraw()
 
     def __enter__(self) -> Self:
         return self

@@ -115,8 +115,8 @@ class ProjectLock:
     """The lock of one project as one opening of it sees it.
 
     All that is open of a project in one process shares its lock; the last to be closed gives it
-    up. `take`, `require` and `give_up` are called within a writing transaction of the database,
-    which no other process has at the same time.
+    up. `take`, `require`, `give_up` and `give_back` are called within a writing transaction of
+    the database, which no other process has at the same time.
 
     Parameters
     ----------
@@ -127,6 +127,7 @@ class ProjectLock:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._text: bytes | None = None
+        self._former_text: bytes | None = None
         self.former: LockOwner | None = None
 
     @property
@@ -136,11 +137,7 @@ class ProjectLock:
 
     def other(self) -> LockOwner | None:
         """Return the process that has the lock; None where it is free, or this one has it."""
-        found = self._read()
-        if found is None or _openings[self._key(found)] > 0:
-            return None
-        owner = _owner_of(found)
-        return None if owner.is_gone else owner
+        return self._other(self._read())
 
     def take(self, *, take_over: bool = False) -> bool:
         """Take the lock where it is free, or its process is gone; return whether it was taken.
@@ -160,10 +157,10 @@ class ProjectLock:
         with _guard:
             text = self._read()
             if text is None or _openings[self._key(text)] == 0:
-                owner = None if text is None else _owner_of(text)
-                if owner is not None and not (take_over or owner.is_gone):
+                if not take_over and self._other(text) is not None:
                     return False
-                self.former = owner
+                if text is not None and self._key(text) not in _openings:
+                    self.former, self._former_text = _owner_of(text), text
                 text = LockOwner.here().model_dump_json().encode()
                 write_atomically(self._path, text)
             self._text = text
@@ -201,13 +198,13 @@ class ProjectLock:
         ProjectLockedError
             Another process has it, or has had it in between: this opening is read-only for good.
         """
-        found = self._read()
-        if self._text is not None and found == self._text:
+        if self._text is not None and self._read() == self._text:
             return
         self._forget()
-        if found is not None:
+        owner = self.other()
+        if owner is not None:
             raise ProjectLockedError(
-                f"the project is read-only here, for it is open for writing by {_owner_of(found)}",
+                f"the project is read-only here, for it is open for writing by {owner}",
                 where=self._path.parent,
                 remedy=_WAY_OUT,
                 on_terminal=self._take_over_command,
@@ -220,10 +217,43 @@ class ProjectLock:
 
     def give_up(self) -> None:
         """Give the lock up; without one, nothing happens."""
+        if self._was_last():
+            self._remove()
+
+    def give_back(self) -> None:
+        """Give the lock up as if it had not been taken: whoever had it then goes on with it.
+
+        Raises
+        ------
+        StorageError
+            The folder cannot be written; nobody has the lock then.
+        """
+        former, self._former_text = self._former_text, None
+        if not self._was_last():
+            return
+        if former is None or _owner_of(former).is_gone:
+            self._remove()
+            return
+        try:
+            write_atomically(self._path, former)
+        except BaseException:
+            self._remove()
+            raise
+
+    def _other(self, text: bytes | None) -> LockOwner | None:
+        """Return the other process that may write under a lock; None where none does."""
+        if text is None or self._key(text) in _openings:  # this one has it, or has let go of it
+            return None
+        owner = _owner_of(text)
+        return None if owner.is_gone else owner
+
+    def _was_last(self) -> bool:
+        """Let go of the lock; tell whether it is still there, and no other opening has it."""
         text = self._text
         self._forget()
-        if text is None or _openings[self._key(text)] > 0 or self._read() != text:
-            return
+        return text is not None and _openings[self._key(text)] == 0 and self._read() == text
+
+    def _remove(self) -> None:
         # Windows removes no file that is just being read. What stays is the lock of a process
         # that will be gone.
         with suppress(PermissionError):
@@ -286,6 +316,7 @@ def _user() -> str:
         return "somebody"
 
 
-# How many openings of a project in this process share the lock with this text.
+# How many openings of a project in this process share the lock with this text; 0 where all have
+# let go of it.
 _openings: Counter[tuple[int, Path, bytes]] = Counter()
 _guard = threading.Lock()

@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 import pytest
 
-from napari_protoseg.errors import ProjectLockedError
+from napari_protoseg.errors import ProjectError, ProjectLockedError
 from napari_protoseg.project import (
     ImageRecord,
     MaskSource,
@@ -45,7 +45,7 @@ project.close()
 WRITE_WHEN_TOLD = """
 import sys
 from pathlib import Path
-from napari_protoseg.errors import ProjectLockedError
+from napari_protoseg.errors import ProjectError, ProjectLockedError
 from napari_protoseg.project import Project
 project = Project.open(Path(sys.argv[1]))
 print("open", flush=True)
@@ -264,3 +264,58 @@ def test_of_many_processes_that_find_a_stale_lock_one_gets_the_project(folder: P
         tell_to_go_on(child)
     assert sorted(text for _, text in answers) == ["open"] + 5 * ["read-only"]
     assert sorted(path.name for path in folder.iterdir()) == ["arrays.zarr", "project.db"]
+
+
+def test_who_was_taken_over_in_vain_goes_on_as_before(folder: Path) -> None:
+    with other_process(folder, script=WRITE_WHEN_TOLD) as other:
+        assert said(other) == "open"
+        Project.open(folder, take_over=True).withdraw()
+        assert tell_to_go_on(other) == ""
+    with Project.open(folder) as project:
+        assert project.recipe_json() == "{}"
+
+
+def test_a_project_that_cannot_be_opened_is_taken_from_nobody(folder: Path, tmp_path: Path) -> None:
+    with other_process(folder, script=WRITE_WHEN_TOLD) as other:
+        assert said(other) == "open"
+        (folder / "runs").symlink_to(tmp_path)
+        with pytest.raises(ProjectError, match="link"):
+            Project.open(folder, take_over=True)
+        assert tell_to_go_on(other) == ""
+
+
+def test_where_something_was_changed_before_it_was_given_back_nobody_has_it(folder: Path) -> None:
+    with other_process(folder, script=WRITE_WHEN_TOLD) as other:
+        assert said(other) == "open"
+        project = Project.open(folder, take_over=True)
+        project.set_recipe_json("[]")
+        project.withdraw()
+        assert not (folder / "project.lock").exists()
+        assert "may have changed since. Open it again" in tell_to_go_on(other)
+
+
+def test_the_lock_of_a_process_that_is_gone_is_given_back_to_nobody(folder: Path) -> None:
+    left_by(folder, process=2**30)
+    Project.open(folder).withdraw()
+    assert not (folder / "project.lock").exists()
+
+
+def test_who_has_the_lock_again_without_an_opening_that_may_write_opens_it_again(
+    folder: Path,
+) -> None:
+    with Project.open(folder) as former:
+        with other_process(folder, "take-over", script=HOLD.replace("close", "withdraw")) as other:
+            assert said(other) == "open"
+            with pytest.raises(ProjectLockedError, match=f"process {other.pid},"):
+                former.require_writable()
+            tell_to_go_on(other)
+        assert str(os.getpid()) in (folder / "project.lock").read_text()
+        with pytest.raises(ProjectLockedError, match="Open it again"):
+            former.require_writable()
+        notice = former.lock_notice()
+        assert notice is not None
+        assert "Open it again" in notice.text
+        with Project.open(folder) as project:
+            assert project.lock_notice() is None
+            project.set_recipe_json("[]")
+    assert not (folder / "project.lock").exists()
