@@ -13,7 +13,6 @@ from typing import Self
 from napari_protoseg.errors import (
     ProjectError,
     ProjectLockedError,
-    ProtosegError,
     StorageError,
 )
 from napari_protoseg.project.header import (
@@ -24,37 +23,12 @@ from napari_protoseg.project.header import (
 )
 from napari_protoseg.project.lock import LOCK, ProjectLock
 from napari_protoseg.project.migrations import APPLICATION_ID, MIGRATIONS, Migration
-from napari_protoseg.project.records import RecordError
+from napari_protoseg.project.sqlite_errors import DAMAGED, PRIMARY_CODE, sqlite_errors
 from napari_protoseg.storage import replacing, storage_errors
 
 _BUSY_SECONDS = 60.0
 _LOOK_SECONDS = 0.002
 _HEADER_BYTES = 100
-_PRIMARY_CODE = 0xFF
-
-_SPACE = "Free some space, then run the command again."
-_ACCESS = "Ask its owner for access, or copy the project to a place that can be written."
-_DAMAGED = "Restore the project folder from a copy."
-_OTHER = "Wait until the other program is done, or close it."
-
-# SQLite's primary result codes: https://www.sqlite.org/rescode.html
-_FAILURES: dict[int, tuple[type[ProtosegError], str, str]] = {
-    sqlite3.SQLITE_FULL: (StorageError, "no space left on the disk", _SPACE),
-    sqlite3.SQLITE_READONLY: (StorageError, "no permission to write", _ACCESS),
-    sqlite3.SQLITE_PERM: (StorageError, "no permission", _ACCESS),
-    sqlite3.SQLITE_CANTOPEN: (StorageError, "no permission, or no space left", _ACCESS),
-    sqlite3.SQLITE_IOERR: (StorageError, "the disk does not answer as it should", _SPACE),
-    sqlite3.SQLITE_BUSY: (StorageError, "another program is writing to the project", _OTHER),
-    sqlite3.SQLITE_LOCKED: (StorageError, "another program is writing to the project", _OTHER),
-    sqlite3.SQLITE_CORRUPT: (ProjectError, "the database is damaged", _DAMAGED),
-    sqlite3.SQLITE_NOTADB: (ProjectError, "the database is damaged", _DAMAGED),
-    sqlite3.SQLITE_ERROR: (ProjectError, "the database is not as its format says", _DAMAGED),
-    sqlite3.SQLITE_CONSTRAINT: (
-        ProjectError,
-        "the record contradicts what the project holds",
-        "Check that it names an image, bank or round of this project, and stands there once.",
-    ),
-}
 
 
 class Database:
@@ -117,9 +91,7 @@ class Database:
             _require_tables(connection, path, migrations[:version])
             fault = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             if fault != "ok":
-                raise ProjectError(
-                    f"the database is damaged ({fault})", where=path, remedy=_DAMAGED
-                )
+                raise ProjectError(f"the database is damaged ({fault})", where=path, remedy=DAMAGED)
             connection.execute("PRAGMA foreign_keys = ON")
             if is_free:
                 # Without permission to write, this fails now and not in the middle of work.
@@ -181,7 +153,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Yield the connection within a transaction that sees one state of the project."""
-        with self._lock, sqlite_errors(self._path), _transaction(self._connection, "DEFERRED"):
+        with self._in_use(), _transaction(self._connection, "DEFERRED"):
             yield self._connection
 
     @contextmanager
@@ -201,13 +173,23 @@ class Database:
         """
         self._require_in_place()
         self.require_writable()  # at once, not after waiting for the other
-        with self._lock, sqlite_errors(self._path):
+        with self._in_use():
             with _transaction(self._connection, "IMMEDIATE"):
                 self._require_in_place()
                 self._project_lock.require()
                 yield self._connection
                 self._require_in_place()
             self._has_changed = True
+
+    @contextmanager
+    def _in_use(self) -> Iterator[None]:
+        """Keep other threads out, one that closes it among them."""
+        with self._lock, sqlite_errors(self._path):
+            if self._is_closed:
+                raise ProjectError(
+                    "the project is closed here", where=self._path.parent, remedy="Open it again."
+                )
+            yield
 
     def _require_in_place(self) -> None:
         """Make sure that the path still leads to the file that was opened.
@@ -228,7 +210,7 @@ class Database:
         Whoever reads arrays needs it, too: the rows of masks are used again. It does without
         the lock of the project.
         """
-        with self._lock, sqlite_errors(self._path):
+        with self._in_use():
             self._connection.execute("PRAGMA query_only = OFF")  # else no such transaction begins
             try:
                 with _transaction(self._connection, "IMMEDIATE"):
@@ -289,7 +271,7 @@ def prefer_write_ahead_log(connection: sqlite3.Connection) -> str:
     try:
         return str(connection.execute("PRAGMA journal_mode = WAL").fetchone()[0])
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & _PRIMARY_CODE not in (
+        if error.sqlite_errorcode & PRIMARY_CODE not in (
             sqlite3.SQLITE_CANTOPEN,
             sqlite3.SQLITE_IOERR,
             sqlite3.SQLITE_PROTOCOL,
@@ -331,7 +313,7 @@ def _begin(connection: sqlite3.Connection, kind: str) -> None:
                 connection.execute(f"BEGIN {kind}")
                 return
             except sqlite3.OperationalError as error:
-                is_busy = error.sqlite_errorcode & _PRIMARY_CODE == sqlite3.SQLITE_BUSY
+                is_busy = error.sqlite_errorcode & PRIMARY_CODE == sqlite3.SQLITE_BUSY
                 if not is_busy or time.monotonic() > deadline:
                     raise
             time.sleep(_LOOK_SECONDS)
@@ -374,7 +356,7 @@ def _require_tables(
             raise ProjectError(
                 "the tables of the database are not those of its format",
                 where=path,
-                remedy=_DAMAGED,
+                remedy=DAMAGED,
             )
 
 
@@ -407,7 +389,7 @@ def _format_version(path: Path) -> int:
             ) from error
     # https://www.sqlite.org/fileformat2.html#the_database_header
     if len(header) < _HEADER_BYTES or not header.startswith(b"SQLite format 3\0"):
-        raise ProjectError("the database is damaged", where=path, remedy=_DAMAGED)
+        raise ProjectError("the database is damaged", where=path, remedy=DAMAGED)
     if int.from_bytes(header[68:72]) != APPLICATION_ID:
         raise ProjectError(
             "this is a database of another program",
@@ -420,24 +402,3 @@ def _format_version(path: Path) -> int:
 def _file_identity(path: Path) -> tuple[int, int] | None:
     with storage_errors(path):
         return file_identity(path)
-
-
-@contextmanager
-def sqlite_errors(path: Path) -> Iterator[None]:
-    """Raise a typed error for those of SQLite that the program is not to blame for."""
-    try:
-        yield
-    except RecordError as error:
-        raise ProjectError(f"{error} is damaged", where=path, remedy=_DAMAGED) from error
-    except UnicodeDecodeError as error:  # of SQLite's own message about a damaged table
-        raise ProjectError(f"a text is damaged ({error})", where=path, remedy=_DAMAGED) from error
-    except sqlite3.DatabaseError as error:
-        code = getattr(error, "sqlite_errorcode", None)  # sqlite3's own errors have none
-        if code is None and "decode" in str(error):
-            raise ProjectError(
-                f"a text is damaged ({error})", where=path, remedy=_DAMAGED
-            ) from error
-        if code is None or code & _PRIMARY_CODE not in _FAILURES:
-            raise
-        kind, what, remedy = _FAILURES[code & _PRIMARY_CODE]
-        raise kind(f"{what} ({error})", where=path, remedy=remedy) from error

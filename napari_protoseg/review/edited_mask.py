@@ -132,14 +132,14 @@ class EditedMask:
         return self._source
 
     @property
-    def can_undo(self) -> bool:
-        """Whether there is an edit to undo."""
-        return bool(self._done)
+    def next_undo(self) -> EditKey | None:
+        """The edit to undo next; None where there is none."""
+        return self._done[-1].key if self._done else None
 
     @property
-    def can_redo(self) -> bool:
-        """Whether there is an edit to redo."""
-        return bool(self._undone)
+    def next_redo(self) -> EditKey | None:
+        """The edit to redo next; None where there is none."""
+        return self._undone[-1].key if self._undone else None
 
     def introduce(self, person: str, setter: int) -> None:
         """Let a person be known by the setter that the project has for them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -120,14 +120,13 @@ class Recorder:
         *,
         retry_seconds: float = _RETRY_SECONDS,
     ) -> None:
-        self._project = project
+        self._project = self._first_project = project
         self._tell = tell
         self._retry_seconds = retry_seconds
-        self._in_use = threading.Lock()
-        """Held while the project is written to: it is not exchanged in between."""
         self._changed = threading.Condition()
         self._waiting: deque[tuple[int, Step | _Fold]] = deque()
         self._confidence: dict[int, NDArray[np.float16]] = {}
+        self._handed_over: Counter[Outcome] = Counter()
         self._failure: ProtosegError | None = None
         self._tries = 0
         self._is_urged = False
@@ -148,6 +147,12 @@ class Recorder:
         with self._changed:
             return self._failure
 
+    @property
+    def handed_over(self) -> Counter[Outcome]:
+        """What has become of the steps that were recorded in another opening of the project."""
+        with self._changed:
+            return self._handed_over.copy()
+
     def record(self, image_id: int, step: Step) -> None:
         """Let a step be recorded; return at once."""
         self._add(image_id, step)
@@ -163,11 +168,12 @@ class Recorder:
             self._changed.notify_all()
 
     def go_on_in(self, project: Project) -> None:
-        """Record in another opening of the same project, also what waits.
+        """Record in another opening of the same project from now on, also what waits.
 
-        It returns once nothing is being recorded in the one before, which may then be closed.
+        It returns at once. What is just being recorded in the one before may still end there; where
+        it fails, it is tried in the other.
         """
-        with self._in_use:
+        with self._changed:
             self._project = project
         self.retry()
 
@@ -204,7 +210,9 @@ class Recorder:
                 return not is_waiting() or failed or self._has_ended
 
             if not self._changed.wait_for(is_settled, timeout_seconds):
-                raise TimeoutError(f"{len(self._waiting)} steps are not recorded yet")
+                count = sum(isinstance(item, Step) for _, item in self._waiting)
+                steps = "1 step is" if count == 1 else f"{count} steps are"
+                raise TimeoutError(f"{steps} not recorded yet" if count else "masks are not stored")
             if is_waiting() and self._failure is not None:
                 raise self._failure
             if is_waiting():
@@ -219,18 +227,22 @@ class Recorder:
             As by `flush`; the recorder then goes on.
         """
         self.flush(timeout_seconds)
-        self._end()
+        self._end(timeout_seconds)
 
-    def abandon(self) -> tuple[Step, ...]:
-        """End without waiting; return the steps that are lost by it."""
-        self._end()
+    def abandon(self, timeout_seconds: float | None = None) -> tuple[Step, ...]:
+        """End after what is just being recorded; return the steps that are lost by it.
+
+        Where that takes longer than `timeout_seconds`, its steps are among them: they are recorded
+        wholly or not at all once the disk answers, and nothing after them.
+        """
+        self._end(timeout_seconds)
         return self.unsynced
 
-    def _end(self) -> None:
+    def _end(self, timeout_seconds: float | None) -> None:
         with self._changed:
             self._is_closing = True
             self._changed.notify_all()
-        self._thread.join()
+        self._thread.join(timeout_seconds)
 
     def _add(self, image_id: int, item: Step | _Fold) -> None:
         with self._changed:
@@ -261,29 +273,33 @@ class Recorder:
 
     def _try(self) -> None:
         """Record what waits first: a fold, or a run of steps of one image in one transaction."""
-        image_id, items = self._first()
+        project, image_id, items = self._first()
         try:
-            with self._in_use:
-                events = self._done(image_id, items)
+            events = self._done(project, image_id, items)
         except ProtosegError as error:
-            self._note(failure=error)
-            self._tell(RecordingFailed(error, len(self.unsynced)))
+            if self._note_failure(project, error):
+                self._tell(RecordingFailed(error, len(self.unsynced)))
             return
         if self.failure is not None:
             events.append(RecordingResumed())
-        self._note(failure=None, done=len(items))
+        self._note_done(len(items))
         for event in events:
             self._tell(event)
 
-    def _done(self, image_id: int, items: list[Step | _Fold]) -> list[RecorderEvent]:
+    def _done(
+        self, project: Project, image_id: int, items: list[Step | _Fold]
+    ) -> list[RecorderEvent]:
         steps = [item for item in items if isinstance(item, Step)]
         if steps:
-            outcomes = self._project.record_steps(image_id, steps)
+            outcomes = project.record_steps(image_id, steps)
+            if project is not self._first_project:
+                with self._changed:
+                    self._handed_over.update(outcomes)
             moved = any(outcome is not Outcome.AS_MADE for outcome in outcomes)
             self._keep_confidence(image_id, steps, moved=moved)
             return [MaskMoved(image_id)] if moved else []
         try:
-            folded = self._project.fold_journal(image_id, self._confidence.get(image_id))
+            folded = project.fold_journal(image_id, self._confidence.get(image_id))
             self._confidence.pop(image_id, None)
         except ProjectError as error:
             return [FoldFailed(image_id, error)]  # to try again would keep others waiting
@@ -297,17 +313,28 @@ class Recorder:
                 if step.confidence is not None and not moved:
                     self._confidence[image_id] = step.confidence
 
-    def _note(self, *, failure: ProtosegError | None, done: int = 0) -> None:
+    def _note_done(self, count: int) -> None:
         with self._changed:
-            for _ in range(done):
+            for _ in range(count):
                 self._waiting.popleft()
-            if failure is not None and isinstance(self._waiting[0][1], _Fold):
+            self._failure = None
+            self._tries += 1
+            self._changed.notify_all()
+
+    def _note_failure(self, project: Project, failure: ProtosegError) -> bool:
+        """Note that a try has failed; False where it was in an opening that was left since."""
+        with self._changed:
+            if project is not self._project:
+                return False
+            if isinstance(self._waiting[0][1], _Fold):
                 self._waiting.rotate(-1)  # a stroke needs less room than a mask
             self._failure = failure
             self._tries += 1
             self._changed.notify_all()
+            return True
 
-    def _first(self) -> tuple[int, list[Step | _Fold]]:
+    def _first(self) -> tuple[Project, int, list[Step | _Fold]]:
+        """Return what to try now, and where."""
         with self._changed:
             image_id, first = self._waiting[0]
             items: list[Step | _Fold] = [first]
@@ -316,4 +343,4 @@ class Recorder:
                     if other_id != image_id or not isinstance(item, Step):
                         break
                     items.append(item)
-            return image_id, items
+            return self._project, image_id, items

@@ -54,7 +54,7 @@ class OpenImage:
         self._mask: OpenMask | None = None
         self._is_behind = False
         session.before_leaving.append(self.leave)
-        session.before_saving.append(self.save)
+        session.before_saving.extend((self.save, recording.flush))
         session.current_changed.connect(self._open)
         session.masks_changed.connect(self._catch_up)
         session.schema_changed.connect(self._follow_classes)
@@ -120,7 +120,10 @@ class OpenImage:
             self.went_ahead.emit()
 
     def undo(self) -> None:
-        """Undo what was done last to the mask, whoever has done it, and however long ago."""
+        """Undo what was done last to the mask, whoever has done it, and however long ago.
+
+        In a project that is read-only it is told why not, but for what is not on disk.
+        """
         self._go(OpenMask.undo)
 
     def redo(self) -> None:
@@ -229,7 +232,7 @@ class OpenImage:
 
     def _go(self, verb: Callable[[OpenMask], Block | None]) -> None:
         mask = self._mask
-        if mask is None or self.session.read_only() is not None:
+        if mask is None:
             return
         self.changing.emit()
         was_ahead = mask.is_ahead

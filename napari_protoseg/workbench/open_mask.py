@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from napari_protoseg.errors import ProjectLockedError, StorageError
 from napari_protoseg.jobs.look import Sight
 from napari_protoseg.jobs.outdated import is_outdated
-from napari_protoseg.project.edits import Action, EditKind, Step
+from napari_protoseg.project.edits import Action, EditKey, EditKind, Step
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.journal_changes import OpenedJournal
 from napari_protoseg.project.records import (
@@ -141,11 +141,19 @@ class OpenMask:
         return 0 if step is None else int(step.change.positions.size)
 
     def undo(self) -> Block | None:
-        """Undo the last edit; return where the mask has changed, None where nothing was undone."""
+        """Undo the last edit; return where the mask has changed, None where nothing was undone.
+
+        Raises
+        ------
+        ProjectLockedError
+            Others have the project, and what is to be undone is on disk: that is theirs to change.
+        """
+        self._require_free(self._edited.next_undo)
         return self._shown(self._edited.undo(now=self._now()))
 
     def redo(self) -> Block | None:
-        """Redo what was undone last; return where the mask has changed."""
+        """Redo what was undone last; return where the mask has changed; errors as `undo`."""
+        self._require_free(self._edited.next_redo)
         return self._shown(self._edited.redo(now=self._now()))
 
     def propose(self, sight: Sight, *, anew: bool = False) -> Block | None:
@@ -233,6 +241,21 @@ class OpenMask:
         """Tell whether nothing but what a model proposes here stands above the journal."""
         return self.is_proposed and opened.last == self._last
 
+    def _require_free(self, edit: EditKey | None) -> None:
+        """Make sure that an edit can be undone or redone: in a project of others, one in memory."""
+        if edit is None or not self._project.is_read_only:
+            return
+        if edit not in self._held_edits | self._recording.waiting_edits:
+            raise ProjectLockedError(
+                "what is saved cannot be undone or redone while another program has the project",
+                where=self._project.folder,
+                remedy="Take it over, or open it again once it is closed there.",
+            )
+
+    @property
+    def _held_edits(self) -> set[EditKey]:
+        return {step.edit.key for step in self._held}
+
     def _shown(self, step: Step | None) -> Block | None:
         """Take a step that was not drawn; return where it has changed the mask."""
         if step is None:
@@ -246,9 +269,8 @@ class OpenMask:
             return
         if step.edit.sources is not None:
             self._agreeing = None
-        held = {known.edit.key for known in self._held}
         is_made = step.action is Action.DO and step.edit.kind is EditKind.MODEL
-        if is_made or step.edit.key in held:
+        if is_made or step.edit.key in self._held_edits:
             # Only the last confidence is ever stored, and each takes two bytes a pixel.
             self._held = [*(replace(known, confidence=None) for known in self._held), step]
             return

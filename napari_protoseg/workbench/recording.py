@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from functools import partial
 
 from psygnal import Signal
 
-from napari_protoseg.errors import (
-    ProjectError,
-    ProjectLockedError,
-    ProtosegError,
-    StorageError,
-)
+from napari_protoseg.errors import ProjectError, ProjectLockedError, ProtosegError
 from napari_protoseg.events import Severity
-from napari_protoseg.project.edits import Step
+from napari_protoseg.project.edits import EditKey, Step
 from napari_protoseg.project.folder import Project
+from napari_protoseg.project.journal_changes import Outcome
 from napari_protoseg.review.journal import Recovered, recover
 from napari_protoseg.review.recorder import (
     Folded,
@@ -26,10 +23,8 @@ from napari_protoseg.review.recorder import (
     RecordingFailed,
     RecordingResumed,
 )
+from napari_protoseg.workbench.patience import AGAIN_SECONDS
 from napari_protoseg.workbench.session import Session
-
-_MOST_SECONDS = 120.0
-"""How long a person may be made to wait for a disk that neither writes nor fails."""
 
 
 class Recording:
@@ -63,6 +58,12 @@ class Recording:
     def is_held_up(self) -> bool:
         """Whether steps cannot be recorded just now."""
         return self._recorder is not None and self._recorder.failure is not None
+
+    @property
+    def waiting_edits(self) -> set[EditKey]:
+        """The edits that were made, undone or redone since what is on disk."""
+        steps = () if self._recorder is None else self._recorder.unsynced
+        return {step.edit.key for step in steps}
 
     def record(self, image_id: int, step: Step) -> None:
         """Let a step be recorded; return at once. In a project that is read-only nothing is."""
@@ -129,28 +130,24 @@ class Recording:
 
     def _end(self) -> None:
         """Wait for what is not on disk yet; whoever closes all the same has been asked."""
-        recorder, self._recorder = self._recorder, None
+        session, recorder, self._recorder = self._session, self._recorder, None
         if recorder is None:
             return
         try:
-            recorder.close(_MOST_SECONDS)
-        except (ProtosegError, TimeoutError) as error:
-            lost = len(recorder.abandon())
+            session.patience.wait(recorder.close, session.require_project().folder)
+        except ProtosegError as error:
+            lost = len(recorder.abandon(AGAIN_SECONDS))
             if lost:
-                self._session.say(f"{_steps(lost)} could not be saved: {error}", Severity.WARNING)
-        self._session.messages.lift()
+                session.say(f"{_steps(lost)} could not be saved: {error}", Severity.WARNING)
+        session.messages.lift()
+        others = _of_others(recorder.handed_over)
+        if others:
+            session.say(others, Severity.WARNING)
 
     def _wait(self, *, with_masks: bool) -> None:
-        if self._recorder is None:
-            return
-        try:
-            self._recorder.flush(_MOST_SECONDS, with_masks=with_masks)
-        except TimeoutError as error:
-            raise StorageError(
-                str(error),
-                where=self._session.require_project().folder,
-                remedy="The disk does not answer: wait, or bring it back.",
-            ) from error
+        if self._recorder is not None:
+            flush = partial(self._recorder.flush, with_masks=with_masks)
+            self._session.patience.wait(flush, self._session.require_project().folder)
 
     def _tell(self, project: Project, event: RecorderEvent) -> None:
         """Hand an event over; in the recorder's thread."""
@@ -213,6 +210,22 @@ def _of_recovered(project: Project, recovered: Recovered) -> str:
         f"Recovered: {_steps(recovered.steps)}{by} on {name}, the last at {when}. The program had "
         "ended before it stored the mask; it is stored now."
     )
+
+
+def _of_others(outcomes: Counter[Outcome]) -> str | None:
+    """Say what became of steps that had waited while others had the project; None if nothing."""
+    over, refused = outcomes[Outcome.OVER_OTHERS], outcomes[Outcome.REFUSED]
+    if not (over or refused):
+        return None
+    told = ["Another program has worked on the same images meanwhile."]
+    if over:
+        told.append(f"Steps of yours that are saved over what it has left: {over}.")
+    if refused:
+        told.append(
+            f"Undos and redos of yours that are not done, since its steps come after: {refused}. "
+            "Look at the images, and undo again what is to go."
+        )
+    return " ".join(told)
 
 
 def _steps(count: int) -> str:

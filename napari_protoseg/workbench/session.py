@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import ImageRecord
 from napari_protoseg.training.devices import choose_device
 from napari_protoseg.workbench.messages import Messages
+from napari_protoseg.workbench.patience import Patience, close_in_time
 from napari_protoseg.workbench.tasks import Problem, Runner, Task, TaskListener
 
 
@@ -111,8 +113,8 @@ class Session:
         """Is given another opening of the open project: what is not on disk yet goes there."""
         self.task: Task | None = None
         self.messages = Messages()
+        self.patience = Patience()
         self._is_closed = False
-        self.opened.connect(self.messages.clear)
         self.said.connect(self.messages.take)
 
     @staticmethod
@@ -176,7 +178,7 @@ class Session:
             with self._handing_over(project):
                 self._put_away()
         except BaseException:
-            project.close()
+            self._let_go(project, Project.withdraw)
             raise
         self.project = project
         self.opened.emit()
@@ -402,6 +404,8 @@ class Session:
     def _put_away(self) -> None:
         """Let go of the open project, once what a person has set in it is saved."""
         self.show(None)
+        self.save()  # also what waits of images that were left before
+        self.messages.clear()
         self._close_project()
         self.task = None
 
@@ -424,9 +428,16 @@ class Session:
     def _close_project(self) -> None:
         for end in self.before_closing:
             end()
-        if self.project is not None:
-            self.project.close()
-        self.project = None
+        project, self.project = self.project, None
+        if project is not None:
+            self._let_go(project, Project.close)
+
+    def _let_go(self, project: Project, close: Callable[[Project], None]) -> None:
+        """Close an opening of a project, of which all that can be saved is on disk."""
+        try:
+            self.patience.wait(partial(close_in_time, partial(close, project)), project.folder)
+        except ProtosegError as error:
+            self.tell(Problem.of(error), stays=True)
 
 
 class _Aside:

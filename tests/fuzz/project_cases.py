@@ -409,8 +409,9 @@ READER = FuzzedReader(
     cases=4_000,
     code={
         "napari_protoseg/project/database.py": (
-            "Database.open", "Database.reading", "_format_version", "sqlite_errors",
+            "Database.open", "Database.reading", "_format_version",
         ),
+        "napari_protoseg/project/sqlite_errors.py": ("sqlite_errors",),
         "napari_protoseg/project/arrays.py": ("ArrayFolder.read", "ArrayFolder._errors"),
         "napari_protoseg/project/lock.py": (
             "ProjectLock._read", "ProjectLock.other", "ProjectLock.notice", "_owner_of", "_in_utc",

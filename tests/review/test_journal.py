@@ -95,7 +95,7 @@ def test_steps_that_were_drawn_and_undone_leave_an_image_without_a_mask(project:
     assert project.mask_summaries() == {}
     assert project.read_mask(1) is None
     edited, _ = journal.open()
-    assert (edited.can_undo, edited.can_redo) == (False, True)
+    assert (edited.next_undo is None, edited.next_redo is None) == (True, False)
 
 
 def test_everyone_who_reads_the_mask_sees_the_strokes_before_it_is_stored(

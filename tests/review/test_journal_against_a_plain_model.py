@@ -369,8 +369,8 @@ class Journaled(RuleBasedStateMachine):
         if hasattr(self, "edited"):
             assert_state(self.edited.mask, self.edited.setters, self.plain[self.image].now, self)
             plain = self.plain[self.image]
-            assert self.edited.can_undo == (plain.place > 0)
-            assert self.edited.can_redo == (plain.place + 1 < len(plain.states))
+            assert (self.edited.next_undo is not None) == (plain.place > 0)
+            assert (self.edited.next_redo is not None) == (plain.place + 1 < len(plain.states))
 
     @invariant()
     def origins_agree_with_the_mask(self) -> None:

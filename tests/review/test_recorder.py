@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hung_disk import HungDisk
 
 from napari_protoseg.errors import StorageError
 from napari_protoseg.project import ImageRecord, MaskSource, PredictedMask, Project
+from napari_protoseg.project.journal_changes import Outcome
 from napari_protoseg.review.edited_mask import EditedMask
 from napari_protoseg.review.journal import Journal, Recovery, recover
 from napari_protoseg.review.recorder import (
@@ -177,6 +179,67 @@ def test_ending_without_waiting_tells_what_is_lost(project: Project) -> None:
     heard.wait_for(RecordingFailed)
     assert recorder.abandon() == (step,)
     away.rename(project.folder)
+
+
+def test_who_goes_on_in_another_opening_does_not_wait_for_one_whose_disk_hangs(
+    project: Project,
+) -> None:
+    recorder, edited = Recorder(project, Heard()), opened(project)
+    disk = HungDisk(project, "BEGIN IMMEDIATE")
+    step = edited.stroke(noise(0), author="Ada", now=NOW)
+    assert step is not None
+    recorder.record(1, step)
+    disk.wait_until_it_hangs()
+    with Project.open(project.folder) as again:
+        recorder.go_on_in(again)
+        with pytest.raises(TimeoutError, match="1 step"):
+            recorder.flush(0.1)
+        assert disk.hangs
+        disk.answer()
+        recorder.close()
+        assert np.array_equal(opened(again).mask, noise(0))
+        assert len(again.open_journal(1).steps) == 1
+
+
+def test_what_fails_in_an_opening_that_was_left_meanwhile_is_recorded_in_the_other(
+    project: Project,
+) -> None:
+    heard = Heard()
+    recorder, edited = Recorder(project, heard, retry_seconds=60), opened(project)
+    disk = HungDisk(project, "BEGIN IMMEDIATE")
+    step = edited.stroke(noise(0), author="Ada", now=NOW)
+    assert step is not None
+    recorder.record(1, step)
+    disk.wait_until_it_hangs()
+    (project.folder / "project.lock").write_text("of somebody else")
+    with Project.open(project.folder, take_over=True) as again:
+        recorder.go_on_in(again)
+        disk.answer()
+        recorder.close()
+        assert heard.events == []
+        assert recorder.handed_over == {Outcome.AS_MADE: 1}
+        assert np.array_equal(opened(again).mask, noise(0))
+
+
+def test_who_ends_while_the_disk_hangs_is_told_what_may_be_lost_and_nothing_follows(
+    project: Project,
+) -> None:
+    recorder, edited = Recorder(project, Heard()), opened(project)
+    disk = HungDisk(project, "COMMIT")
+    steps = []
+    for seed in range(3):
+        step = edited.stroke(noise(seed), author="Ada", now=NOW)
+        assert step is not None
+        steps.append(step)
+        recorder.record(1, step)
+        disk.wait_until_it_hangs()
+    with pytest.raises(TimeoutError, match="3 steps"):
+        recorder.close(0.1)
+    assert recorder.abandon(0.1) == tuple(steps)
+    assert disk.hangs
+    disk.answer()
+    assert recorder.abandon() == tuple(steps[1:])
+    assert np.array_equal(opened(project).mask, noise(0))
 
 
 def test_a_damaged_mask_is_told_and_keeps_no_stroke_from_being_recorded(project: Project) -> None:

@@ -26,15 +26,19 @@ from napari_protoseg.review.journal import Journal
 project = Project.open(Path(sys.argv[1]), take_over=True)
 journal = Journal(project, int(sys.argv[2]))
 edited, _ = journal.open()
-drawn = edited.mask.copy()
-drawn[-6:, -6:] = 3
-step = edited.stroke(drawn, author="Ben", now=datetime.now(UTC))
-journal.append([step])
-print("drawn", flush=True)
-sys.stdin.readline()
-project.close()
-print("closed", flush=True)
-sys.stdin.readline()
+def draw(side):
+    drawn = edited.mask.copy()
+    drawn[-side:, -side:] = 3
+    step = edited.stroke(drawn, author="Ben", now=datetime.now(UTC))
+    journal.append([step])
+    print("drawn", flush=True)
+draw(6)
+for line in sys.stdin:
+    if line == "draw more\\n":
+        draw(7)
+    else:
+        project.close()
+        print("closed", flush=True)
 """
 
 
@@ -54,14 +58,21 @@ class Other:
     def number(self) -> int:
         return self._process.pid
 
+    def draw_more(self) -> None:
+        self._ask("draw more")
+        self._wait_for("drawn")
+
     def close_project(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
+        self._ask("close")
         self._wait_for("closed")
 
     def end(self) -> None:
-        self._process.communicate("\n\n", timeout=60)
+        self._process.communicate("close\n", timeout=60)
+
+    def _ask(self, wish: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{wish}\n")
+        self._process.stdin.flush()
 
     def _wait_for(self, word: str) -> None:
         assert self._process.stdout is not None
@@ -84,6 +95,10 @@ def other(desk: Desk) -> Iterator[Other]:
     other = Other(desk.session.require_project().folder, desk.image_id)
     yield other
     other.end()
+
+
+def lock_of(desk: Desk) -> Path:
+    return desk.session.require_project().folder / LOCK
 
 
 def draw_what_cannot_be_saved(desk: Desk, other: Other) -> None:
@@ -192,10 +207,94 @@ def test_where_it_cannot_be_opened_again_all_is_kept_for_the_next_time(desk: Des
     with pytest.raises(ProjectError, match="not now"):
         desk.session.take_over()
     assert desk.session.current is not None
+    assert not lock_of(desk).exists(), "strokes were saved: whoever goes on reads them first"
     assert np.all(desk.mask[:2, :2] == 3)
     desk.session.before_leaving.remove(refuse)
-    desk.session.take_over()
+    desk.session.open(desk.session.require_project().folder)
     assert_all_is_there(desk, image_id)
+
+
+def test_where_it_was_taken_back_in_vain_the_other_goes_on_and_strokes_wait(
+    desk: Desk, other: Other
+):
+    draw_what_cannot_be_saved(desk, other)
+
+    def refuse() -> None:
+        raise ProjectError("not now", where="here", remedy="Later.")
+
+    desk.session.before_leaving.insert(0, refuse)
+    with pytest.raises(ProjectError, match="not now"):
+        desk.session.take_over()
+    other.draw_more()
+    assert f"process {other.number}" in str(desk.session.read_only())
+    assert desk.bench.recording.is_held_up
+    assert np.all(desk.mask[:2, :2] == 3)
+    desk.session.before_leaving.remove(refuse)
+    image_id = desk.image_id
+    desk.session.take_over()
+    stored = desk.stored(image_id)
+    assert stored is not None
+    assert stored.mask[-7, -7] == 3
+    assert stored.mask[0, 0] == 3
+
+
+def test_it_is_said_how_many_steps_went_over_what_the_other_has_left(desk: Desk, other: Other):
+    draw_what_cannot_be_saved(desk, other)
+    desk.session.take_over()
+    assert "over what it has left: 2." in desk.session.messages.shown
+    assert "not done" not in desk.session.messages.shown
+    desk.session.open(desk.session.require_project().folder)
+    assert desk.session.messages.shown == "", "once"
+
+
+def test_an_undo_that_the_other_has_forestalled_is_told(desk: Desk, other: Other):
+    image_id = desk.image_id
+    desk.painter.undo()  # of what is on disk, before anyone knows of the other
+    desk.painter.paint(2, side=3)
+    with pytest.raises(ProjectLockedError):
+        desk.session.save()
+    desk.session.take_over()
+    assert "over what it has left: 1." in desk.session.messages.shown
+    assert "not done, since its steps come after: 1." in desk.session.messages.shown
+    stored = desk.stored(image_id)
+    assert stored is not None
+    assert stored.mask[3, 3] == 1, "what was to be undone is there"
+
+
+def test_nothing_is_said_where_the_other_has_drawn_nothing_in_between(desk: Desk, made: Path):
+    folder = desk.session.require_project().folder
+    Project.open(folder, take_over=True).close()
+    assert desk.painter.mask is not None
+    desk.painter.mask[:3, :3] = 2
+    desk.session.open(folder)
+    assert desk.session.messages.shown == ""
+
+
+def test_strokes_that_wait_can_be_undone_and_redone(desk: Desk, other: Other):
+    draw_what_cannot_be_saved(desk, other)
+    image_id = desk.image_id
+    desk.painter.undo()
+    desk.painter.undo()
+    desk.painter.redo()
+    assert np.all(desk.mask[:3, :3] == 2)
+    assert desk.problems == []
+    desk.session.take_over()
+    stored = desk.stored(image_id)
+    assert stored is not None
+    assert np.all(stored.mask[:3, :3] == 2)
+    assert "not done" not in desk.session.messages.shown
+    desk.step()
+    desk.painter.undo()
+    assert np.all(desk.mask[:3, :3] == 1)
+
+
+def test_why_what_is_saved_cannot_be_undone_meanwhile_is_said(desk: Desk, other: Other):
+    draw_what_cannot_be_saved(desk, other)
+    for _ in range(3):
+        desk.painter.undo()
+    assert np.all(desk.mask[:4, :4] == 1), "what was saved before stays"
+    assert "cannot be undone" in desk.session.messages.shown
+    assert "Take it over" in desk.session.messages.shown
 
 
 def test_strokes_never_go_into_another_project_in_its_place(
