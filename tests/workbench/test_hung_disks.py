@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -22,16 +23,28 @@ from napari_protoseg.workbench.patience import Patience
 
 
 @pytest.fixture
-def desk(made: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+def desk(made: Path) -> Iterator[Desk]:
     desk = Desk(InlineRunner())
     desk.open(made)
     desk.step()
     desk.painter.paint(1, side=4)
     desk.settle()
-    monkeypatch.setattr(patience, "MOST_SECONDS", 0.3)
-    monkeypatch.setattr(patience, "AGAIN_SECONDS", 0.1)
     yield desk
     desk.bench.close()
+
+
+@contextmanager
+def impatience() -> Iterator[None]:
+    """Wait but a moment; and afterwards as long as it takes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(patience, "MOST_SECONDS", 0.3)
+        patch.setattr(patience, "AGAIN_SECONDS", 0.1)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _never_in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "AGAIN_SECONDS", 60.0)
 
 
 def wait_for_threads() -> None:
@@ -43,15 +56,17 @@ def wait_for_threads() -> None:
 
 
 def test_who_saves_is_told_and_what_was_drawn_is_saved_once_the_disk_answers(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: Desk,
 ):
     disk = HungDisk(desk.session.require_project(), "COMMIT")
     desk.painter.paint(2, side=3)
-    with pytest.raises(StorageError, match=r"not recorded yet\. The disk does not answer: wait"):
+    with (
+        impatience(),
+        pytest.raises(StorageError, match=r"not recorded yet\. The disk does not answer: wait"),
+    ):
         desk.session.save()
     assert disk.hangs
     disk.answer()
-    monkeypatch.setattr(patience, "AGAIN_SECONDS", 60.0)
     desk.settle()
     stored = desk.stored()
     assert stored is not None
@@ -65,7 +80,8 @@ def test_who_closes_all_is_told_what_is_not_saved_and_the_project_is_whole_after
     desk.painter.paint(2, side=3)
     disk.wait_until_it_hangs()
     desk.painter.paint(3, side=2)
-    desk.bench.close()
+    with impatience():
+        desk.bench.close()
     assert disk.hangs
     assert any("2 steps could not be saved" in text for text in told)
     assert any("the project is not closed yet" in text for text in told)
@@ -82,7 +98,7 @@ def test_who_closes_all_is_told_what_is_not_saved_and_the_project_is_whole_after
 
 
 def test_who_takes_a_project_back_while_the_disk_hangs_keeps_all_for_the_next_time(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: Desk,
 ):
     folder, image_id = desk.session.require_project().folder, desk.image_id
     disk = HungDisk(desk.session.require_project(), "BEGIN IMMEDIATE")
@@ -90,13 +106,12 @@ def test_who_takes_a_project_back_while_the_disk_hangs_keeps_all_for_the_next_ti
     disk.wait_until_it_hangs()
     owner = LockOwner.here().model_copy(update={"host": "elsewhere", "user": "ada"})
     (folder / LOCK).write_text(owner.model_dump_json())
-    with pytest.raises(StorageError, match="The disk does not answer"):
+    with impatience(), pytest.raises(StorageError, match="The disk does not answer"):
         desk.session.take_over()
     assert disk.hangs
     assert "elsewhere" in (folder / LOCK).read_text(), "it was taken from nobody"
     assert np.all(desk.mask[:3, :3] == 2)
     disk.answer()
-    monkeypatch.setattr(patience, "AGAIN_SECONDS", 60.0)
     with pytest.raises(ProjectLockedError, match="ada on elsewhere"):
         desk.session.save()
     desk.session.take_over()
@@ -110,6 +125,7 @@ def test_what_waits_of_an_image_that_was_left_is_saved_before_a_project_is_let_g
 ):
     project, image_id = desk.session.require_project(), desk.image_id
     desk.session.show(None)
+    desk.settle()  # its mask is stored
     edited, _ = Journal(project, image_id).open()
     step = edited.stroke(np.full_like(edited.mask, 3), author="Ada", now=desk.session.now())
     assert step is not None
