@@ -1,6 +1,7 @@
 """Tables of what `accuracy.py` measured: mean and spread over seeds, intervals over images.
 
-Of the two ways to make maps of different classes comparable, each row shows the better one.
+Of the two ways to make maps of different classes comparable, what is installed is shown with its
+own, softmax, and what it is compared with with the better one.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ BASELINE, REFERENCE = "plain CAM", "reference, re-encoding"
 OURS, SECOND, BOUND = "ours", "second stage", "fully supervised"
 RULES = ("given labels", "predicted labels")
 NORMALISATIONS = ("softmax", "min-max")
+_INSTALLED = (OURS, "quick", BOUND)
+"""Predictions that are shown by the first normalisation alone, as every second stage is."""
 _BARS = ((BASELINE, 0.03, 1 / 2), (REFERENCE, 0.08, 3 / 4))
 """By how much ours is to be better than a prediction: the smaller of an amount of mean IoU and a
 part of what that prediction lacks to full supervision."""
@@ -89,7 +92,7 @@ def _tables(tissue: Tissue, runs: Runs) -> list[str]:
         rows = [
             _row(tissue, name, labels, runs)
             for name in runs
-            if _better(tissue, runs[name], labels) is not None
+            if _rule(tissue, name, runs, labels) is not None
         ]
         tables.append(_markdown(titles, rows))
     f1 = [[name, *_f1(seeds)] for name, seeds in runs.items() if "image-level F1" in seeds[0]]
@@ -115,7 +118,7 @@ def _markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _row(tissue: Tissue, name: str, labels: str, runs: Runs) -> list[str]:
-    rule = _better(tissue, runs[name], labels)
+    rule = _rule(tissue, name, runs, labels)
     assert rule is not None
     cases, stacks = _stacks(runs[name], rule)
     per_seed = np.array([_mean(tissue, stack.sum(0)) for stack in stacks])
@@ -149,7 +152,7 @@ def _bar(tissue: Tissue, runs: Runs, other: str, amount: float, part: float) -> 
     gain = _gain(tissue, runs, OURS, other, RULES[0])
     if gain is None or BOUND not in runs:
         return None
-    bound, lower = (_headline(tissue, runs[name], RULES[0]) for name in (BOUND, other))
+    bound, lower = (_headline(tissue, name, runs, RULES[0]) for name in (BOUND, other))
     least = min(amount, part * (bound - lower))
     return [
         *_over(other, gain),
@@ -166,12 +169,12 @@ def _gain(
 ) -> tuple[float, float, float] | None:
     """Return how far a prediction lies above another, and the paired interval over images.
 
-    Seeds are pooled; each prediction is taken with its better normalisation. None where one of
-    them was not measured.
+    Seeds are pooled, and each prediction is taken as it is shown. None where one of them was not
+    measured.
     """
     if name not in runs or other not in runs:
         return None
-    rules = [_better(tissue, runs[each], labels) for each in (name, other)]
+    rules = [_rule(tissue, each, runs, labels) for each in (name, other)]
     if rules[0] is None or rules[1] is None:
         return None
     cases, own = _stacks(runs[name], rules[0])
@@ -190,17 +193,19 @@ def _gain(
     return float(gain(both.sum(0).astype(float))), low, high
 
 
-def _better(tissue: Tissue, seeds: Sequence[dict[str, Any]], labels: str) -> str | None:
-    """Return the rule with the better normalisation among those that all seeds have."""
-    rules = [f"{labels}, {how}" for how in NORMALISATIONS]
-    there = [rule for rule in rules if all(rule in run["matrices"] for run in seeds)]
-    return max(there, key=lambda rule: _figure(tissue, seeds, rule), default=None)
+def _rule(tissue: Tissue, name: str, runs: Runs, labels: str) -> str | None:
+    """Return under which rule a prediction is shown; None where not all seeds have one."""
+    is_installed = name in _INSTALLED or name.startswith(SECOND)
+    shown = NORMALISATIONS[:1] if is_installed else NORMALISATIONS
+    rules = [f"{labels}, {how}" for how in shown]
+    there = [rule for rule in rules if all(rule in run["matrices"] for run in runs[name])]
+    return max(there, key=lambda rule: _figure(tissue, runs[name], rule), default=None)
 
 
-def _headline(tissue: Tissue, seeds: Sequence[dict[str, Any]], labels: str) -> float:
-    rule = _better(tissue, seeds, labels)
+def _headline(tissue: Tissue, name: str, runs: Runs, labels: str) -> float:
+    rule = _rule(tissue, name, runs, labels)
     assert rule is not None
-    return _figure(tissue, seeds, rule)
+    return _figure(tissue, runs[name], rule)
 
 
 def _figure(tissue: Tissue, seeds: Sequence[dict[str, Any]], rule: str) -> float:
