@@ -31,10 +31,11 @@ _FEW = 3
 _MEMORY_TILES = (400, 4000)
 _MEMORY_SIDE = 96
 _GROWING_TILES = (60, 120, 240)
+# Re-encoding takes memory with the square of what is multiplied here: more would be too much.
 _GROWING = (
-    *(replace(Setting(), classes=classes) for classes in (2, 4, 8, 16)),
-    *(replace(Setting(), prototypes=prototypes) for prototypes in (1, 3, 6, 10)),
-    *(replace(Setting(), side=side) for side in (96, 160, 224, 320, 448)),
+    *(replace(Setting(), classes=classes) for classes in (2, 4, 8)),
+    *(replace(Setting(), prototypes=prototypes) for prototypes in (1, 3, 6)),
+    *(replace(Setting(), side=side) for side in (96, 160, 224, 320)),
 )
 
 
