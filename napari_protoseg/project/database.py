@@ -32,16 +32,18 @@ _HEADER_BYTES = 100
 
 
 class Database:
-    """A connection to the database of a project, for use from any thread.
+    """The connections to the database of a project, for use from any thread.
 
-    One lock serves all threads: a transaction of one waits for that of another. It is
-    not reentrant, so a transaction must not be begun within another.
+    A transaction of one thread waits for that of another, but reading does not wait for writing
+    where there is a write-ahead log. A transaction must not be begun within another.
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection, lock: ProjectLock) -> None:
         self._path = path
         self._connection = connection
         self._lock = threading.Lock()
+        self._reader = connection
+        self._reader_lock = self._lock
         self._project_lock = lock
         self._is_closed = False
         self._has_changed = False
@@ -100,6 +102,7 @@ class Database:
             database = cls(path, connection, lock)
             try:
                 database._bring_up_to_date(migrations)
+                database._read_beside_writing()
             except BaseException:
                 database.withdraw()
                 raise
@@ -150,11 +153,18 @@ class Database:
                     yield connection
             connection.close()
 
+    def _read_beside_writing(self) -> None:
+        """Give those who read a connection of their own, where the other is not in its way."""
+        if self._connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
+            with _connected(self._path) as connection:
+                connection.execute("PRAGMA query_only = ON")
+            self._reader, self._reader_lock = connection, threading.Lock()
+
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Yield the connection within a transaction that sees one state of the project."""
-        with self._in_use(), _transaction(self._connection, "DEFERRED"):
-            yield self._connection
+        """Yield a connection within a transaction that sees one state of the project."""
+        with self._in_use(self._reader_lock), _transaction(self._reader, "DEFERRED"):
+            yield self._reader
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -173,7 +183,7 @@ class Database:
         """
         self._require_in_place()
         self.require_writable()  # at once, not after waiting for the other
-        with self._in_use():
+        with self._in_use(self._lock):
             with _transaction(self._connection, "IMMEDIATE"):
                 self._require_in_place()
                 self._project_lock.require()
@@ -182,9 +192,9 @@ class Database:
             self._has_changed = True
 
     @contextmanager
-    def _in_use(self) -> Iterator[None]:
+    def _in_use(self, lock: threading.Lock) -> Iterator[None]:
         """Keep other threads out, one that closes it among them."""
-        with self._lock, sqlite_errors(self._path):
+        with lock, sqlite_errors(self._path):
             if self._is_closed:
                 raise ProjectError(
                     "the project is closed here", where=self._path.parent, remedy="Open it again."
@@ -210,7 +220,7 @@ class Database:
         Whoever reads arrays needs it, too: the rows of masks are used again. It does without
         the lock of the project.
         """
-        with self._in_use():
+        with self._in_use(self._lock):
             self._connection.execute("PRAGMA query_only = OFF")  # else no such transaction begins
             try:
                 with _transaction(self._connection, "IMMEDIATE"):
@@ -257,6 +267,9 @@ class Database:
                         else:
                             self._project_lock.give_up()
             finally:
+                if self._reader is not self._connection:
+                    with self._reader_lock:
+                        self._reader.close()
                 self._connection.close()
 
 
