@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.abc.buffer import Buffer
-from zarr.storage import LocalStore
+from zarr.storage import LocalStore, MemoryStore
 
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.project.records import MOST_PIXELS
@@ -53,13 +54,35 @@ class MaskArrays:
         """The three arrays in the order of their groups."""
         return self.mask, self.confidence, self.origins
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 over the bytes of the three arrays, hexadecimal."""
         digest = hashlib.sha256()
         for part in self.parts:
             digest.update(np.ascontiguousarray(part, dtype=part.dtype.newbyteorder("<")).data)
         return digest.hexdigest()
+
+    @cached_property
+    def shards(self) -> tuple[_Shard, ...]:
+        """Each array as it stands on the disk, where no other mask shares a shard with it."""
+        return tuple(
+            _encoded(part, dtype, fill)
+            for part, (_, dtype, fill) in zip(self.parts, _GROUPS, strict=True)
+        )
+
+    def prepare(self) -> None:
+        """Compute what takes long to compute, before it is written."""
+        _ = self.digest
+        if masks_per_shard(*self.mask.shape) == 1:
+            _ = self.shards
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """An encoded shard of one mask, and the metadata of the array that it belongs to."""
+
+    metadata: dict[str, Any]
+    content: Buffer
 
 
 def array_name(height: int, width: int) -> str:
@@ -100,12 +123,20 @@ class ArrayFolder:
         height, width = entries[0].mask.shape
         with self._errors():
             make_folder(self._path)  # Zarr would make it, and not sync its name
-            root = zarr.open_group(_SyncedStore(self._path), mode="a", zarr_format=3)
+            store = _SyncedStore(self._path)
+            root = zarr.open_group(store, mode="a", zarr_format=3)
             for number, (name, dtype, fill) in enumerate(_GROUPS):
                 array = _writable_array(root.require_group(name), height, width, dtype, fill)
                 if rows[-1] >= array.shape[0]:
                     per_shard = masks_per_shard(height, width)
                     array.resize(((rows[-1] // per_shard + 1) * per_shard, height, width))
+                if masks_per_shard(height, width) == 1 and all(
+                    _common(array) == entry.shards[number].metadata for entry in entries
+                ):
+                    for row, entry in zip(rows, entries, strict=True):
+                        key = f"{array.path}/{array.metadata.encode_chunk_key((row, 0, 0))}"
+                        store.set_sync(key, entry.shards[number].content)
+                    continue
                 for start, stop in _runs(rows):
                     block = np.stack([entry.parts[number] for entry in entries[start:stop]])
                     array[rows[start] : rows[stop - 1] + 1] = block
@@ -191,6 +222,24 @@ def _writable_array(
     if not isinstance(array, zarr.Array):
         raise TypeError(f"{name} is a group")
     return array
+
+
+def _encoded(part: NDArray[Any], dtype: str, fill: float) -> _Shard:
+    """Encode one part of a mask that has a shard of its own."""
+    height, width = part.shape
+    written: dict[str, Buffer] = {}
+    group = zarr.group(MemoryStore(written), zarr_format=3)
+    array = _writable_array(group, height, width, dtype, fill)
+    array[0] = part
+    key = f"{array.path}/{array.metadata.encode_chunk_key((0, 0, 0))}"
+    return _Shard(_common(array), written[key])
+
+
+def _common(array: zarr.Array[Any]) -> dict[str, Any]:
+    """Return the metadata of an array, but for how many masks it holds."""
+    metadata = array.metadata.to_dict()
+    metadata["shape"] = array.shape[1:]
+    return metadata
 
 
 def _runs(rows: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from napari_protoseg.errors import ProjectError, StorageError
 from napari_protoseg.events import Notice
-from napari_protoseg.project.arrays import ArrayFolder
+from napari_protoseg.project.arrays import ArrayFolder, MaskArrays
 from napari_protoseg.project.bank_rows import (
     bank_path,
     insert_bank,
@@ -62,8 +62,8 @@ from napari_protoseg.project.journal_changes import (
     open_journal,
     record_steps,
 )
-from napari_protoseg.project.mask_changes import store_corrections, store_masks
-from napari_protoseg.project.mask_rows import load_mask, select_summaries
+from napari_protoseg.project.mask_changes import of_model, store_corrections, store_masks
+from napari_protoseg.project.mask_rows import load_mask, require_fitting, select_summaries
 from napari_protoseg.project.paths import real_path, refuse_links
 from napari_protoseg.project.people_rows import person_setter
 from napari_protoseg.project.records import (
@@ -635,15 +635,25 @@ class Project:
         ProjectError
             A mask has not the size of its image, or values that are no class ids.
         """
+        made = {mask.image_id: self._prepared(mask) for mask in masks}
         with self._database.writing() as connection:
             store_masks(
                 connection,
                 self._arrays,
                 masks,
+                made,
                 schema=self._schema,
                 source=source,
                 labels=labels,
             )
+
+    def _prepared(self, mask: PredictedMask) -> MaskArrays:
+        """Do what takes long of storing a mask before nobody else can write."""
+        with self._database.reading() as connection:
+            require_fitting(connection, mask, self._schema)
+        made = of_model(mask)
+        made.prepare()
+        return made
 
     def read_mask(self, image_id: int) -> StoredMask | None:
         """Return the current mask of an image, or None where it has none.

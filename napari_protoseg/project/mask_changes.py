@@ -35,7 +35,7 @@ from napari_protoseg.project.records import (
     Origin,
     PredictedMask,
     StoredMask,
-    are_protected,
+    has_protected,
     setters_of_model,
 )
 from napari_protoseg.project.schema_rows import select_heirs
@@ -43,10 +43,16 @@ from napari_protoseg.project.times import recorded_time
 from napari_protoseg.schema import ClassSchema
 
 
+def of_model(mask: PredictedMask) -> MaskArrays:
+    """Return what is stored of a mask that fits its image, where nobody has set a pixel."""
+    return MaskArrays(mask.mask, mask.confidence, setters_of_model(mask.mask))
+
+
 def store_masks(
     connection: sqlite3.Connection,
     arrays: ArrayFolder,
     masks: Sequence[PredictedMask],
+    made: Mapping[int, MaskArrays],
     *,
     schema: ClassSchema,
     source: MaskSource,
@@ -54,7 +60,8 @@ def store_masks(
 ) -> None:
     """Write `masks` to rows that none uses, then record them, in the caller's transaction.
 
-    Pixels that a person has set, or that were imported, stay as they are.
+    Pixels that a person has set, or that were imported, stay as they are. `made` is what
+    `of_model` makes of each mask, by image.
 
     Raises
     ------
@@ -69,7 +76,7 @@ def store_masks(
         sources = {i: replace(source, labels=labels.get(i)) for i in sources}
     for mask in masks:
         require_fitting(connection, mask, schema)
-        entry = MaskArrays(mask.mask, mask.confidence, setters_of_model(mask.mask))
+        entry = made[mask.image_id]
         journaled = journal_ends(connection, mask.image_id) is not None
         # Only a corrected mask has pixels to keep; another may even be damaged.
         if journaled or is_corrected(connection, mask.image_id):
@@ -149,7 +156,7 @@ def store_corrections(
         "UPDATE masks SET corrected_by = ?, corrected = ? WHERE image_id = ?",
         [
             (person, recorded_time(now), image_id)
-            if are_protected(entry.origins).any()
+            if has_protected(entry.origins)
             else (None, None, image_id)  # all that was set by hand is taken back
             for image_id, entry in entries.items()
         ],

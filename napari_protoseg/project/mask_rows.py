@@ -28,6 +28,7 @@ from napari_protoseg.project.records import (
     PredictedMask,
     StoredMask,
     are_protected,
+    has_protected,
     no_source,
 )
 from napari_protoseg.project.schema_rows import select_heirs
@@ -95,7 +96,7 @@ def write_entries(
             ],
         )
     for image_id, entry in entries.items():
-        _record_folded(connection, image_id, is_corrected=bool(are_protected(entry.origins).any()))
+        _record_folded(connection, image_id, is_corrected=has_protected(entry.origins))
 
 
 def record_sources(connection: sqlite3.Connection, sources: Mapping[int, MaskSource]) -> None:
@@ -212,14 +213,17 @@ def require_fitting(
                 where=where,
                 remedy=f"It must be {np.dtype(dtype)} {size}, as the image is.",
             )
-    strange = set(np.unique(mask.mask).tolist()) - {UNLABELLED, *schema.ids}
+    # Several times as fast as NumPy: who draws waits meanwhile.
+    strange = set(mask.mask.tobytes().translate(None, bytes((UNLABELLED, *schema.ids))))
     if strange:
         raise ProjectError(
             f"its mask holds {sorted(strange)}, which are no class ids",
             where=where,
             remedy=f"The class ids are {list(schema.ids)}; 0 is unlabelled.",
         )
-    if not np.all((mask.confidence >= 0) & (mask.confidence <= 1)):
+    # As whole numbers, float16 from 0 to 1 go up to that of 1; only -0 is beyond.
+    beyond = mask.confidence[mask.confidence.view(np.uint16) > np.float16(1).view(np.uint16)]
+    if np.any(beyond != 0):
         raise ProjectError(
             "its confidence leaves the range 0..1", where=where, remedy="Normalise it."
         )

@@ -70,6 +70,7 @@ _ORIGINS = np.array(
     [Origin.PERSON if code >= FIRST_PERSON else code for code in range(256)], dtype=np.uint8
 )
 _PROTECTED = np.isin(_ORIGINS, PROTECTED)
+_UNPROTECTED = np.flatnonzero(~_PROTECTED).astype(np.uint8).tobytes()
 
 
 def origins_of(setters: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -80,6 +81,11 @@ def origins_of(setters: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def are_protected(setters: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Tell which pixels no prediction may change, by their setters."""
     return np.asarray(_PROTECTED[setters])
+
+
+def has_protected(setters: NDArray[np.uint8]) -> bool:
+    """Tell whether there is a pixel that no prediction may change; faster than `are_protected`."""
+    return bool(setters.tobytes().translate(None, _UNPROTECTED))
 
 
 def setters_of_model(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -94,6 +94,23 @@ def test_images_of_one_size_share_a_shard_and_a_large_one_has_chunks(project: Pr
     assert masks_per_shard(224, 224) == 16
 
 
+def test_a_large_mask_is_written_into_arrays_that_others_have_made(project: Project) -> None:
+    record = project.images()[-1]
+    arrays = zarr.open_group(project.folder / "arrays.zarr", mode="a", zarr_format=3)
+    for group, dtype, fill in (
+        ("masks", "uint8", 255),
+        ("confidence", "float16", float("nan")),
+        ("origins", "uint8", 255),
+    ):
+        arrays.require_group(group).create_array(
+            "600x1000", shape=(1, 600, 1000), dtype=dtype, chunks=(1, 300, 500), fill_value=fill
+        )
+    for seed in range(3):
+        mask = predicted(record, seed)
+        project.write_mask(mask, SOURCE)
+        assert_same(read(project, record), mask)
+
+
 def test_an_image_without_a_mask_has_none(project: Project) -> None:
     first, second = project.images()[:2]
     project.write_mask(predicted(first, 0), SOURCE)
@@ -225,6 +242,13 @@ def test_reading_a_mask_waits_until_another_program_has_written(project: Project
         other.execute("COMMIT")
         assert_same(waiting.result(), predicted(record, 0))
     other.close()
+
+
+def test_what_is_known_of_masks_is_read_while_another_thread_writes(project: Project) -> None:
+    record = project.images()[0]
+    project.write_mask(predicted(record, 0), SOURCE)
+    with ThreadPoolExecutor(1) as pool, project._database.writing():
+        assert set(pool.submit(project.mask_summaries).result(timeout=60)) == {record.id}
 
 
 def test_threads_write_and_read_masks_at_once(project: Project) -> None:
