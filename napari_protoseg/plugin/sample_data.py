@@ -28,10 +28,10 @@ def sample_project() -> list[LayerData]:
     """
     from napari import current_viewer
 
-    from napari_protoseg.plugin.commands import open_sample
-
     viewer = current_viewer()
     if viewer is not None:
+        from napari_protoseg.plugin.commands import open_sample
+
         open_sample(viewer)
     tile = synthesize_tile(SAMPLE_SEED, 0, 0)
     return [(tile.image, {"name": "A synthetic tile", "rgb": True}, "image")]

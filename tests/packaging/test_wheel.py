@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 import stat
 import subprocess
@@ -65,6 +66,47 @@ def test_manifest_of_the_unpacked_wheel_validates(wheel: Path, tmp_path: Path) -
         "napari-protoseg = napari_protoseg:napari.yaml"
         in (metadata / "entry_points.txt").read_text()
     )
+
+
+_OPEN_SAMPLES = """
+import sys
+from pathlib import Path
+
+import napari_protoseg
+from napari.layers import Layer
+from npe2 import PluginManager, PluginManifest
+
+assert Path(napari_protoseg.__file__).is_relative_to(sys.argv[1]), napari_protoseg.__file__
+plugins = PluginManager.instance()
+plugins.register(PluginManifest.from_distribution("napari-protoseg"))
+for sample in plugins.get_manifest("napari-protoseg").contributions.sample_data:
+    layers = [Layer.create(*made) for made in sample.open()]
+    print(sample.key, *(f"{type(layer).__name__} {layer.data.any()}" for layer in layers))
+came = [module for name, module in sys.modules.items() if name.startswith("napari_protoseg.")]
+assert all(Path(module.__file__).is_relative_to(sys.argv[1]) for module in came)
+"""
+
+
+def test_samples_of_the_unpacked_wheel_open_as_layers(wheel: Path, tmp_path: Path) -> None:
+    pytest.importorskip("napari")
+    unpacked, elsewhere = tmp_path / "unpacked", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(unpacked)
+    child = subprocess.run(
+        [sys.executable, "-c", _OPEN_SAMPLES, str(unpacked)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=elsewhere,
+        env=os.environ | {"PYTHONPATH": str(unpacked)},
+        timeout=120,
+    )
+    assert child.returncode == 0, child.stderr
+    assert child.stdout.splitlines() == [
+        "sample_project Image True",
+        "sample_tissue Image True Labels True",
+    ]
 
 
 def test_wheel_holds_the_package_and_nothing_beside_it(wheel: Path) -> None:
