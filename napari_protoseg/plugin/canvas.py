@@ -284,18 +284,27 @@ class Canvas:
             self._viewer.add_layer(layer)
         else:
             # A new layer would do as well, but costs half a second.
-            self._hold_brush()
-            layer.data = mask.copy()
-            self._free_brush(layer)
+            self._fill(layer, mask)
         self._viewer.layers.selection.active = layer
         self._draw_on(layer)
 
     def _show_mask(self, block: Block) -> None:
         """Let what has changed enter the layer: it stays the same array."""
-        mask, layer, strokes = self._bench.opened.mask, self._mask, self._strokes
-        if mask is None or layer is None or strokes is None or layer.data.shape != mask.shape:
-            return
-        strokes.enter(mask, block)
+        opened, layer, strokes = self._bench.opened, self._mask, self._strokes
+        mask = opened.mask
+        if mask is None or opened.drawn is None or layer is None or strokes is None:
+            return  # the image that is open is not shown yet
+        if layer.data.shape == mask.shape:
+            strokes.enter(mask, block)
+        else:  # a person or another plugin has put something else there
+            self._fill(layer, mask)
+            opened.session.say("The mask layer was not of the size of its image: it was put back.")
+
+    def _fill(self, layer: Labels, mask: NDArray[np.uint8]) -> None:
+        """Give a layer that is drawn on other data, and the tool that was in hand."""
+        self._hold_brush()
+        layer.data = mask.copy()
+        self._free_brush(layer)
 
     def _show_maps(self) -> None:
         maps, schema = self._bench.maps, self._schema()

@@ -273,6 +273,24 @@ def test_a_number_that_is_too_large_for_a_class_is_refused_and_not_taken_for_one
     assert np.array_equal(of_a_person(user, bench), drawn)
 
 
+def test_a_mask_layer_that_was_given_something_else_has_its_mask_back_and_it_is_said(
+    user: Any, bench: Any, trained: Path
+):
+    open_first(user, bench, trained)
+    layer = mask_of(user)
+    before = bench.opened.mask.copy()
+    layer.data = np.ones((10, 12), np.uint8)
+    layer.data_setitem((np.array([2]), np.array([2])), 2)
+    assert "was put back" in user.text("message")
+    assert np.array_equal(layer.data, before)
+    assert np.array_equal(bench.opened.mask, before), "what was put there is no stroke"
+    value = other(layer, 20, 20)
+    paint(layer, value)
+    assert bench.opened.mask[20, 20] == value
+    layer.undo()
+    assert np.array_equal(layer.data, before)
+
+
 def test_an_imported_correction_is_a_step_that_can_be_undone_and_makes_no_pixel_a_persons(
     user: Any, bench: Any, trained: Path
 ):
