@@ -38,6 +38,12 @@ class _Model(QAbstractListModel):
         self._images = self._state.images
         self.endResetModel()
 
+    def retell(self, row: int) -> None:
+        """Let what is shown of an image be asked for anew."""
+        index = self.index(row, 0)
+        if index.isValid():
+            self.dataChanged.emit(index, index)
+
     def rowCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802 (Qt's name)
         """Return the number of listed images."""
         return 0 if parent is not None and parent.isValid() else len(self._images)
@@ -46,10 +52,10 @@ class _Model(QAbstractListModel):
         """Return what is shown of an image."""
         item = self._images[index.row()]
         if role == Qt.ItemDataRole.DisplayRole:
-            return f"{item.image.path.name}   {item.state()}"
+            return f"{item.image.path.name}   {self._state.state_of(item)}"
         if role == Qt.ItemDataRole.ToolTipRole:
             path = str(item.image.path)
-            has_more = item.mask is None and item.is_proposed
+            has_more = item.mask is None and item.is_proposed and not self._state.is_edited(item)
             return plain(f"{path}\n{_PROPOSED}" if has_more else path)
         if role == Qt.ItemDataRole.DecorationRole and item.status is not None:
             return _COLORS[item.status]
@@ -100,6 +106,13 @@ class ReviewListView(QListView):
             self.selectionModel().setCurrentIndex(index, flag)
             self.scrollTo(index)
         self._is_following = False
+
+    def follow_state(self) -> None:
+        """Show how the mask of the open image stands; no other row is looked at."""
+        current = self._state.session.current
+        row = self._state.images.row_of(None if current is None else current.id)
+        if row is not None:
+            self._rows.retell(row)
 
     def sizeHint(self) -> QSize:  # noqa: N802 (Qt's name)
         """Ask for a few rows; the page gives it all that is left."""

@@ -245,6 +245,7 @@ class ReviewPage(Page):
 
     def _show_state(self) -> None:
         self._current.setText(self._review.state_of_current() or "Open an image from the list.")
+        self._list_view.follow_state()
 
     def _follow_state(self) -> None:
         """Draw no more than how the open mask stands, or else all once the page is seen."""

@@ -22,6 +22,12 @@ from napari_protoseg.workbench.page import PageState
 from napari_protoseg.workbench.review_list import ReviewFilter, ReviewItem, ReviewList
 from napari_protoseg.workbench.session import Session
 
+_EDITED = {
+    False: "each edit is saved at once, the mask as you go on",
+    True: "what you do is kept in memory, and not saved yet",
+}
+"""What becomes of edits, by whether they are held up."""
+
 
 class ReviewState(PageState):
     """Lists images with the state of their masks; steps through them; makes masks.
@@ -99,6 +105,20 @@ class ReviewState(PageState):
         current = self.session.current
         return None if current is None else self.images.item(current.id)
 
+    def is_edited(self, item: ReviewItem) -> bool:
+        """Tell whether it is the open image, and its mask was edited since it was stored."""
+        current = self.session.current
+        is_open = current is not None and current.id == item.image.id
+        return is_open and self.opened.is_ahead and (item.mask is not None or self.opened.has_mask)
+
+    def state_of(self, item: ReviewItem) -> str:
+        """Say how a mask stands, edits included; nothing is read for it."""
+        if not self.is_edited(item):
+            return item.state()
+        if item.mask is not None:
+            return f"{item.state()}, edited since"
+        return "edited" if item.status is None else f"{item.status.value}, edited"
+
     def state_of_current(self) -> str:
         """Say how the mask of the open image stands, and which model the maps are of.
 
@@ -110,8 +130,8 @@ class ReviewState(PageState):
         if self.session.is_current_unread:
             return "It could not be read. Find images on Labels finds images that were moved."
         sight = self.maps.sight
-        if self.opened.is_ahead and (item.mask is not None or self.opened.has_mask):
-            words = _edited(item, is_held_up=self.opened.is_held_up)
+        if self.is_edited(item):
+            words = f"{self.state_of(item)}: {_EDITED[self.opened.is_held_up]}"
         elif item.mask is None and sight is not None:
             words = f"{item.state()} by {sight.key}; stored once accepted, corrected or saved"
         else:
@@ -353,17 +373,6 @@ class ReviewState(PageState):
         proposes = model_at_hand(project) is not None
         images = project.images()
         self._images = ReviewList(images, states, masks, self._listing, proposes=proposes)
-
-
-def _edited(item: ReviewItem, *, is_held_up: bool) -> str:
-    """Say how a mask stands that was edited since it was stored, if it ever was."""
-    if item.mask is not None:
-        stands = f"{item.state()}, edited since"
-    else:
-        stands = "edited" if item.status is None else f"{item.status.value}, edited"
-    if is_held_up:
-        return f"{stands}: what you do is kept in memory, and not saved yet"
-    return f"{stands}: each edit is saved at once, the mask as you go on"
 
 
 def _words_of(found: PixelOrigin) -> str:

@@ -12,6 +12,7 @@ pytest.importorskip("napari")
 
 from napari.layers import Labels
 from PIL import Image as Picture
+from qtpy.QtWidgets import QListView
 from test_canvas import duplicate, go_on, mask_of, open_first, paint
 
 from napari_protoseg.evaluation.protocol import MaskCodes
@@ -21,6 +22,7 @@ from napari_protoseg.plugin.layers import role_of
 from napari_protoseg.project.records import Origin
 from napari_protoseg.synthesis.tiles import synthesize_tile
 from napari_protoseg.widgets.review_page import ReviewPage
+from napari_protoseg.workbench.review_page import ReviewState
 
 
 def narrow(user: Any, bench: Any) -> None:
@@ -142,8 +144,17 @@ def test_the_first_stroke_is_said_and_the_page_is_not_drawn_anew(
         refresh(page)
 
     monkeypatch.setattr(ReviewPage, "refresh", record)
+    rows = user.find(QListView, "review-list").model()
+    retold: list[Any] = []
+    rows.dataChanged.connect(lambda first, last: retold.append((first.row(), last.row())))
+    before = rows.index(0, 0).data()
+    assert before.endswith("proposed")
     layer = mask_of(user)
-    paint(layer, other(layer, 20, 20))
+    with monkeypatch.context() as patched:
+        patched.delattr(ReviewState, "_read")
+        paint(layer, other(layer, 20, 20))
+        assert rows.index(0, 0).data() == f"{before.removesuffix('proposed')}edited"
+    assert retold == [(0, 0)], "no other row"
     assert user.text("review-current").startswith("Edited: each edit is saved at once")
     assert not drawn
     bench.review.save()
@@ -152,6 +163,7 @@ def test_the_first_stroke_is_said_and_the_page_is_not_drawn_anew(
     paint(layer, other(layer, 20, 20))
     user.page("Review")
     assert drawn
+    assert rows.index(0, 0).data().endswith(", edited since")
     assert ", edited since: " in user.text("review-current"), "also what was done unseen"
 
 
