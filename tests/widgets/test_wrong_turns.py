@@ -15,18 +15,29 @@ import pytest
 
 pytest.importorskip("napari")
 
+from driven_jobs import finish
 from qtpy.QtWidgets import QComboBox, QPushButton
-from tiny_project import record_images, write_training_tiles
+from tiny_project import CPU, NOW, record_images, write_training_tiles
 
 from napari_protoseg.evaluation.protocol import MaskCodes
-from napari_protoseg.events import Job
+from napari_protoseg.events import Job, Request
 from napari_protoseg.jobs.bank import BankRequest
-from napari_protoseg.jobs.import_masks import MaskPurpose
+from napari_protoseg.jobs.import_masks import MaskPurpose, import_masks
+from napari_protoseg.jobs.preparation import TrainRequest
+from napari_protoseg.jobs.segment import SegmentRequest
+from napari_protoseg.jobs.train import train_project
+from napari_protoseg.network.segmentation import Decoder
 from napari_protoseg.plugin.layers import Role, class_of, own_layers, role_of
 from napari_protoseg.project.folder import Project
+from napari_protoseg.training.config import PRESETS, SECOND_STAGE, Preset
+from napari_protoseg.training.events import StepFinished
+from napari_protoseg.training.pixels import PixelConfig
 from napari_protoseg.workbench.draft import Draft
 from napari_protoseg.workbench.session import Session
 from napari_protoseg.workbench.tasks import Task, TaskState
+
+SHORT = {"epochs": 1, "batch_size": 2}
+"""Of a training whose steps are short."""
 
 
 def unlabelled(folder: Path, *names: str) -> Path:
@@ -61,6 +72,12 @@ def ready(user: Any, bench: Any, workspace: Path, verb: str) -> Callable[[], Non
     else:
         bench.session.open(workspace / "project")
     bench.labels.intake.edit(draft)
+    bench.training.second.set_options(
+        SegmentRequest(
+            config=SECOND_STAGE.model_copy(update=SHORT),
+            pixels=PixelConfig(decoder=Decoder.SEGFORMER),
+        )
+    )
     if verb in ("make", "add"):
         bench.labels.intake.look()
         user.wait(lambda: not bench.session.is_busy)
@@ -75,11 +92,38 @@ def ready(user: Any, bench: Any, workspace: Path, verb: str) -> Callable[[], Non
         "estimate": bench.training.estimate,
         "bank": bench.bank.build,
         "training": bench.training.train,
+        "resumed": bench.training.resume,
+        "second": bench.training.second.train,
+        "find": lambda: bench.labels.find_images(workspace / "moved"),
+        "class": lambda: bench.labels.removals.weigh(
+            1, None, lambda impact: bench.session.say(f"It is in {impact.masks} masks.")
+        ),
         "masks": bench.review.make_masks,
         "apply": lambda: bench.review.apply(workspace / "validation" / "images"),
         "export": bench.export.export,
     }
     return verbs[verb]
+
+
+def bring_about(workspace: Path, verb: str) -> None:
+    """Let there be what a task is about, where that is more than a trained project."""
+    if verb == "find":
+        (workspace / "tiles").rename(workspace / "moved")
+        return
+    with Project.open(workspace / "project") as project:
+        if verb == "class":
+            masks, codes = named_masks(workspace), MaskCodes.PROJECT
+            purpose = MaskPurpose.CORRECTION
+            finish(import_masks(project, masks, codes, purpose, person="Ada", now=NOW))
+        if verb == "resumed":
+            config = PRESETS[Preset.STANDARD].model_copy(update=SHORT)
+            request = TrainRequest(preset=Preset.STANDARD, config=config)
+            job = train_project(project, request, device=CPU, now=lambda: NOW)
+            ended, _ = finish(
+                job, lambda event: Request.STOP if isinstance(event, StepFinished) else None
+            )
+            assert ended is not None
+            assert not ended.finished
 
 
 @contextmanager
@@ -110,11 +154,21 @@ def named_masks(workspace: Path) -> Path:
     return masks
 
 
+_ENDS = {
+    "resumed": "Round 2 was stopped",
+    "second": "Round 2 was stopped",
+    "find": "Images found again: 16.",
+    "class": "It is in 16 masks.",
+}
+"""What is said of some tasks that were begun again and have come to their end."""
+
+
 @pytest.mark.parametrize(
     "verb",
     [
         *("sample", "look", "make", "add", "import", "estimate"),
-        *("bank", "training", "masks", "apply", "export"),
+        *("bank", "training", "resumed", "second", "masks", "apply", "export"),
+        *("find", "class"),
     ],
 )
 def test_each_task_can_be_stopped_and_begun_again(
@@ -124,6 +178,7 @@ def test_each_task_can_be_stopped_and_begun_again(
         monkeypatch.setenv(name, str(trained))  # where the sample is made
     bench.bank.request = BankRequest.model_validate({"config": {"clusters": 1}})
     shutil.rmtree(trained / "project" / "cache", ignore_errors=True)
+    bring_about(trained, verb)
     begin = ready(user, bench, trained, verb)
     with held_back(bench.session, monkeypatch):
         begin()
@@ -139,11 +194,24 @@ def test_each_task_can_be_stopped_and_begun_again(
     if verb == "training":
         user.page("Training")
         assert user.find(QPushButton, "train").isEnabled()
+    if verb == "resumed":
+        assert bench.training.steps == [], "it was stopped before it had gone on"
+        user.page("Training")
+        assert user.find(QPushButton, "resume").isEnabled()
+    if verb == "find":
+        assert user.text("message").endswith(" Nothing was changed; look again.")
+        assert not any(image.path.exists() for image in bench.session.project.images())
+    if verb == "class":
+        assert user.text("message") == "Stopped. Nothing was changed."
     bench.session.close_project()
     ready(user, bench, trained, verb)()
+    if verb in ("resumed", "second"):  # as long as one step, for time's sake
+        user.wait(lambda: bool(bench.training.steps), 120)
+        user.click("stop-task")
     user.wait(lambda: not bench.session.is_busy, 120)
     assert bench.session.task is None or bench.session.task.problem is None
     assert "\N{WARNING SIGN}" not in user.text("message")
+    assert user.text("message").startswith(_ENDS.get(verb, ""))
 
 
 def test_layers_may_be_deleted_while_a_task_runs(user: Any, bench: Any, trained: Path):
