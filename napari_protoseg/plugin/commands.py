@@ -91,9 +91,11 @@ def export_masks(viewer: napari.Viewer) -> None:
 
 def stop(viewer: napari.Viewer) -> None:
     """Stop what is under way, keeping what is worth keeping."""
-    task = open_workbench(viewer).session.task
-    if task is not None:
-        task.stop()
+    session = open_workbench(viewer).session
+    if session.task is None or session.task.is_over:
+        session.say("Nothing is under way that could be stopped.")
+    else:
+        session.task.stop()
 
 
 def _docks(viewer: napari.Viewer) -> dict[str, QDockWidget]:

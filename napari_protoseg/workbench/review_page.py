@@ -159,14 +159,17 @@ class ReviewState(PageState):
         Raises
         ------
         ProjectError, StorageError
-            The open one cannot be saved; it stays open.
+            No project is open, or the open image cannot be saved and stays open.
         """
+        self.session.require_project()
         current = self.session.current
         neighbour = self.images.neighbour(None if current is None else current.id, by)
         if neighbour is not None:
             self.session.show(neighbour)
         elif self.images.all:
             self.session.say("That was the last image." if by > 0 else "This is the first image.")
+        else:
+            self.session.say("The project has no images yet: add some on Labels.")
 
     def save(self) -> None:
         """Save the mask of the open image as it is seen.
