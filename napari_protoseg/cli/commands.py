@@ -22,7 +22,6 @@ from napari_protoseg.cli.options import (
     Classes,
     DeviceName,
     EncoderWeights,
-    Exportable,
     Labels,
     Out,
     ProjectArgument,
@@ -41,7 +40,7 @@ from napari_protoseg.jobs.bank import BankRequest, build_project_bank
 from napari_protoseg.jobs.demo import DemoRequest, run_demo
 from napari_protoseg.jobs.evaluate import evaluate_masks
 from napari_protoseg.jobs.export import export_project
-from napari_protoseg.jobs.export_plan import ExportFormat
+from napari_protoseg.jobs.export_plan import Exportable, ExportFormat
 from napari_protoseg.jobs.info import describe_encoders, describe_program, describe_project
 from napari_protoseg.jobs.muted import with_muted_of_project
 from napari_protoseg.jobs.new import NewProject, new_project

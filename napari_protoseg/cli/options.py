@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from pydantic import ValidationError
-
-from napari_protoseg.jobs.export_plan import ExportFormat
 
 ProjectArgument = Annotated[Path, typer.Argument(help="Project folder.", metavar="PROJECT")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result alone, and warnings.")]
@@ -27,15 +24,6 @@ Out = Annotated[Path, typer.Option(help="A new or empty folder.")]
 EncoderWeights = Annotated[
     Path | None, typer.Option(help="Weights file of the encoder (safetensors or state dict).")
 ]
-
-
-class Exportable(StrEnum):
-    """What can be written of a project."""
-
-    PNG = ExportFormat.PNG.value
-    TRAINING = ExportFormat.TRAINING.value
-    ONNX = "onnx"
-    """The segmentation network."""
 
 
 def class_names(classes: str | None) -> tuple[str, ...] | None:

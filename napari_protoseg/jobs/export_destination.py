@@ -17,19 +17,20 @@ from napari_protoseg.storage import storage_errors
 
 @dataclass(frozen=True)
 class Destination:
-    """The folder that an export is to go to.
+    """The place that an export is to go to.
 
     Parameters
     ----------
-    folder
-        As it was chosen.
+    out
+        The folder as it was chosen, or the one file.
     files
-        Of an earlier export in it, which a new one replaces; 0 where there is none.
+        How many an export replaces there: those of an earlier one, or the one file; 0 where
+        there is nothing.
     error
         Why no export may go there; None where one may.
     """
 
-    folder: Path
+    out: Path
     files: int = 0
     error: ProtosegError | None = None
 
@@ -69,8 +70,35 @@ def look_at_destination(
         return Destination(out, error=error)
 
 
+def look_at_file(project: Project, path: Path) -> Destination:
+    """Look at what stands where one file is to be written, without changing anything.
+
+    Parameters
+    ----------
+    project
+        Nothing of it is to be replaced.
+    path
+        The file; a link there is itself replaced, not what it leads to.
+    """
+    try:
+        with storage_errors(path):
+            place = path.parent.resolve() / path.name
+            _require_outside(project, place)
+            if place.is_dir():
+                raise ExportError(
+                    "a folder stands where the file is to be written",
+                    where=path,
+                    remedy="Choose another name.",
+                    on_terminal="--out FILE",
+                )
+            _require_writable(place)
+            return Destination(path, int(place.exists() or place.is_symlink()))
+    except (ExportError, StorageError) as error:
+        return Destination(path, error=error)
+
+
 def _require_writable(place: Path) -> None:
-    """Make sure, before hours of work, that a folder can be made at `place`."""
+    """Make sure, before hours of work, that a folder or file can be made at `place`."""
     above = next((path for path in place.parents if path.exists()), None)
     if above is None or not above.is_dir():
         raise ExportError(

@@ -28,6 +28,15 @@ class ExportFormat(StrEnum):
     on, where there are some."""
 
 
+class Exportable(StrEnum):
+    """What a project gives away: masks in one of their formats, or the network."""
+
+    PNG = ExportFormat.PNG.value
+    TRAINING = ExportFormat.TRAINING.value
+    ONNX = "onnx"
+    """The segmentation network, as one file."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExportPlan:
     """What an export does.
@@ -85,6 +94,11 @@ class ExportPlan:
         """How many masks are written as they are."""
         return len(self.exported) - len(self.stale)
 
+    @property
+    def makes_masks(self) -> bool:
+        """Whether masks are stored in the project before it is read."""
+        return bool(self.stale)
+
     def obstacle(self, *, overwrite: bool = False) -> ProtosegError | None:
         """Return why the export cannot be done, to raise or to show; None where it can."""
         if not self.exported:
@@ -94,7 +108,7 @@ class ExportPlan:
         if self.destination.files and not overwrite:
             return ExportError(
                 f"holds an earlier export of {_counted(self.destination.files, 'file')}",
-                where=self.destination.folder,
+                where=self.destination.out,
                 remedy="Overwrite it, or choose another folder.",
                 on_terminal="--overwrite, or --out FOLDER",
             )
@@ -143,7 +157,7 @@ class ExportPlan:
             yield f"Accepted in review, and written as stored: {self.accepted:,}."
 
     def _replaced(self) -> Iterator[str]:
-        where = self.destination.folder
+        where = self.destination.out
         if self.destination.files:
             yield (
                 f"In {where}, an earlier export of {_counted(self.destination.files, 'file')} is "
@@ -161,7 +175,7 @@ class ExportPlan:
             remedy, on_terminal = "Train one.", f"protoseg train {self.project}"
         else:
             what = "no image has every class either present or absent, as this layout needs"
-            remedy = "Complete the labels, or choose the other format."
+            remedy = "Complete the labels, or choose another format."
         return ExportError(what, where=self.project, remedy=remedy, on_terminal=on_terminal)
 
 

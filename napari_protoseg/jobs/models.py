@@ -128,6 +128,17 @@ def model_at_hand(project: Project) -> ModelKey | None:
     return ModelKey.of(ended)
 
 
+def untrained(project: Project, stage: Stage) -> ProjectError:
+    """Return what to raise, or to show, where no round of a stage has left a model yet."""
+    of_stage = "" if stage is Stage.PROTOTYPES else " for segmentation without labels"
+    return ProjectError(
+        f"has no trained model{of_stage} yet",
+        where=project.folder,
+        remedy="Train one.",
+        on_terminal=_command(project, stage),
+    )
+
+
 def trained_model(project: Project, stage: Stage = Stage.PROTOTYPES) -> TrainedModel:
     """Return the best model of the project's newest round of a stage that has one.
 
@@ -138,16 +149,10 @@ def trained_model(project: Project, stage: Stage = Stage.PROTOTYPES) -> TrainedM
     CheckpointError
         The checkpoint is damaged, or of another schema.
     """
-    command = f"protoseg {_COMMANDS[stage]} {project.folder}"
     ended = newest_trained_round(project, stage)
     if ended is None:
-        of_stage = "" if stage is Stage.PROTOTYPES else " for segmentation without labels"
-        raise ProjectError(
-            f"has no trained model{of_stage} yet",
-            where=project.folder,
-            remedy="Train one.",
-            on_terminal=command,
-        )
+        raise untrained(project, stage)
+    command = _command(project, stage)
     path = next((p for p in (ended.folder / BEST, ended.folder / LAST) if p.exists()), None)
     if path is None:
         raise CheckpointError(
@@ -178,3 +183,7 @@ def trained_model(project: Project, stage: Stage = Stage.PROTOTYPES) -> TrainedM
     classes = project.schema.those_of(checkpoint.record.classes)
     record = checkpoint.record.model_copy(update={"classes": classes})
     return TrainedModel(checkpoint.restore(), record, path, sha256, ended, newer)
+
+
+def _command(project: Project, stage: Stage) -> str:
+    return f"protoseg {_COMMANDS[stage]} {project.folder}"

@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +20,6 @@ from torch import Tensor, nn
 from napari_protoseg.errors import ExportError
 from napari_protoseg.network.record import ModelRecord
 from napari_protoseg.network.segmentation import SegmentationNetwork
-from napari_protoseg.storage import write_atomically
 
 PACKAGES = ("onnx", "onnxscript")
 """What writing takes; the optional dependencies called onnx."""
@@ -69,16 +67,14 @@ class PortableNetwork(nn.Module):
         return enlarged[:, :, :height, :width]
 
 
-def write_onnx(path: Path, network: SegmentationNetwork, record: ModelRecord) -> None:
-    """Write a network as one ONNX file, complete or not at all.
+def onnx_content(network: SegmentationNetwork, record: ModelRecord) -> bytes:
+    """Return the content of an ONNX file of a network, which takes seconds to a minute.
 
     Its input is called `IMAGES` and its output `PROBABILITIES`; both know any number and size of
     images. The metadata hold the names of the classes, their ids, and the pixel size.
 
     Parameters
     ----------
-    path
-        The file.
     network
         On the CPU.
     record
@@ -88,7 +84,6 @@ def write_onnx(path: Path, network: SegmentationNetwork, record: ModelRecord) ->
     ------
     ExportError
         The packages that write ONNX are not installed, or cannot write this network.
-    StorageError
     """
     require_packages()
     import onnx
@@ -112,7 +107,7 @@ def write_onnx(path: Path, network: SegmentationNetwork, record: ModelRecord) ->
         raise ExportError(
             f"torch {torch.__version__} cannot write a network with the backbone "
             f"{record.backbone} as ONNX",
-            where=path,
+            where="ONNX",
             remedy="Install the current versions of torch and onnxscript, or train one with a "
             "convolutional backbone.",
         ) from error
@@ -124,7 +119,7 @@ def write_onnx(path: Path, network: SegmentationNetwork, record: ModelRecord) ->
     _name_sides(probabilities_out, ("batch", "height", "width"), (0, 2, 3))
     content = io.BytesIO()
     onnx.save_model(model, content)
-    write_atomically(path, content.getvalue())
+    return content.getvalue()
 
 
 def require_packages() -> None:
@@ -135,14 +130,22 @@ def require_packages() -> None:
     ExportError
         A package is missing.
     """
+    error = missing_packages()
+    if error is not None:
+        raise error
+
+
+def missing_packages() -> ExportError | None:
+    """Return what to raise, or to show, where ONNX cannot be written; None where it can."""
     missing = [name for name in PACKAGES if find_spec(name) is None]
-    if missing:
-        raise ExportError(
-            f"to write it takes packages that are not installed: {', '.join(missing)}",
-            where="ONNX",
-            remedy="Install them, then export again.",
-            on_terminal='pip install "napari-protoseg[onnx]"',
-        )
+    if not missing:
+        return None
+    return ExportError(
+        f"to write it takes packages that are not installed: {', '.join(missing)}",
+        where="ONNX",
+        remedy="Install napari-protoseg[onnx], then export again.",
+        on_terminal='pip install "napari-protoseg[onnx]"',
+    )
 
 
 def _metadata(record: ModelRecord) -> dict[str, str]:

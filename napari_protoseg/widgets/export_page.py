@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from qtpy.QtCore import QEvent, QUrl
 from qtpy.QtGui import QDesktopServices, QShowEvent
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QPushButton
 
 from napari_protoseg.events import Severity
-from napari_protoseg.jobs.export_plan import ExportFormat
+from napari_protoseg.jobs.export_network import NAME, SUFFIX
+from napari_protoseg.jobs.export_plan import Exportable
 from napari_protoseg.widgets.page import Page
 from napari_protoseg.widgets.path_field import PathField, ask_folder
 from napari_protoseg.widgets.plain_text import PlainLabel, plain
 from napari_protoseg.workbench.export_page import ExportState
 
+
+class _Words(NamedTuple):
+    """What the page says of one format."""
+
+    name: str
+    about: str
+    place: str = "A new or empty folder, or one that holds an earlier export."
+    replace: str = "Replace the earlier export"
+
+
 _FORMATS = {
-    ExportFormat.PNG: (
+    Exportable.PNG: _Words(
         "Indexed PNG",
         "One PNG for each image: its values are class ids, its colours those of the classes.",
     ),
-    ExportFormat.TRAINING: (
+    Exportable.TRAINING: _Words(
         "Training folder",
         "Images and masks in the layout of BCSS-WSSS, to train a network of another program on.",
+    ),
+    Exportable.ONNX: _Words(
+        "Network (ONNX)",
+        "The trained segmentation network as one file, which other programs run without labels.",
+        place=f"A folder to write {NAME} into, or a file whose name ends in {SUFFIX}.",
+        replace="Replace the file",
     ),
 }
 
@@ -39,19 +58,18 @@ class ExportPage(Page):
         self._export_state = state
         self._format = QComboBox()
         self._format.setObjectName("export-format")
-        for form, (words, _) in _FORMATS.items():
-            self._format.addItem(words, form.value)
+        for form, words in _FORMATS.items():
+            self._format.addItem(words.name, form.value)
         self._format.currentIndexChanged.connect(self._choose_form)
         self._about = PlainLabel()
         self._about.setObjectName("export-about")
         self._folder = PathField("export-folder", "Folder of the export", ask_folder)
-        self._folder.setToolTip("A new or empty folder, or one that holds an earlier export.")
         self._folder.changed.connect(state.choose_folder)
         self._plan = PlainLabel()
         self._plan.setObjectName("export-plan")
         for label in (self._about, self._plan):
             label.setWordWrap(True)
-        self._overwrite = QCheckBox("Replace the earlier export")
+        self._overwrite = QCheckBox()
         self._overwrite.setObjectName("export-overwrite")
         self._overwrite.setToolTip("It goes once the new one is complete.")
         self._overwrite.clicked.connect(state.set_overwrite)
@@ -77,7 +95,10 @@ class ExportPage(Page):
         super().refresh()
         state = self._export_state
         self._format.setCurrentIndex(self._format.findData(state.form.value))
-        self._about.setText(_FORMATS[state.form][1])
+        words = _FORMATS[state.form]
+        self._about.setText(words.about)
+        self._folder.setToolTip(words.place)
+        self._overwrite.setText(words.replace)
         default = state.default_folder
         self._folder.line.setPlaceholderText("" if default is None else str(default))
         if self._folder.line.text() != state.typed:
@@ -104,7 +125,7 @@ class ExportPage(Page):
         return bool(super().event(event))
 
     def _choose_form(self) -> None:
-        self._export_state.choose_form(ExportFormat(self._format.currentData()))
+        self._export_state.choose_form(Exportable(self._format.currentData()))
 
     def _open_folder(self) -> None:
         exported = self._export_state.exported
@@ -112,6 +133,6 @@ class ExportPage(Page):
             QUrl.fromLocalFile(str(exported.folder))
         ):
             self._export_state.session.say(
-                f"No program here shows folders; the masks are in {exported.folder}.",
+                f"No program here shows folders; the export is in {exported.folder}.",
                 Severity.WARNING,
             )

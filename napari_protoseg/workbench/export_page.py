@@ -8,10 +8,18 @@ from functools import partial
 from pathlib import Path
 
 from napari_protoseg.errors import ExportError, ProtosegError
+from napari_protoseg.events import Job
 from napari_protoseg.exports.folder import Exported
 from napari_protoseg.jobs.export import export_project
 from napari_protoseg.jobs.export_destination import Destination, look_at_destination
-from napari_protoseg.jobs.export_plan import ExportFormat, ExportPlan, plan_export
+from napari_protoseg.jobs.export_network import (
+    ExportedNetwork,
+    NetworkPlan,
+    export_network,
+    look_at_network,
+    plan_network,
+)
+from napari_protoseg.jobs.export_plan import Exportable, ExportFormat, ExportPlan, plan_export
 from napari_protoseg.jobs.muted import with_muted_of_project
 from napari_protoseg.masks.recipe import Recipe
 from napari_protoseg.project.folder import Project
@@ -19,6 +27,8 @@ from napari_protoseg.workbench.page import PageState
 from napari_protoseg.workbench.session import Session
 from napari_protoseg.workbench.tasks import Task
 from napari_protoseg.workbench.typed_path import typed_path
+
+_Stamp = tuple[Path, int | None, int | None]
 
 
 class ExportState(PageState):
@@ -35,15 +45,15 @@ class ExportState(PageState):
 
     def __init__(self, session: Session, recipe: Callable[[], Recipe] = Recipe) -> None:
         super().__init__(session)
-        self.form = ExportFormat.PNG
+        self.form = Exportable.PNG
         self.typed = ""
         self.overwrite = False
-        self.exported: Exported | None = None
+        self.exported: Exported | ExportedNetwork | None = None
         self._recipe = recipe
-        self._plan: ExportPlan | None = None
-        self._planned_for: tuple[ExportFormat, Recipe] | None = None
+        self._plan: ExportPlan | NetworkPlan | None = None
+        self._planned_for: tuple[Exportable, Recipe] | None = None
         self._problem: str | None = None
-        self._stamp: tuple[int, int] | None = None
+        self._stamp: _Stamp | None = None
         self._exporting: Task | None = None
         session.opened.connect(self._forget)
         for signal in (
@@ -60,7 +70,10 @@ class ExportState(PageState):
 
     @property
     def folder(self) -> Path | None:
-        """Where the export goes: as typed, else beside the project; None without a project."""
+        """Where the export goes: as typed, else beside the project; None without a project.
+
+        Of a network it may be the file.
+        """
         if self.session.project is None:
             return None
         return typed_path(self.typed) or self.default_folder
@@ -74,7 +87,7 @@ class ExportState(PageState):
         return project.with_name(f"{project.name}-export-{self.form.value}")
 
     @property
-    def plan(self) -> ExportPlan | None:
+    def plan(self) -> ExportPlan | NetworkPlan | None:
         """What an export would do; None without a project, or where it cannot be said.
 
         It is made when it is asked for, and kept until something changes. While a task runs, it
@@ -95,7 +108,7 @@ class ExportState(PageState):
         plan = self.plan
         if plan is None:
             return self._problem
-        if plan.stale and (reason := self.session.read_only()) is not None:
+        if plan.makes_masks and (reason := self.session.read_only()) is not None:
             return f"Masks would have to be made first. {reason}"
         obstacle = plan.obstacle(overwrite=self.overwrite)
         return None if obstacle is None else str(obstacle)
@@ -106,7 +119,7 @@ class ExportState(PageState):
         plan = self.plan
         return plan is not None and plan.destination.files > 0
 
-    def choose_form(self, form: ExportFormat) -> None:
+    def choose_form(self, form: Exportable) -> None:
         """Choose what is written."""
         if form is not self.form:
             self.form = form
@@ -134,8 +147,10 @@ class ExportState(PageState):
         """Look anew at what lies in the folder, if files have come or gone there."""
         if self._plan is None or self.session.is_busy:
             return
-        if _stamp(self._plan.destination.folder) != self._stamp:
-            found = self._destination(self.session.require_project())
+        project, folder = self.session.require_project(), self.folder
+        assert folder is not None
+        if _stamp(folder) != self._stamp:
+            found = self._destination(project, folder)
             if found != self._plan.destination:
                 self._plan = replace(self._plan, destination=found)
                 self.changed.emit()
@@ -152,34 +167,34 @@ class ExportState(PageState):
         reason = self.needs()
         if reason is not None:
             raise ExportError(reason.rstrip("."), where="Export", remedy="Then export.")
+        makes_masks = self._plan is not None and self._plan.makes_masks
+        self.exported = None
+        self._exporting = Task("Export", partial(self._done, makes_masks))
+        self.session.start(self._exporting, self._job())
+
+    def _job(self) -> Job[Exported | None] | Job[ExportedNetwork | None]:
         session, folder = self.session, self.folder
         assert folder is not None
         project = session.require_project()
-        job = export_project(
+        if self.form is Exportable.ONNX:
+            return export_network(project, folder, overwrite=self.overwrite)
+        return export_project(
             project,
-            self.form,
+            ExportFormat(self.form),
             folder,
             with_muted_of_project(project, self._recipe()),
             overwrite=self.overwrite,
             device=session.device,
             now=session.now(),
         )
-        makes_masks = self._plan is not None and bool(self._plan.stale)
-        self.exported = None
-        self._exporting = Task("Export", partial(self._done, makes_masks))
-        session.start(self._exporting, job)
 
-    def _done(self, made_masks: bool, exported: Exported | None) -> None:
+    def _done(self, made_masks: bool, exported: Exported | ExportedNetwork | None) -> None:
         self.overwrite = False
         self.exported = exported
         if made_masks:
             self.session.masks_changed.emit()
         self.look()
-        if exported is None:
-            self.session.say("Stopped before anything was written. Masks made until then are kept.")
-        else:
-            masks = "1 mask is" if exported.images == 1 else f"{exported.images:,} masks are"
-            self.session.say(f"{masks} in {exported.folder}.")
+        self.session.say(_last_words(made_masks, exported))
 
     def _bring_up_to_date(self, project: Project) -> None:
         wanted = (self.form, self._recipe())
@@ -190,19 +205,25 @@ class ExportState(PageState):
                 self._plan, self._problem = None, None
                 self._planned_for = wanted
                 self._stamp = _stamp(folder)
-                form, recipe = wanted
-                muting = with_muted_of_project(project, recipe)
-                self._plan = plan_export(project, form, folder, muting)
-            elif self._plan is not None and self._plan.destination.folder != folder:
-                self._plan = replace(self._plan, destination=self._destination(project))
+                self._plan = self._planned(project, folder, *wanted)
+            elif self._plan is not None and self._stamp is not None and self._stamp[0] != folder:
+                self._plan = replace(self._plan, destination=self._destination(project, folder))
         except ProtosegError as error:
             self._problem = str(error)
 
-    def _destination(self, project: Project) -> Destination:
-        folder = self.folder
-        assert folder is not None
+    @staticmethod
+    def _planned(
+        project: Project, folder: Path, form: Exportable, recipe: Recipe
+    ) -> ExportPlan | NetworkPlan:
+        if form is Exportable.ONNX:
+            return plan_network(project, folder)
+        muting = with_muted_of_project(project, recipe)
+        return plan_export(project, ExportFormat(form), folder, muting)
+
+    def _destination(self, project: Project, folder: Path) -> Destination:
         self._stamp = _stamp(folder)
-        return look_at_destination(project, folder)
+        look = look_at_network if self.form is Exportable.ONNX else look_at_destination
+        return look(project, folder)
 
     def _follow_task(self) -> None:
         task = self.session.task
@@ -220,10 +241,20 @@ class ExportState(PageState):
         self.look()
 
 
-def _stamp(folder: Path) -> tuple[int, int] | None:
+def _last_words(made_masks: bool, exported: Exported | ExportedNetwork | None) -> str:
+    if exported is None:
+        kept = " Masks made until then are kept." if made_masks else ""
+        return f"Stopped before anything was written.{kept}"
+    if isinstance(exported, ExportedNetwork):
+        return f"The network of round {exported.round.id} is in {exported.path}."
+    masks = "1 mask is" if exported.images == 1 else f"{exported.images:,} masks are"
+    return f"{masks} in {exported.folder}."
+
+
+def _stamp(folder: Path) -> _Stamp:
     """Return what changes when another folder is put in its place, or an entry comes or goes."""
     try:
         found = folder.stat()
-    except OSError:
-        return None  # it is not there, or whoever looks at it is told why it cannot be seen
-    return found.st_ino, found.st_mtime_ns
+    except OSError:  # it is not there, or whoever looks at it is told why it cannot be seen
+        return folder, None, None
+    return folder, found.st_ino, found.st_mtime_ns

@@ -3,6 +3,8 @@
 from tiny_project import (  # noqa: F401
     banked,
     banked_workspace,
+    both_stages,
+    both_stages_workspace,
     made,
     made_workspace,
     trained,

@@ -17,22 +17,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from driven_jobs import finish
 from PIL import Image
+from safetensors.torch import save_file
 
 from napari_protoseg.bank.bank import BankConfig
 from napari_protoseg.jobs.bank import BankRequest, build_project_bank
 from napari_protoseg.jobs.new import NewProject, new_project
 from napari_protoseg.jobs.preparation import TrainRequest
+from napari_protoseg.jobs.segment import SegmentRequest, Start, segment_project
 from napari_protoseg.jobs.train import train_project
+from napari_protoseg.masks.recipe import Recipe
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import ImageRecord
 from napari_protoseg.schema import ClassSchema
 from napari_protoseg.synthesis.sample import image_label
 from napari_protoseg.synthesis.tiles import Region, SyntheticTile, synthesize_tile
 from napari_protoseg.synthesis.tissue import APPEARANCES, TISSUE_SCHEMA
-from napari_protoseg.training.config import Preset
+from napari_protoseg.training.config import SECOND_STAGE, Preset, TrainingConfig
 
 CPU = torch.device("cpu")
 NOW = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
@@ -169,6 +173,25 @@ def trained_workspace(banked_workspace: Path, tmp_path_factory: pytest.TempPathF
     return workspace
 
 
+@pytest.fixture(scope="session")
+def both_stages_workspace(banked_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The banked one, with a round of each stage for one epoch, both with a tiny backbone."""
+    workspace = tmp_path_factory.mktemp("both_stages") / "workspace"
+    shutil.copytree(banked_workspace, workspace)
+    torch.manual_seed(0)
+    tiny = timm.create_model("test_efficientnet", pretrained=False)
+    weights = workspace / "backbone.safetensors"
+    save_file({name: value.contiguous() for name, value in tiny.state_dict().items()}, weights)
+    short = {"epochs": 1, "batch_size": 8}
+    first = TrainingConfig.model_validate({"backbone": "test_efficientnet", **short})
+    second = SegmentRequest(config=SECOND_STAGE.model_copy(update=short), start=Start.FIRST_STAGE)
+    with Project.open(workspace / "project") as project:
+        request = TrainRequest(config=first, backbone_weights=weights)
+        finish(train_project(project, request, device=CPU, now=lambda: NOW))
+        finish(segment_project(project, second, Recipe(), device=CPU, now=lambda: NOW))
+    return workspace
+
+
 @pytest.fixture
 def made(made_workspace: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made_workspace, tmp_path / "made"))
@@ -182,3 +205,8 @@ def banked(banked_workspace: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def trained(trained_workspace: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained_workspace, tmp_path / "trained"))
+
+
+@pytest.fixture
+def both_stages(both_stages_workspace: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(both_stages_workspace, tmp_path / "both_stages"))

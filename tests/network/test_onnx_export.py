@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -17,7 +16,7 @@ from napari_protoseg.masks.prediction import Predictor
 from napari_protoseg.masks.recipe import SEGMENTATION
 from napari_protoseg.network import onnx_export
 from napari_protoseg.network.backbones import DEFAULT_BACKBONE, create_backbone
-from napari_protoseg.network.onnx_export import IMAGES, PROBABILITIES, write_onnx
+from napari_protoseg.network.onnx_export import IMAGES, PROBABILITIES, onnx_content
 from napari_protoseg.network.record import ModelKind, ModelRecord
 from napari_protoseg.network.segmentation import Decoder, SegmentationNetwork
 from napari_protoseg.schema import ClassSchema
@@ -51,16 +50,12 @@ def noise(count: int, height: int, width: int) -> NDArray[np.uint8]:
     ],
 )
 @pytest.mark.timeout(900)
-def test_onnx_runtime_gives_the_class_maps_of_this_program(
-    tmp_path: Path, backbone: str, decoder: Decoder
-):
+def test_onnx_runtime_gives_the_class_maps_of_this_program(backbone: str, decoder: Decoder):
     torch.manual_seed(0)
     network = SegmentationNetwork(create_backbone(backbone), decoder, 3)
     with torch.no_grad():
         network.classifier.weight.mul_(20)  # maps that differ from place to place
-    path = tmp_path / "network.onnx"
-    write_onnx(path, network, record(backbone, decoder))
-    session = onnxruntime.InferenceSession(path)
+    session = onnxruntime.InferenceSession(onnx_content(network, record(backbone, decoder)))
     recipe = SEGMENTATION.model_copy(update={"flip": False})
     ours = Predictor(network, CLASSES.ids, recipe, CPU)
     for shape in ((1, 64, 64), (3, 75, 131), (2, 32, 200)):

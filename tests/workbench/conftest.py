@@ -8,6 +8,8 @@ sys.path.append(str(Path(__file__).parent.parent / "jobs"))
 from tiny_project import (  # noqa: F401 (fixtures)
     banked,
     banked_workspace,
+    both_stages,
+    both_stages_workspace,
     made,
     made_workspace,
     trained,
