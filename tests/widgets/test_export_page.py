@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 
 pytest.importorskip("qtpy")
 pytest.importorskip("pytestqt")
 
+from hearing import Told
 from left_behind import alive
 from one_page import child, click, text, wait
 from qtpy.QtCore import QEvent, Qt, QUrl
@@ -19,7 +21,8 @@ from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QApplication, QCheckBox, QComboBox, QLineEdit, QPushButton
 
 from napari_protoseg.images.reading import read_mask
-from napari_protoseg.jobs.export_plan import ExportFormat
+from napari_protoseg.jobs.export_network import NAME
+from napari_protoseg.jobs.export_plan import Exportable, ExportFormat
 from napari_protoseg.widgets import export_page as widget_module
 from napari_protoseg.widgets.export_page import ExportPage
 from napari_protoseg.workbench import export_page as state_module
@@ -48,7 +51,7 @@ def tick(page: ExportPage, qtbot: Any, name: str) -> None:
     qtbot.mouseClick(box, LEFT, pos=at)
 
 
-def choose(page: ExportPage, form: ExportFormat) -> None:
+def choose(page: ExportPage, form: Exportable) -> None:
     box = child(page, QComboBox, "export-format")
     box.setCurrentIndex(box.findData(form.value))
 
@@ -90,6 +93,59 @@ def test_from_the_preflight_to_the_open_folder(
     assert [Path(url.toLocalFile()) for url in shown] == [out]
 
 
+def test_the_network_is_written_for_other_programs(
+    page: ExportPage,
+    session: Session,
+    qtbot: Any,
+    project: Path,
+    both_stages: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    session.open(project)
+    choose(page, Exportable.ONNX)
+    assert "segmentation without labels yet. Train one." in text(page, "needs")
+    assert not child(page, QPushButton, "export").isEnabled()
+
+    session.open(both_stages / "project")
+    assert child(page, QPushButton, "export").isEnabled()
+    default = both_stages / "project-export-onnx"
+    assert child(page, QLineEdit, "export-folder").placeholderText() == str(default)
+    assert str(default / NAME) in text(page, "export-plan")
+    out = tmp_path / "mine.onnx"
+    out.write_text("of last week")
+    type_folder(page, qtbot, str(out))
+    assert "a file is there already" in text(page, "needs")
+    box = child(page, QCheckBox, "export-overwrite")
+    assert box.text() == "Replace the file"
+    tick(page, qtbot, "export-overwrite")
+    assert text(page, "export-plan").splitlines() == [
+        "The segmentation network of round 2 to write, as one file.",
+        f"{out} is replaced.",
+    ]
+    steps: list[int] = []
+
+    def hear(event: Any) -> None:
+        if event.progress is not None:
+            steps.append(event.progress.done)
+
+    session.progressed.connect(hear)
+    said = Told(session)
+    click(page, qtbot, "export")
+    assert not child(page, QPushButton, "export").isEnabled()
+    wait(session, qtbot)
+    assert steps == [0, 1, 2]
+    assert said[-1] == f"The network of round 2 is in {out}."
+    assert onnxruntime.InferenceSession(out).get_outputs()[0].name == "probabilities"
+    assert not box.isChecked()
+    shown: list[QUrl] = []
+    monkeypatch.setattr(QDesktopServices, "openUrl", lambda url: shown.append(url) or True)
+    click(page, qtbot, "open-export")
+    assert [Path(url.toLocalFile()) for url in shown] == [tmp_path]
+    choose(page, Exportable.PNG)
+    assert box.text() == "Replace the earlier export"
+
+
 def test_an_earlier_export_goes_only_when_the_box_is_ticked(
     page: ExportPage, session: Session, qtbot: Any, project: Path
 ):
@@ -98,7 +154,7 @@ def test_an_earlier_export_goes_only_when_the_box_is_ticked(
     wait(session, qtbot)
     assert "earlier export of 19 files" in text(page, "needs")
     assert not child(page, QPushButton, "export").isEnabled()
-    choose(page, ExportFormat.TRAINING)
+    choose(page, Exportable.TRAINING)
     assert not child(page, QCheckBox, "export-overwrite").isVisible()
     assert "BCSS-WSSS" in text(page, "export-about")
     out = project.with_name("project-export-png")
@@ -160,7 +216,7 @@ def test_while_nobody_sees_the_page_nothing_is_planned(
     assert first.id is not None
     session.require_project().set_labels({first.id: (-1,) * 4}, source="person")
     session.images_changed.emit()
-    choose(page, ExportFormat.TRAINING)
+    choose(page, Exportable.TRAINING)
     assert planned == []
     page.show()
     qtbot.waitExposed(page)

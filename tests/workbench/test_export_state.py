@@ -16,9 +16,11 @@ from tiny_project import record_images
 
 from napari_protoseg.errors import ExportError
 from napari_protoseg.jobs import export_plan
-from napari_protoseg.jobs.export_plan import ExportFormat
+from napari_protoseg.jobs.export_network import NAME
+from napari_protoseg.jobs.export_plan import Exportable
 from napari_protoseg.masks.recipe import Recipe
 from napari_protoseg.project.folder import Project
+from napari_protoseg.project.lock import LockOwner
 from napari_protoseg.project.records import ImageRecord
 from napari_protoseg.workbench import export_page
 from napari_protoseg.workbench.export_page import ExportState
@@ -90,7 +92,7 @@ def test_the_export_goes_beside_the_project_unless_another_folder_is_typed(
     state: ExportState, folder: Path, tmp_path: Path
 ):
     assert state.folder == folder.with_name("project-export-png")
-    state.choose_form(ExportFormat.TRAINING)
+    state.choose_form(Exportable.TRAINING)
     assert state.folder == folder.with_name("project-export-training")
     state.choose_folder(str(tmp_path / "masks"))
     assert state.folder == tmp_path / "masks"
@@ -131,7 +133,7 @@ def test_leave_to_replace_is_for_one_folder(state: ExportState, tmp_path: Path, 
     if change == "folder":
         state.choose_folder(str(tmp_path / "masks"))
     elif change == "format":
-        state.choose_form(ExportFormat.TRAINING)
+        state.choose_form(Exportable.TRAINING)
     else:
         state.session.open(make(tmp_path / "other"))
         assert state.exported is None
@@ -166,7 +168,7 @@ def test_the_plan_follows_masks_and_labels(state: ExportState):
     assert first.id is not None
     changed = Counted()
     state.changed.connect(changed)
-    state.choose_form(ExportFormat.TRAINING)
+    state.choose_form(Exportable.TRAINING)
     plan = state.plan
     assert plan is not None
     assert len(plan.exported) == 3
@@ -274,3 +276,93 @@ def test_a_stop_leaves_nothing_and_says_so(folder: Path):
     assert not folder.with_name("project-export-png").exists()
     assert state.needs() is None
     session.close()
+
+
+def test_without_a_network_it_says_what_is_missing(state: ExportState):
+    state.choose_form(Exportable.ONNX)
+    assert "no trained model for segmentation without labels" in str(state.needs())
+    plan = state.plan
+    assert plan is not None
+    assert plan.lines() == ["There is nothing to write."]
+    with pytest.raises(ExportError, match="segmentation without labels"):
+        state.export()
+
+
+def test_the_network_goes_into_a_folder_or_to_a_file(
+    session: Session, both_stages: Path, tmp_path: Path
+):
+    state = ExportState(session)
+    session.open(both_stages / "project")
+    state.choose_form(Exportable.ONNX)
+    default = both_stages / "project-export-onnx" / NAME
+    chosen = tmp_path / "mine.onnx"
+    chosen.write_text("years of work")
+    for typed, path, replaces in (
+        ("", default, False),
+        (str(tmp_path), tmp_path / NAME, False),
+        (str(chosen), chosen, True),
+    ):
+        state.choose_folder(typed)
+        plan = state.plan
+        assert plan is not None
+        assert (plan.destination.out, plan.destination.files > 0) == (path, replaces)
+        assert str(path) in plan.lines()[-1]
+        assert state.can_overwrite is replaces
+        assert (state.needs() is None) is not replaces
+    assert "a file is there already" in str(state.needs())
+    with pytest.raises(ExportError, match="a file is there already"):
+        state.export()
+    state.set_overwrite(True)
+    assert state.needs() is None
+    state.choose_form(Exportable.PNG)
+    assert "not a folder" in str(state.needs())
+    state.choose_form(Exportable.ONNX)
+    assert not state.overwrite
+    chosen.unlink()
+    state.look_at_folder()
+    assert state.needs() is None
+
+
+def test_a_project_that_can_only_be_read_gives_its_network(session: Session, both_stages: Path):
+    project = both_stages / "project"
+    owner = LockOwner.here().model_copy(update={"host": "elsewhere", "user": "ada"})
+    (project / "project.lock").write_text(owner.model_dump_json())
+    state = ExportState(session)
+    session.open(project)
+    assert "Masks would have to be made first" in str(state.needs())
+    state.choose_form(Exportable.ONNX)
+    assert state.needs() is None
+
+
+def test_a_stopped_export_of_the_network_leaves_nothing_and_says_so(both_stages: Path):
+    runner = StepRunner()
+    session = Session(runner)
+    state = ExportState(session)
+    session.open(both_stages / "project")
+    state.choose_form(Exportable.ONNX)
+    told = Told(session)
+    state.export()
+    assert "Export is under way" in str(state.needs())
+    runner.jobs[0].step()
+    assert session.task is not None
+    assert session.task.progress is not None
+    session.task.stop()
+    runner.finish()
+    assert told == ["Stopped before anything was written."]
+    assert state.exported is None
+    assert not (both_stages / "project-export-onnx").exists()
+    assert state.needs() is None
+    session.close()
+
+
+def test_what_fails_as_the_network_is_read_is_told(session: Session, both_stages: Path):
+    state = ExportState(session)
+    session.open(both_stages / "project")
+    state.choose_form(Exportable.ONNX)
+    assert state.needs() is None
+    for checkpoint in (both_stages / "project" / "runs").glob("*/*.safetensors"):
+        checkpoint.unlink()
+    told = Told(session)
+    state.export()
+    assert "the round's checkpoint is missing" in told[-1]
+    assert state.exported is None
