@@ -13,6 +13,7 @@ import pytest
 from desk import STROMA, Desk
 from inline_runner import InlineRunner, StepRunner
 from numpy.typing import NDArray
+from tiny_project import record_images
 
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.masks.recipe import Background, Recipe
@@ -305,6 +306,14 @@ def test_review_goes_through_the_listed_images(desk: Desk, made: Path):
     desk.step(-1)
     review.unmark()
     assert desk.session.require_project().review_states().get(desk.image_id) is None
+
+
+def test_where_there_is_nothing_to_go_through_it_is_said(desk: Desk, tmp_path: Path):
+    with pytest.raises(ProjectError, match="no project is open"):
+        desk.bench.review.step(1)
+    desk.session.open(record_images(tmp_path / "empty", [], ["tumour", "stroma"]))
+    desk.bench.review.step(1)
+    assert desk.session.messages.last == "The project has no images yet: add some on Labels."
 
 
 def test_masks_need_a_trained_round(desk: Desk, banked: Path):
