@@ -9,7 +9,7 @@ from napari.utils.notifications import show_error
 
 from napari_protoseg.plugin.canvas import Canvas
 from napari_protoseg.plugin.keys import bind_keys, unbind_keys
-from napari_protoseg.plugin.quitting import Quitting
+from napari_protoseg.plugin.quitting import Quitting, going_on
 from napari_protoseg.plugin.settings import follow_settings, read_settings
 from napari_protoseg.plugin.threads import ThreadRunner
 from napari_protoseg.workbench.session import Session
@@ -105,12 +105,14 @@ def close(viewer: Any) -> None:
 def _flush_all() -> None:
     """Bring to disk what was drawn in any viewer; what cannot be is told there."""
     for bench in _benches.values():
-        bench.workbench.session.attempt(bench.workbench.session.save)
+        with going_on():
+            bench.workbench.session.attempt(bench.workbench.session.save)
 
 
 def _close_all() -> None:
     while _benches:
-        _benches.popitem()[1].close(with_viewer=True)
+        with going_on():
+            _benches.popitem()[1].close(with_viewer=True)
     _quitting.clear()
 
 

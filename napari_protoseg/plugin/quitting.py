@@ -6,11 +6,22 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from qtpy.QtCore import QSocketNotifier, QTimer
 from qtpy.QtWidgets import QApplication
+
+
+@contextmanager
+def going_on() -> Iterator[None]:
+    """Print what is raised within, and go on: the program ends, and the rest is to be saved."""
+    try:
+        yield
+    except Exception:  # noqa: BLE001
+        traceback.print_exc()
 
 
 class Quitting:
@@ -18,7 +29,8 @@ class Quitting:
 
     Python takes a signal only while it computes, and Qt waits without it: so each signal wakes the
     event loop through a socket, and what is to be done is done in the loop's next turn, never in
-    the middle of something else. After that the program ends by the signal, as it would have.
+    the middle of something else. After that the program ends by the signal, as it would have, also
+    where something could not be done.
 
     Parameters
     ----------
@@ -81,13 +93,15 @@ class Quitting:
         QTimer.singleShot(0, self._end)
 
     def _end(self) -> None:
-        self._flush()
-        self._close()
-        self.let_go()
+        for work in (self._flush, self._close, self.let_go):
+            with going_on():
+                work()
         os.kill(os.getpid(), signal.SIGTERM)
 
     def _about_to_quit(self) -> None:
-        self._flush()
+        with going_on():
+            self._flush()
 
     def _log_out(self, manager: object) -> None:
-        self._flush()
+        with going_on():
+            self._flush()

@@ -44,6 +44,18 @@ threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
 app.exec_()
 """
 
+_FAIL = """
+quitting.let_go()
+
+def fail(what):
+    print(what, flush=True)
+    raise RuntimeError(what + " in vain")
+
+last = Quitting(lambda: fail("saving"), lambda: fail("closing"))
+threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
+app.exec_()
+"""
+
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", _BEGIN + code]
@@ -63,3 +75,14 @@ def test_a_second_watch_hears_the_signal_as_the_first_would():
     child = run(_AGAIN)
     assert child.returncode == -signal.SIGTERM, child.stderr
     assert child.stdout.splitlines() == ["saved"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no program is asked to end by a signal there")
+def test_what_fails_as_the_program_ends_is_said_and_the_rest_is_done():
+    import signal
+
+    child = run(_FAIL)
+    assert child.returncode == -signal.SIGTERM, child.stderr
+    assert child.stdout.splitlines() == ["saving", "closing"]
+    assert "RuntimeError: saving in vain" in child.stderr
+    assert "RuntimeError: closing in vain" in child.stderr
