@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Callable
@@ -10,10 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_protoseg.errors import ProjectError, ProtosegError
+from napari_protoseg.errors import (
+    ProjectError,
+    ProjectLockedError,
+    ProtosegError,
+    StorageError,
+)
 from napari_protoseg.project.edits import EditKind, Step
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.journal_changes import Outcome
+from napari_protoseg.project.records import MaskSource
 
 _RETRY_SECONDS = 2.0
 
@@ -34,9 +41,13 @@ class RecordingFailed:
     waiting: int
 
 
+class UnexpectedFailure(StorageError):  # noqa: N818 (it stands for the error that is its cause)
+    """Recording has raised what nobody has foreseen; that is its cause."""
+
+
 @dataclass(frozen=True)
 class RecordingResumed:
-    """What could not be recorded before has been."""
+    """What could not be recorded before has been, and no step waits."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +99,14 @@ RecorderEvent = RecordingFailed | RecordingResumed | MaskMoved | FoldFailed | Fo
 
 
 @dataclass(frozen=True)
+class _Confidence:
+    """Of a prediction, and what that came from: where the mask comes from another, it is stale."""
+
+    values: NDArray[np.float16]
+    source: MaskSource | None
+
+
+@dataclass(frozen=True)
 class _Fold:
     """A mask is to be stored with the steps before this one."""
 
@@ -100,7 +119,7 @@ class Recorder:
 
     A step is safe on disk once it is no longer `unsynced`. Where it cannot be recorded, nothing
     is dropped: the listener is told, and it is tried again every few seconds, and whenever `retry`
-    is called.
+    is called. So it is whatever the reason, and also where nobody has foreseen it.
 
     Parameters
     ----------
@@ -125,9 +144,10 @@ class Recorder:
         self._retry_seconds = retry_seconds
         self._changed = threading.Condition()
         self._waiting: deque[tuple[int, Step | _Fold]] = deque()
-        self._confidence: dict[int, NDArray[np.float16]] = {}
+        self._confidence: dict[int, _Confidence] = {}
         self._handed_over: Counter[Outcome] = Counter()
         self._failure: ProtosegError | None = None
+        self._has_failed = False
         self._tries = 0
         self._is_urged = False
         self._is_closing = False
@@ -203,14 +223,14 @@ class Recorder:
             def is_waiting() -> bool:
                 if with_masks:
                     return bool(self._waiting)
-                return any(isinstance(item, Step) for _, item in self._waiting)
+                return self._steps_waiting() > 0
 
             def is_settled() -> bool:
                 failed = self._failure is not None and self._tries > first
                 return not is_waiting() or failed or self._has_ended
 
             if not self._changed.wait_for(is_settled, timeout_seconds):
-                count = sum(isinstance(item, Step) for _, item in self._waiting)
+                count = self._steps_waiting()
                 steps = "1 step is" if count == 1 else f"{count} steps are"
                 raise TimeoutError(f"{steps} not recorded yet" if count else "masks are not stored")
             if is_waiting() and self._failure is not None:
@@ -273,18 +293,33 @@ class Recorder:
 
     def _try(self) -> None:
         """Record what waits first: a fold, or a run of steps of one image in one transaction."""
-        project, image_id, items = self._first()
+        with self._changed:
+            project = self._project
         try:
+            image_id, items = self._first()
             events = self._done(project, image_id, items)
         except ProtosegError as error:
-            if self._note_failure(project, error):
-                self._tell(RecordingFailed(error, len(self.unsynced)))
+            self._fail(project, error)
             return
-        if self.failure is not None:
+        except Exception as error:  # noqa: BLE001 (it is told, and what waits must not be lost)
+            self._fail(project, _unexpected(project, error))
+            return
+        if self._note_done(len(items)):
             events.append(RecordingResumed())
-        self._note_done(len(items))
         for event in events:
+            self._report(event)
+
+    def _fail(self, project: Project, error: ProtosegError) -> None:
+        if self._note_failure(project, error):
+            self._report(RecordingFailed(error, len(self.unsynced)))
+
+    def _report(self, event: RecorderEvent) -> None:
+        """Tell the listener; an error of its own is shown as that of a thread, and ends nothing."""
+        try:
             self._tell(event)
+        except Exception:  # noqa: BLE001
+            found = (*sys.exc_info(), threading.current_thread())
+            threading.excepthook(threading.ExceptHookArgs(found))
 
     def _done(
         self, project: Project, image_id: int, items: list[Step | _Fold]
@@ -299,27 +334,52 @@ class Recorder:
             self._keep_confidence(image_id, steps, moved=moved)
             return [MaskMoved(image_id)] if moved else []
         try:
-            folded = project.fold_journal(image_id, self._confidence.get(image_id))
-            self._confidence.pop(image_id, None)
+            folded = project.fold_journal(image_id, self._fresh_confidence(project, image_id))
         except ProjectError as error:
+            if isinstance(error, ProjectLockedError) or project.is_read_only:
+                raise  # others have it, or it is closed here: no mask is damaged
             return [FoldFailed(image_id, error)]  # to try again would keep others waiting
+        self._confidence.pop(image_id, None)
         return [Folded(image_id)] if folded else []
 
     def _keep_confidence(self, image_id: int, steps: list[Step], *, moved: bool) -> None:
         """Keep that of the last prediction until the mask is stored, as long as it holds."""
+        if moved:  # others may have stored another prediction
+            self._confidence.pop(image_id, None)
+            return
         for step in steps:
             if step.edit.kind is EditKind.MODEL:
                 self._confidence.pop(image_id, None)
-                if step.confidence is not None and not moved:
-                    self._confidence[image_id] = step.confidence
+                if step.confidence is not None:
+                    self._confidence[image_id] = _Confidence(step.confidence, step.source_after)
 
-    def _note_done(self, count: int) -> None:
+    def _fresh_confidence(self, project: Project, image_id: int) -> NDArray[np.float16] | None:
+        """Return what was kept, unless the mask comes from another prediction by now.
+
+        A job or another program may have stored one of which no step here knows: the image was
+        read anew since, or left, or the project was opened again.
+        """
+        kept = self._confidence.get(image_id)
+        if kept is None:
+            return None
+        stored = project.read_mask(image_id)
+        return kept.values if stored is not None and stored.source == kept.source else None
+
+    def _note_done(self, count: int) -> bool:
+        """Note that a try has worked; True where some had failed, and no step waits any more."""
         with self._changed:
             for _ in range(count):
                 self._waiting.popleft()
             self._failure = None
             self._tries += 1
+            has_resumed = self._has_failed and not self._steps_waiting()
+            if has_resumed:
+                self._has_failed = False
             self._changed.notify_all()
+            return has_resumed
+
+    def _steps_waiting(self) -> int:
+        return sum(isinstance(item, Step) for _, item in self._waiting)
 
     def _note_failure(self, project: Project, failure: ProtosegError) -> bool:
         """Note that a try has failed; False where it was in an opening that was left since."""
@@ -329,12 +389,13 @@ class Recorder:
             if isinstance(self._waiting[0][1], _Fold):
                 self._waiting.rotate(-1)  # a stroke needs less room than a mask
             self._failure = failure
+            self._has_failed = True
             self._tries += 1
             self._changed.notify_all()
             return True
 
-    def _first(self) -> tuple[Project, int, list[Step | _Fold]]:
-        """Return what to try now, and where."""
+    def _first(self) -> tuple[int, list[Step | _Fold]]:
+        """Return what to try now."""
         with self._changed:
             image_id, first = self._waiting[0]
             items: list[Step | _Fold] = [first]
@@ -343,4 +404,15 @@ class Recorder:
                     if other_id != image_id or not isinstance(item, Step):
                         break
                     items.append(item)
-            return self._project, image_id, items
+            return image_id, items
+
+
+def _unexpected(project: Project, error: Exception) -> UnexpectedFailure:
+    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    failure = UnexpectedFailure(
+        f"it cannot be recorded, for a reason that was not foreseen ({said})",
+        where=project.folder,
+        remedy="Where that lasts, report it with its details.",
+    )
+    failure.__cause__ = error
+    return failure

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from psygnal import Signal
 
+from napari_protoseg.errors import ProjectLockedError
 from napari_protoseg.events import Job, Progress
 from napari_protoseg.jobs.look import Sight
 from napari_protoseg.jobs.records import read_recorded
@@ -265,7 +266,7 @@ class OpenImage:
         """Read mask and history anew, once all that was done here is among them."""
         self._recording.flush()
         project = self.session.require_project()
-        opened = project.open_journal(mask.image_id)
+        opened = _open_journal(project, mask.image_id)
         if mask.follows(opened):
             return
         before = self._seen()
@@ -293,6 +294,7 @@ class OpenImage:
         current = self.session.current
         if current is None or current.id != image.id or self.session.project is None:
             return  # another was opened meanwhile
+        self._recording.look_who_writes()
         self.session.is_current_unread = found is None
         if found is not None:
             self.session.attempt(partial(self._take, current, *found))
@@ -310,7 +312,15 @@ class OpenImage:
 
 def _read(project: Project, image: ImageRecord) -> Job[tuple[NDArray[np.uint8], OpenedJournal]]:
     yield Progress("Reading the image", 0, 1)
-    return read_recorded(image), project.open_journal(image.known_id)
+    return read_recorded(image), _open_journal(project, image.known_id)
+
+
+def _open_journal(project: Project, image_id: int) -> OpenedJournal:
+    """Read a mask with its journal, also where another program has just taken the project over."""
+    try:
+        return project.open_journal(image_id)
+    except ProjectLockedError:
+        return project.open_journal(image_id)  # now that it is known, to read alone
 
 
 def _whole(mask: Mask) -> Block:

@@ -22,9 +22,11 @@ from napari_protoseg.review.recorder import (
     RecorderEvent,
     RecordingFailed,
     RecordingResumed,
+    UnexpectedFailure,
 )
 from napari_protoseg.workbench.patience import AGAIN_SECONDS
 from napari_protoseg.workbench.session import Session
+from napari_protoseg.workbench.tasks import Problem
 
 
 class Recording:
@@ -50,6 +52,7 @@ class Recording:
         self._recorder: Recorder | None = None
         self._is_told = False
         self._is_locked_out = False
+        self._unexpected: set[str] = set()
         session.opened.connect(self._begin)
         session.before_closing.append(self._end)
         session.when_reopening.append(self._go_on_in)
@@ -118,6 +121,7 @@ class Recording:
         if project is None or project.is_read_only:
             return
         self._is_told = self._is_locked_out = False
+        self._unexpected.clear()
         self._session.attempt(partial(self._recover, project))
         self._recorder = Recorder(project, partial(self._tell, project))
 
@@ -139,6 +143,7 @@ class Recording:
             lost = len(recorder.abandon(AGAIN_SECONDS))
             if lost:
                 session.say(f"{_steps(lost)} could not be saved: {error}", Severity.WARNING)
+            self._tell_unexpected(error)
         session.messages.lift()
         others = _of_others(recorder.handed_over)
         if others:
@@ -159,6 +164,8 @@ class Recording:
             return  # it was closed meanwhile
         if isinstance(event, RecordingFailed | RecordingResumed):
             self._follow_lock(event)
+        if isinstance(event, RecordingFailed):
+            self._tell_unexpected(event.error)
         match event:
             case RecordingFailed(error, 0):
                 session.messages.stand(_of_masks(error))
@@ -170,17 +177,40 @@ class Recording:
                 if not self._is_told:
                     self._is_told = True
                     self.held_up.emit()
-            case RecordingResumed():
+            case RecordingResumed() if not self.is_held_up:  # else it has failed again since
                 self._is_told = False
                 session.messages.lift()
-                session.say("Saving goes on: all that you have drawn is on disk.")
+                all_is_there = not self._recorder.unsynced
+                more = ": all that you have drawn is on disk." if all_is_there else "."
+                session.say(f"Saving goes on{more}")
                 self.resumed.emit()
             case FoldFailed(_, error):
-                session.say(f"{error} What you draw is recorded.", Severity.WARNING)
+                more = "" if self.is_held_up else " What you draw is recorded."
+                session.say(f"{error}{more}", Severity.WARNING)
             case MaskMoved(image_id):
                 self.moved.emit(image_id)
             case Folded():
                 session.reviewed.emit()
+
+    def look_who_writes(self) -> None:
+        """Tell where it was found only now that another program has taken the project over."""
+        project = self._session.project
+        if self._recorder is None or self._is_locked_out:
+            return
+        if project is None or not project.is_read_only:
+            return
+        self._is_locked_out = True
+        notice = project.lock_notice()
+        if notice is not None:
+            self._session.said.emit(notice)
+        self._session.task_changed.emit()
+
+    def _tell_unexpected(self, error: ProtosegError) -> None:
+        """Tell once, with its details, of an error that nobody has foreseen."""
+        cause = error.__cause__ if isinstance(error, UnexpectedFailure) else None
+        if cause is not None and str(error) not in self._unexpected:
+            self._unexpected.add(str(error))
+            self._session.tell(Problem.of(cause), stays=True)
 
     def _follow_lock(self, event: RecordingFailed | RecordingResumed) -> None:
         """Tell once that another program has taken the project over, whatever failed before."""

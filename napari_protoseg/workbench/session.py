@@ -371,15 +371,23 @@ class Session:
         """Save the open image, stop what runs, wait for it, and close all for good.
 
         A result that comes late is let go; no project can be opened and no task begun any more.
+        So it is too where saving raises what nobody has foreseen.
         """
-        self.attempt(self.save)
-        self.runner.close()
-        self._is_closed = True
-        if self.task is not None:
-            self.task.abandon()
-        self.current = None
-        self.current_changed.emit()
-        self._close_project()
+        try:
+            self.attempt(self.save)
+        finally:
+            self._leave_all()
+
+    def _leave_all(self) -> None:
+        try:
+            self.runner.close()
+            self._is_closed = True
+            if self.task is not None:
+                self.task.abandon()
+            self.current = None
+            self.current_changed.emit()
+        finally:
+            self._close_project()
 
     def _make_sample(self, folder: Path) -> None:
         self.run("Make sample project", make_sample_project(folder, now=self.now()), self.open)
@@ -426,11 +434,13 @@ class Session:
             raise
 
     def _close_project(self) -> None:
-        for end in self.before_closing:
-            end()
-        project, self.project = self.project, None
-        if project is not None:
-            self._let_go(project, Project.close)
+        try:
+            for end in self.before_closing:
+                end()
+        finally:
+            project, self.project = self.project, None
+            if project is not None:
+                self._let_go(project, Project.close)
 
     def _let_go(self, project: Project, close: Callable[[Project], None]) -> None:
         """Close an opening of a project, of which all that can be saved is on disk."""

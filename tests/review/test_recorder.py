@@ -6,6 +6,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,13 +14,15 @@ import numpy as np
 import pytest
 from hung_disk import HungDisk
 
-from napari_protoseg.errors import StorageError
+from napari_protoseg.errors import ProjectLockedError, StorageError
 from napari_protoseg.project import ImageRecord, MaskSource, PredictedMask, Project
 from napari_protoseg.project.journal_changes import Outcome
 from napari_protoseg.review.edited_mask import EditedMask
 from napari_protoseg.review.journal import Journal, Recovery, recover
 from napari_protoseg.review.recorder import (
+    Folded,
     FoldFailed,
+    MaskMoved,
     Recorder,
     RecorderEvent,
     RecordingFailed,
@@ -296,3 +299,208 @@ def test_the_confidence_of_a_prediction_is_stored_with_the_mask_as_long_as_it_ho
         recorder.record(1, back)
     assert stored() == [0, 0]
     recorder.close()
+
+
+def whole(value: int, confidence: float) -> PredictedMask:
+    mask = np.full((300, 300), value, np.uint8)
+    return PredictedMask(1, mask, np.full((300, 300), confidence, np.float16))
+
+
+def dot(recorder: Recorder, edited: EditedMask, column: int) -> None:
+    drawn = edited.mask.copy()
+    drawn[0, column] = 2 if drawn[0, column] != 2 else 1
+    step = edited.stroke(drawn, author="Ada", now=NOW)
+    assert step is not None
+    recorder.record(1, step)
+
+
+@pytest.mark.parametrize("is_read_anew", [False, True])
+def test_the_confidence_of_a_prediction_is_not_stored_with_a_later_one_of_a_job(
+    project: Project, is_read_anew: bool
+) -> None:
+    heard = Heard()
+    recorder, edited = Recorder(project, heard), opened(project)
+    step = edited.enter_prediction(whole(1, 0.25), SOURCE, now=NOW)
+    assert step is not None
+    recorder.record(1, step)
+    dot(recorder, edited, 0)
+    recorder.flush()
+    later = replace(SOURCE, recipe_json='{"later": 1}')
+    project.write_mask(whole(2, 0.875), later)
+    dot(recorder, opened(project) if is_read_anew else edited, 1)
+    recorder.fold(1)
+    recorder.close()
+    assert any(isinstance(event, MaskMoved) for event in heard.events) is not is_read_anew
+    stored = project.read_mask(1)
+    assert stored is not None
+    assert (stored.mask[5, 5], stored.confidence[5, 5]) == (2, 0.875)
+    assert stored.source == later
+
+
+@pytest.mark.parametrize("is_drawn_on", [False, True])
+def test_the_confidence_of_a_prediction_is_not_stored_with_one_of_who_took_the_project_over(
+    project: Project, is_drawn_on: bool
+) -> None:
+    recorder, edited = Recorder(project, Heard(), retry_seconds=60), opened(project)
+    step = edited.enter_prediction(whole(1, 0.25), SOURCE, now=NOW)
+    assert step is not None
+    recorder.record(1, step)
+    recorder.flush()
+    (project.folder / "project.lock").write_text("of somebody else")
+    with Project.open(project.folder, take_over=True) as other:
+        other.write_mask(whole(2, 0.875), replace(SOURCE, recipe_json='{"later": 1}'))
+        theirs = Recorder(other, Heard())
+        dot(theirs, opened(other), 1)  # and is killed before the mask is stored
+        theirs.close()
+        if is_drawn_on:
+            dot(recorder, edited, 0)
+        recorder.fold(1)
+        recorder.go_on_in(other)
+        recorder.close()
+        stored = other.read_mask(1)
+        assert other.unfolded_images() == []
+    assert stored is not None
+    assert (stored.mask[5, 5], stored.confidence[5, 5]) == (2, 0.875)
+
+
+def test_what_nobody_has_foreseen_is_told_and_recording_goes_on(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = Heard()
+    recorder, edited = Recorder(project, heard, retry_seconds=0.05), opened(project)
+    record, fold = project.record_steps, project.fold_journal
+    troubles: list[Exception] = [MemoryError(), sqlite3.OperationalError("out of memory")]
+
+    def or_fail(work, *given):
+        if troubles:
+            raise troubles.pop(0)
+        return work(*given)
+
+    monkeypatch.setattr(project, "record_steps", lambda *given: or_fail(record, *given))
+    monkeypatch.setattr(project, "fold_journal", lambda *given: or_fail(fold, *given))
+    dot(recorder, edited, 0)
+    heard.wait_for(RecordingResumed)
+    first, second, *_ = heard.events
+    assert isinstance(first, RecordingFailed)
+    assert isinstance(second, RecordingFailed)
+    assert isinstance(first.error, StorageError)
+    assert isinstance(first.error.__cause__, MemoryError)
+    assert first.waiting == 1
+    assert "OperationalError: out of memory" in str(second.error)
+    assert str(project.folder) in str(second.error)
+    troubles.append(RuntimeError("of a mask"))
+    recorder.fold(1)
+    heard.wait_for(Folded)
+    assert "of a mask" in str(next(e.error for e in heard.events[3:] if hasattr(e, "error")))
+    recorder.close()
+    stored = project.read_mask(1)
+    assert stored is not None
+    assert stored.mask[0, 0] == 2
+
+
+def test_what_is_never_recorded_for_a_reason_that_nobody_has_foreseen_is_counted_as_lost(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    recorder, edited = Recorder(project, Heard(), retry_seconds=60), opened(project)
+    monkeypatch.setattr(project, "record_steps", fail)
+    for column in range(3):
+        dot(recorder, edited, column)
+    for end in (recorder.flush, recorder.close):
+        with pytest.raises(StorageError, match="MemoryError"):
+            end()
+    assert len(recorder.abandon()) == 3
+
+
+def test_a_listener_that_fails_is_told_of_and_recording_goes_on(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", lambda found: seen.append(found.exc_value))
+
+    def fail(event: RecorderEvent) -> None:
+        raise ValueError("nobody listens")
+
+    recorder, edited = Recorder(project, fail), opened(project)
+    dot(recorder, edited, 0)
+    recorder.fold(1)
+    dot(recorder, edited, 1)
+    recorder.close()
+    assert [str(error) for error in seen] == ["nobody listens"]
+    assert opened(project).mask[0, 1] == 2
+
+
+def test_it_is_told_that_recording_goes_on_once_no_step_waits(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = Heard()
+    recorder, edited = Recorder(project, heard, retry_seconds=0.05), opened(project)
+    record, is_full = project.record_steps, threading.Event()
+    is_full.set()
+
+    def on_full_disk(image_id: int, steps):
+        if is_full.is_set() and (image_id == 2 or recorder.failure is None):
+            raise StorageError("no space", where="disk", remedy="Make some.")
+        return record(image_id, steps)
+
+    monkeypatch.setattr(project, "record_steps", on_full_disk)
+    dot(recorder, edited, 0)
+    second, _ = Journal(project, 2).open()
+    step = second.stroke(noise(0), author="Ada", now=NOW)
+    assert step is not None
+    recorder.record(2, step)
+    heard.wait_for(RecordingFailed)
+    while recorder.unsynced != (step,):
+        heard.wait_for(RecordingFailed)
+    with pytest.raises(StorageError):
+        recorder.flush()
+    assert not any(isinstance(event, RecordingResumed) for event in heard.events)
+    is_full.clear()
+    heard.wait_for(RecordingResumed)
+    assert recorder.unsynced == ()
+    recorder.close()
+
+
+def test_a_mask_of_a_project_that_was_taken_over_waits_and_is_not_called_damaged(
+    project: Project,
+) -> None:
+    heard = Heard()
+    recorder, edited = Recorder(project, heard, retry_seconds=60), opened(project)
+    dot(recorder, edited, 0)
+    recorder.flush()
+    (project.folder / "project.lock").write_text("of somebody else")
+    recorder.fold(1)
+    heard.wait_for(RecordingFailed)
+    (failed,) = heard.events
+    assert isinstance(failed, RecordingFailed)
+    assert isinstance(failed.error, ProjectLockedError)
+    assert failed.waiting == 0
+    assert isinstance(recorder.failure, ProjectLockedError)
+    dot(recorder, edited, 1)
+    with pytest.raises(ProjectLockedError):
+        recorder.flush()
+    assert not any(isinstance(event, RecordingResumed) for event in heard.events)
+    with Project.open(project.folder, take_over=True) as again:
+        recorder.go_on_in(again)
+        recorder.close()
+        heard.wait_for(RecordingResumed)
+        assert again.unfolded_images() == []
+
+
+def test_a_mask_of_a_project_that_is_closed_waits_and_is_not_called_damaged(
+    project: Project,
+) -> None:
+    heard = Heard()
+    recorder, edited = Recorder(project, heard, retry_seconds=60), opened(project)
+    dot(recorder, edited, 0)
+    recorder.flush()
+    project.close()
+    recorder.fold(1)
+    heard.wait_for(RecordingFailed)
+    assert not any(isinstance(event, FoldFailed) for event in heard.events)
+    with Project.open(project.folder) as again:
+        recorder.go_on_in(again)
+        recorder.close()
+        assert again.unfolded_images() == []

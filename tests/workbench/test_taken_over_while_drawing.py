@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from desk import Desk
+from hearing import Told
 from inline_runner import InlineRunner
 
 from napari_protoseg.errors import ProjectError, ProjectLockedError, StorageError
@@ -101,6 +102,12 @@ def lock_of(desk: Desk) -> Path:
     return desk.session.require_project().folder / LOCK
 
 
+def take_over_unseen(desk: Desk) -> None:
+    """Let another machine have the lock."""
+    owner = LockOwner.here().model_copy(update={"host": "elsewhere", "user": "ada"})
+    lock_of(desk).write_text(owner.model_dump_json())
+
+
 def draw_what_cannot_be_saved(desk: Desk, other: Other) -> None:
     desk.painter.paint(2, side=3)
     desk.painter.paint(3, side=2)
@@ -143,8 +150,7 @@ def test_it_is_said_too_where_saving_had_failed_for_another_reason_before(
         desk.session.save()
     desk.runner.turn()
     (tmp_path / "away").rename(folder)
-    owner = LockOwner.here().model_copy(update={"host": "elsewhere", "user": "ada"})
-    (folder / LOCK).write_text(owner.model_dump_json())
+    take_over_unseen(desk)
     heard: list[str | None] = []
     desk.session.task_changed.connect(lambda: heard.append(desk.session.read_only()))
     for _ in range(2):
@@ -310,3 +316,63 @@ def test_strokes_never_go_into_another_project_in_its_place(
         desk.session.open(folder)
     assert desk.bench.recording.is_held_up
     assert np.all(desk.mask[:2, :2] == 3), "still kept"
+
+
+def test_a_mask_that_cannot_be_stored_for_it_tells_of_it_and_nothing_else_is_said(desk: Desk):
+    told = Told(desk.session)
+    desk.painter.paint(2, side=3)
+    desk.bench.recording.flush()
+    take_over_unseen(desk)
+    heard: list[str | None] = []
+    desk.session.task_changed.connect(lambda: heard.append(desk.session.read_only()))
+    image_id = desk.image_id
+    desk.session.show(None)
+    desk.settle()
+    assert not any("What you draw is recorded" in text for text in told)
+    assert "Masks cannot be stored" in desk.session.messages.shown
+    assert "ada on elsewhere" in desk.session.messages.shown
+    assert len(heard) == 1, "the header offers to take it over"
+    assert "ada on elsewhere" in str(heard[0])
+    desk.session.take_over()
+    assert desk.session.require_project().unfolded_images() == []
+    stored = desk.stored(image_id)
+    assert stored is not None
+    assert np.all(stored.mask[:3, :3] == 2)
+
+
+def test_saving_is_said_to_go_on_only_when_no_step_waits(desk: Desk, tmp_path: Path):
+    told = Told(desk.session)
+    folder = desk.session.require_project().folder
+    desk.painter.paint(2, side=3)
+    desk.bench.recording.flush()
+    folder.rename(tmp_path / "away")
+    desk.bench.recording.fold(desk.image_id)
+    desk.bench.recording.settle()
+    assert desk.bench.recording.is_held_up
+    (tmp_path / "away").rename(folder)
+    take_over_unseen(desk)
+    desk.painter.paint(3, side=2)
+    for _ in range(2):
+        with pytest.raises(ProjectLockedError):
+            desk.bench.recording.flush()
+        desk.runner.turn()
+    assert not any("Saving goes on" in text for text in told)
+    assert "kept in memory, and tried again every few seconds: 1." in desk.session.messages.shown
+    desk.session.take_over()
+
+
+def test_the_first_image_that_is_opened_afterwards_is_read_and_it_is_said(desk: Desk):
+    take_over_unseen(desk)
+    told = Told(desk.session)
+    heard: list[str | None] = []
+    desk.session.task_changed.connect(lambda: heard.append(desk.session.read_only()))
+    desk.step()
+    assert not desk.session.is_current_unread
+    assert desk.bench.opened.image is not None
+    assert desk.problems == []
+    assert sum("ada on elsewhere" in text for text in told) == 1
+    assert len(heard) == 1
+    desk.painter.paint(2, side=3)
+    desk.session.take_over()
+    desk.step()
+    assert len(heard) == 1

@@ -1,0 +1,90 @@
+"""Recording raises what nobody has foreseen: it is said, tried again, and all can be closed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from desk import Desk
+from hearing import Told
+from inline_runner import InlineRunner
+
+from napari_protoseg.errors import StorageError
+from napari_protoseg.project.folder import Project
+from napari_protoseg.project.lock import LOCK
+
+
+@pytest.fixture
+def desk(made: Path) -> Iterator[Desk]:
+    desk = Desk(InlineRunner())
+    desk.open(made)
+    desk.step()
+    desk.painter.paint(1, side=4)
+    desk.settle()
+    yield desk
+    desk.bench.close()
+
+
+def have_no_memory(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError("no room for the steps")
+
+    monkeypatch.setattr(desk.session.require_project(), "record_steps", fail)
+
+
+def test_it_is_said_with_its_details_and_recording_goes_on(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+):
+    told = Told(desk.session)
+    have_no_memory(desk, monkeypatch)
+    desk.painter.paint(2, side=3)
+    desk.painter.paint(3, side=2)
+    for _ in range(2):
+        with pytest.raises(StorageError, match="MemoryError: no room for the steps"):
+            desk.session.save()
+        desk.runner.turn()
+    assert sum("Unexpected: MemoryError: no room" in text for text in told) == 1
+    assert "What you do is not saved" in desk.session.messages.shown
+    assert "Traceback" in desk.session.messages.details
+    assert "in fail" in desk.session.messages.details
+    monkeypatch.undo()
+    desk.session.save()
+    desk.runner.turn()
+    assert "Saving goes on: all that you have drawn is on disk." in told
+    stored = desk.stored()
+    assert stored is not None
+    assert np.all(stored.mask[:2, :2] == 3)
+
+
+def test_who_closes_is_told_how_much_is_lost_and_the_project_is_closed(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+):
+    told, folder = Told(desk.session), desk.session.require_project().folder
+    have_no_memory(desk, monkeypatch)
+    desk.painter.paint(2, side=3)
+    desk.painter.paint(3, side=2)
+    desk.bench.close()
+    assert any("2 steps could not be saved" in text and "MemoryError" in text for text in told)
+    assert "in fail" in desk.session.messages.details
+    assert desk.session.project is None
+    assert not (folder / LOCK).exists()
+    with Project.open(folder) as project:
+        assert not project.is_read_only
+
+
+@pytest.mark.parametrize("when", ["before_saving", "before_closing"])
+def test_a_project_is_closed_whatever_is_raised_meanwhile(desk: Desk, when: str):
+    folder = desk.session.require_project().folder
+
+    def fail() -> None:
+        raise RuntimeError("unheard of")
+
+    steps = getattr(desk.session, when)
+    steps.insert(0, fail)
+    with pytest.raises(RuntimeError, match="unheard of"):
+        desk.bench.close()
+    assert desk.session.project is None
+    assert not (folder / LOCK).exists()
+    steps.remove(fail)
