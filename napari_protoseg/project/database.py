@@ -23,6 +23,7 @@ from napari_protoseg.project.header import (
 )
 from napari_protoseg.project.lock import LOCK, ProjectLock
 from napari_protoseg.project.migrations import APPLICATION_ID, MIGRATIONS, Migration
+from napari_protoseg.project.paths import refuse_foreign_files
 from napari_protoseg.project.sqlite_errors import DAMAGED, PRIMARY_CODE, sqlite_errors
 from napari_protoseg.storage import replacing, storage_errors
 
@@ -73,11 +74,13 @@ class Database:
         Raises
         ------
         ProjectError
-            It is missing, damaged, of another program, or newer than `migrations`;
+            It is missing, damaged, of another program, a link, or newer than `migrations`;
             it is then left as it was.
         StorageError
             It cannot be read and written.
         """
+        with storage_errors(path):
+            refuse_foreign_files(path)
         version = _format_version(path)
         if version > len(migrations):
             raise ProjectError(

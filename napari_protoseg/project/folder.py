@@ -149,7 +149,8 @@ class Project:
         Raises
         ------
         ProjectError
-            It is missing, no project, damaged, or of a newer format; nothing is changed.
+            It is missing, no project, damaged, of a newer format, or has links in the place of
+            its files and folders; nothing is changed.
         StorageError
             It cannot be read and written.
         """

@@ -272,8 +272,9 @@ class ProjectLock:
     def _read(self) -> bytes | None:
         with storage_errors(self._path):
             try:
-                # A named pipe would be waited for without end.
-                if stat.S_ISFIFO(self._path.stat().st_mode):
+                # A named pipe, or a device, would be waited for without end.
+                mode = self._path.stat().st_mode
+                if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
                     return b""
                 with self._path.open("rb") as file:
                     return file.read(_MOST_BYTES)

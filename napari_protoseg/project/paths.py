@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 from napari_protoseg.errors import ProjectError
@@ -44,6 +45,54 @@ def refuse_links(folder: Path) -> None:
                 _refuse_link(Path(place, below))
     for found in (*folder.glob("cache/*"), *folder.glob("cache/*/*")):
         _refuse_link(found)
+
+
+def refuse_foreign_files(database: Path) -> None:
+    """Make sure that a database and the files beside it are this project's own.
+
+    SQLite follows links, finds the log and the locks of a file by its name, and waits for a named
+    pipe without end: under a second name, two programs would write to one project at once. None of
+    the files is opened here.
+
+    Parameters
+    ----------
+    database
+        Of the project; that it is missing, a folder or a named pipe is not said here.
+
+    Raises
+    ------
+    ProjectError
+        One is a link, has another name elsewhere, or is no file.
+    OSError
+        One cannot be looked at.
+    """
+    for end in ("", "-journal", "-wal", "-shm"):
+        place = database.with_name(f"{database.name}{end}")
+        try:
+            found = place.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        if stat.S_ISLNK(found.st_mode):
+            raise ProjectError(
+                "a link in the place of a file of the project, which may be another project's",
+                where=place,
+                remedy="Open the project that it leads to, or make a real copy of it.",
+            )
+        if not stat.S_ISREG(found.st_mode):
+            if end:
+                raise ProjectError(
+                    "not a file, and a part of the database belongs there",
+                    where=place,
+                    remedy="Remove it; no program of ours has made it.",
+                )
+            continue
+        if found.st_nlink > 1:
+            raise ProjectError(
+                "the file has another name elsewhere (a hard link), under which it would change",
+                where=place,
+                remedy="Copy the folder without hard links (cp -r, where cp -al or a backup"
+                " program has made them), and open the copy.",
+            )
 
 
 def _refuse_link(place: Path) -> None:
