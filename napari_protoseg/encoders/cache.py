@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec
 
 from napari_protoseg.encoders.identity import EncoderIdentity
+from napari_protoseg.project.array_store import FileStore
 from napari_protoseg.storage import storage_errors
 
 BLOCK_IMAGES = 64
@@ -234,7 +235,8 @@ class CachedResults:
                 if block.is_symlink():
                     raise ValueError("a link, which nobody here has made")
                 # Of no earlier format of Zarr, whose codecs may be pickles.
-                array = zarr.open_array(block, mode="r", zarr_format=3)
+                store = FileStore(block, read_only=True)
+                array = zarr.open_array(store, mode="r", zarr_format=3)
                 hashes = self._listed(block, array)
             except _DAMAGED:
                 hashes = None

@@ -15,11 +15,12 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.abc.buffer import Buffer
-from zarr.storage import LocalStore, MemoryStore
+from zarr.storage import MemoryStore
 
 from napari_protoseg.errors import ProjectError
+from napari_protoseg.project.array_store import FileStore, SyncedStore
 from napari_protoseg.project.records import MOST_PIXELS
-from napari_protoseg.storage import make_folder, storage_errors, write_atomically
+from napari_protoseg.storage import make_folder, storage_errors
 
 _CHUNK = 512
 _SHARD_PIXELS = 16 * 224 * 224
@@ -123,7 +124,7 @@ class ArrayFolder:
         height, width = entries[0].mask.shape
         with self._errors():
             make_folder(self._path)  # Zarr would make it, and not sync its name
-            store = _SyncedStore(self._path)
+            store = SyncedStore(self._path)
             root = zarr.open_group(store, mode="a", zarr_format=3)
             for number, (name, dtype, fill) in enumerate(_GROUPS):
                 array = _writable_array(root.require_group(name), height, width, dtype, fill)
@@ -153,7 +154,7 @@ class ArrayFolder:
         """
         parts: list[NDArray[Any]] = []
         with self._errors():
-            store = LocalStore(self._path, read_only=True)
+            store = FileStore(self._path, read_only=True)
             for name, dtype, _ in _GROUPS:
                 path = f"{name}/{array_name(height, width)}"
                 # Of no earlier format of Zarr, whose codecs may be pickles.
@@ -185,21 +186,6 @@ class ArrayFolder:
                     where=self._path,
                     remedy="Restore the project folder from a copy, or predict again.",
                 ) from error
-
-
-class _SyncedStore(LocalStore):
-    """A folder whose every file is complete or absent, and on the disk once it is set."""
-
-    def set_sync(self, key: str, value: Buffer) -> None:
-        write_atomically(self.root / key, value.to_bytes())
-
-    # Not handed to another thread: writes are one after the other, as the disk takes them.
-    async def set(self, key: str, value: Buffer) -> None:
-        self.set_sync(key, value)
-
-    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
-        if not await self.exists(key):
-            self.set_sync(key, value)
 
 
 def _writable_array(

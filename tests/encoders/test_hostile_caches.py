@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,3 +86,25 @@ def test_a_link_keeps_no_results_from_being_written(block: Path, target: str) ->
     (block.parent / "link").symlink_to(target)
     results.write(("c" * 64,), np.ones((1, 8), np.float32))
     assert not block.exists(), "the oldest of them goes"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX")
+@pytest.mark.parametrize("name", ["zarr.json", "c/0/0"])
+def test_a_named_pipe_is_removed_and_never_waited_for(block: Path, name: str) -> None:
+    (block / name).unlink()
+    os.mkfifo(block / name)
+    script = (
+        "import sys; from pathlib import Path;"
+        "from test_hostile_caches import ENCODER, HASHES, KIND, cache;"
+        "print(cache(Path(sys.argv[1])).results(ENCODER, KIND).read(HASHES[0]))"
+    )
+    child = subprocess.run(
+        [sys.executable, "-c", script, str(block.parents[1])],
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=60,  # whoever waits would wait for ever
+        check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
+    )
+    assert child.stdout == "None\n"
+    assert not block.exists()

@@ -141,6 +141,8 @@ def _make(random: Random, folder: Path) -> Path:
             _change_files(random, project)
     if random.random() < 0.08:
         _lead_out(random, project)
+    if random.random() < 0.05:
+        _put_something_else(random, project / "project.db")
     return project
 
 
@@ -228,8 +230,13 @@ def _change_arrays(random: Random, arrays: Path) -> None:
     if file.name != "zarr.json" or random.random() < 0.1:
         if random.random() < 0.2:
             file.unlink()
+        elif random.random() < 0.2:
+            _put_a_pipe(file)
         else:
             file.write_bytes(damaged(random, file.read_bytes()))
+        return
+    if random.random() < 0.1:
+        _put_a_pipe(file)
         return
     try:
         document = json.loads(file.read_bytes())
@@ -255,6 +262,11 @@ def _change_arrays(random: Random, arrays: Path) -> None:
         file.write_bytes(
             json.dumps(document).encode() if random.random() < 0.5 else json_text(random, document)
         )
+
+
+def _put_a_pipe(place: Path) -> None:
+    place.unlink(missing_ok=True)
+    os.mkfifo(place)
 
 
 def _change_files(random: Random, project: Path) -> None:
@@ -293,6 +305,24 @@ def _change_files(random: Random, project: Path) -> None:
             database.symlink_to(random.choice((database, project)))
         case _:
             database.write_bytes(damaged(random, database.read_bytes()))
+
+
+def _put_something_else(random: Random, database: Path) -> None:
+    """Put a pipe, or a file of another folder, in the place of the database or one beside it."""
+    foreign = database.parents[1] / _FOREIGN / database.name
+    place = database.with_name(f"project.db{random.choice(('', '-journal', '-wal', '-shm'))}")
+    if not database.is_file():  # an earlier change
+        return
+    foreign.parent.mkdir(exist_ok=True)
+    shutil.copyfile(database, foreign)
+    place.unlink(missing_ok=True)
+    match random.randrange(3):
+        case 0:
+            os.mkfifo(place)
+        case 1:
+            place.symlink_to(foreign)
+        case _:
+            place.hardlink_to(foreign)
 
 
 def _read(path: Path, random: Random) -> None:
@@ -423,7 +453,9 @@ READER = FuzzedReader(
         "napari_protoseg/jobs/check.py": (
             "check_project", "_rows", "_files", "_masks", "_banks", "_rounds",
         ),
-        "napari_protoseg/project/paths.py": ("found_path", "refuse_links"),
+        "napari_protoseg/project/paths.py": (
+            "found_path", "refuse_links", "refuse_foreign_files",
+        ),
         "napari_protoseg/project/times.py": ("found_time",),
         "napari_protoseg/project/image_rows.py": ("select_images", "select_present"),
         "napari_protoseg/project/mask_rows.py": ("load_mask", "select_summaries"),
