@@ -47,7 +47,6 @@ class Database:
         self._reader_lock = self._lock
         self._project_lock = lock
         self._is_closed = False
-        self._has_changed = False
         self._identity = _file_identity(path)
 
     @classmethod
@@ -126,7 +125,7 @@ class Database:
         if self.lock.is_held:
             if version < len(migrations):
                 _migrate(connection, migrations)
-                self._has_changed = True
+                self.lock.note_change()
                 prefer_write_ahead_log(connection)
             return
         if version != len(migrations):
@@ -192,7 +191,7 @@ class Database:
                 self._project_lock.require()
                 yield self._connection
                 self._require_in_place()
-            self._has_changed = True
+            self.lock.note_change()
 
     @contextmanager
     def _in_use(self, lock: threading.Lock) -> Iterator[None]:
@@ -265,7 +264,7 @@ class Database:
             try:
                 if self.lock.is_held:
                     with _transaction(self._connection, "IMMEDIATE"):
-                        if is_undone and not self._has_changed:
+                        if is_undone:
                             self._project_lock.give_back()
                         else:
                             self._project_lock.give_up()
@@ -274,6 +273,9 @@ class Database:
                     with self._reader_lock:
                         self._reader.close()
                 self._connection.close()
+                # Another program may have kept it busy. Whoever has just taken the lock over, and
+                # loses it by that, reads from then on.
+                self.lock.give_up()
 
 
 def prefer_write_ahead_log(connection: sqlite3.Connection) -> str:

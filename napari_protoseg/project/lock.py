@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import os
 import socket
 import stat
 import threading
-from collections import Counter
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -111,6 +112,20 @@ class LockOwner(BaseModel):
         return f"{self.user} on {self.host} (process {self.process}, since {since})"
 
 
+@dataclass
+class _Sharing:
+    """What the openings of a project in this process share.
+
+    `openings` is how many there are; 0 where all have let go of the lock. `text` is that of the
+    lock, `former` that of the one before, which may be given back.
+    """
+
+    text: bytes
+    openings: int = 0
+    former: bytes | None = None
+    has_changed: bool = False
+
+
 class ProjectLock:
     """The lock of one project as one opening of it sees it.
 
@@ -127,7 +142,6 @@ class ProjectLock:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._text: bytes | None = None
-        self._former_text: bytes | None = None
         self.former: LockOwner | None = None
 
     @property
@@ -156,16 +170,25 @@ class ProjectLock:
         """
         with _guard:
             text = self._read()
-            if text is None or _openings[self._key(text)] == 0:
+            shared = None if text is None else _sharing.get(self._key(text))
+            if text is None or shared is None or shared.openings == 0:
                 if not take_over and self._other(text) is not None:
                     return False
-                if text is not None and self._key(text) not in _openings:
-                    self.former, self._former_text = _owner_of(text), text
-                text = LockOwner.here().model_dump_json().encode()
+                former = None if text is None or self._is_let_go(text) else text
+                self.former = None if former is None else _owner_of(former)
+                before, text = text, LockOwner.here().model_dump_json().encode()
                 write_atomically(self._path, text)
+                self._remove_sign(before)
+                shared = _sharing.setdefault(self._key(text), _Sharing(text, former=former))
             self._text = text
-            _openings[self._key(text)] += 1
+            shared.openings += 1
         return True
+
+    def note_change(self) -> None:
+        """Note that something was changed under the lock: it is given back to nobody then."""
+        with _guard:
+            if self._text is not None:
+                _sharing[self._key(self._text)].has_changed = True
 
     def notice(self) -> Notice | None:
         """Say why the project is read-only, or whose lock was taken; None where neither is so."""
@@ -200,7 +223,9 @@ class ProjectLock:
         """
         if self._text is not None and self._read() == self._text:
             return
-        self._forget()
+        text = self._forget()
+        if text is not None and self._read() is not None:
+            self._leave_sign(text)
         owner = self.other()
         if owner is not None:
             raise ProjectLockedError(
@@ -217,57 +242,98 @@ class ProjectLock:
 
     def give_up(self) -> None:
         """Give the lock up; without one, nothing happens."""
-        if self._was_last():
-            self._remove()
+        shared = self._shared_by_none()
+        if shared is not None:
+            self._remove(shared)
 
     def give_back(self) -> None:
         """Give the lock up as if it had not been taken: whoever had it then goes on with it.
 
+        Where something was changed under it, by whichever opening, nobody has it afterwards.
+
         Raises
         ------
         StorageError
-            The folder cannot be written; nobody has the lock then.
+            The folder cannot be written. Nobody has the lock then; where it cannot be removed
+            either, others read that this process has it until that has ended.
         """
-        former, self._former_text = self._former_text, None
-        if not self._was_last():
+        shared = self._shared_by_none()
+        if shared is None:
             return
+        former = None if shared.has_changed else shared.former
         if former is None or _owner_of(former).is_gone:
-            self._remove()
+            self._remove(shared)
             return
         try:
             write_atomically(self._path, former)
         except BaseException:
-            self._remove()
+            self._remove(shared)
             raise
 
     def _other(self, text: bytes | None) -> LockOwner | None:
         """Return the other process that may write under a lock; None where none does."""
-        if text is None or self._key(text) in _openings:  # this one has it, or has let go of it
+        if text is None or self._key(text) in _sharing or self._is_let_go(text):
             return None
         owner = _owner_of(text)
         return None if owner.is_gone else owner
 
-    def _was_last(self) -> bool:
-        """Let go of the lock; tell whether it is still there, and no other opening has it."""
-        text = self._text
-        self._forget()
-        return text is not None and _openings[self._key(text)] == 0 and self._read() == text
+    def _is_let_go(self, text: bytes) -> bool:
+        """Tell whether its process has no opening any more that may write under a lock."""
+        return os.path.lexists(self._sign(text)) or any(
+            # Under whatever path: the folder may have been moved since.
+            (process, known) == (os.getpid(), text) and not shared.openings
+            for (process, _, known), shared in list(_sharing.items())
+        )
 
-    def _remove(self) -> None:
-        # Windows removes no file that is just being read. What stays is the lock of a process
-        # that will be gone.
-        with suppress(PermissionError):
+    def _shared_by_none(self) -> _Sharing | None:
+        """Let go of the lock; return what was shared where it is still there, and of none now."""
+        text = self._forget()
+        if text is None:
+            return None
+        found = self._read()
+        if found == text:
+            return _sharing[self._key(text)]
+        if found is not None:  # who has taken it over may yet give it back
+            self._leave_sign(text)
+        return None
+
+    def _remove(self, shared: _Sharing) -> None:
+        self._remove_sign(shared.former)
+        try:
             self._path.unlink(missing_ok=True)
+        except OSError:  # Windows removes no file that is just being read
+            self._leave_sign(shared.text)
+
+    def _sign(self, text: bytes) -> Path:
+        """Return the file that says of a lock that its process has let go of it.
+
+        It is named as what killed programs leave behind, so that a check removes it.
+        """
+        return self._path.with_name(f".{LOCK}.{hashlib.sha256(text).hexdigest()[:8]}")
+
+    def _leave_sign(self, text: bytes) -> None:
+        # Where the folder cannot be written, the lock is that of this process until it ends.
+        with suppress(OSError):
+            self._sign(text).touch(exist_ok=False)
+
+    def _remove_sign(self, text: bytes | None) -> None:
+        if text is not None:
+            with suppress(OSError):
+                self._sign(text).unlink(missing_ok=True)
 
     @property
     def _take_over_command(self) -> str:
         return f"protoseg check {self._path.parent} --take-over"
 
-    def _forget(self) -> None:
+    def _forget(self) -> bytes | None:
+        """Let go of the lock; return its text where no opening of this process has it now."""
         with _guard:
-            if self._text is not None:
-                _openings[self._key(self._text)] -= 1
-            self._text = None
+            text, self._text = self._text, None
+            if text is None:
+                return None
+            shared = _sharing[self._key(text)]
+            shared.openings -= 1
+            return None if shared.openings else text
 
     def _read(self) -> bytes | None:
         with storage_errors(self._path):
@@ -317,7 +383,6 @@ def _user() -> str:
         return "somebody"
 
 
-# How many openings of a project in this process share the lock with this text; 0 where all have
-# let go of it.
-_openings: Counter[tuple[int, Path, bytes]] = Counter()
+# Of each project that this process has or had the lock of, by the text of that.
+_sharing: dict[tuple[int, Path, bytes], _Sharing] = {}
 _guard = threading.Lock()

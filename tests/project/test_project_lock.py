@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,13 +18,14 @@ import numpy as np
 import psutil
 import pytest
 
-from napari_protoseg.errors import ProjectError, ProjectLockedError
+from napari_protoseg.errors import ProjectError, ProjectLockedError, StorageError
 from napari_protoseg.project import (
     ImageRecord,
     MaskSource,
     PredictedMask,
     Project,
     ReviewStatus,
+    database,
 )
 from napari_protoseg.project.lock import LockOwner
 from napari_protoseg.schema import ClassSchema
@@ -45,7 +48,7 @@ project.close()
 WRITE_WHEN_TOLD = """
 import sys
 from pathlib import Path
-from napari_protoseg.errors import ProjectError, ProjectLockedError
+from napari_protoseg.errors import ProjectError, ProjectLockedError, StorageError
 from napari_protoseg.project import Project
 project = Project.open(Path(sys.argv[1]))
 print("open", flush=True)
@@ -294,6 +297,37 @@ def test_where_something_was_changed_before_it_was_given_back_nobody_has_it(fold
         assert "may have changed since. Open it again" in tell_to_go_on(other)
 
 
+@pytest.mark.parametrize("writes_first", [True, False])
+def test_what_another_opening_has_changed_keeps_the_lock_from_being_given_back(
+    folder: Path, writes_first: bool
+) -> None:
+    with other_process(folder, script=WRITE_WHEN_TOLD) as other:
+        assert said(other) == "open"
+        first = Project.open(folder, take_over=True)
+        second = Project.open(folder)
+        (first if writes_first else second).set_recipe_json("[]")
+        if writes_first:
+            first.close()
+            second.withdraw()
+        else:
+            second.close()
+            first.withdraw()
+        assert not (folder / "project.lock").exists()
+        assert "may have changed since. Open it again" in tell_to_go_on(other)
+
+
+def test_whichever_opening_is_withdrawn_last_gives_the_lock_back(folder: Path) -> None:
+    with other_process(folder, script=WRITE_WHEN_TOLD) as other:
+        assert said(other) == "open"
+        first = Project.open(folder, take_over=True)
+        second = Project.open(folder)
+        first.withdraw()
+        second.withdraw()
+        assert tell_to_go_on(other) == ""
+    with Project.open(folder) as project:
+        assert project.recipe_json() == "{}"
+
+
 def test_the_lock_of_a_process_that_is_gone_is_given_back_to_nobody(folder: Path) -> None:
     left_by(folder, process=2**30)
     Project.open(folder).withdraw()
@@ -318,4 +352,97 @@ def test_who_has_the_lock_again_without_an_opening_that_may_write_opens_it_again
         with Project.open(folder) as project:
             assert project.lock_notice() is None
             project.set_recipe_json("[]")
+    assert not (folder / "project.lock").exists()
+
+
+CLOSE_WHEN_TOLD = """
+import sys
+from pathlib import Path
+from napari_protoseg.errors import ProjectError
+from napari_protoseg.project import Project
+project = Project.open(Path(sys.argv[1]))
+print("open", flush=True)
+while sys.stdin.readline():
+    try:
+        project.require_writable() if "write" in sys.argv else project.close()
+    except ProjectError:
+        pass
+    print("done", flush=True)
+"""
+
+
+@pytest.mark.parametrize("does", ["close", "write"])
+def test_what_is_given_back_to_a_process_that_has_let_go_of_it_is_free(
+    folder: Path, does: str
+) -> None:
+    with other_process(folder, does, script=CLOSE_WHEN_TOLD) as other:
+        assert said(other) == "open"
+        project = Project.open(folder, take_over=True)
+        assert other.stdin is not None
+        other.stdin.write("\n")
+        other.stdin.flush()
+        assert said(other) == "done"
+        project.withdraw()
+        with Project.open(folder) as project:
+            assert not project.is_read_only
+            assert project.lock_notice() is None
+    assert not [path.name for path in folder.iterdir() if ".lock" in path.name]
+
+
+def test_who_closes_what_was_taken_over_leaves_nothing_once_the_other_has_closed(
+    folder: Path,
+) -> None:
+    with other_process(folder, "take-over") as other, Project.open(folder) as project:
+        assert said(other) == "open"
+        project.close()
+        tell_to_go_on(other)
+    assert sorted(path.name for path in folder.iterdir()) == ["arrays.zarr", "project.db"]
+
+
+def test_who_closes_while_another_program_keeps_the_database_busy_leaves_no_lock(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_BUSY_SECONDS", 0.2)
+    project = Project.open(folder)
+    with closing(sqlite3.connect(folder / "project.db", isolation_level=None)) as busy:
+        busy.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StorageError, match="another program is writing"):
+            project.close()
+    assert not (folder / "project.lock").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows moves no folder with open files")
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_project_that_was_closed_while_it_was_away_opens_here_again(
+    folder: Path, tmp_path: Path, comes_back: bool
+) -> None:
+    project = Project.open(folder)
+    place = folder.rename(tmp_path / "away")
+    project.close()
+    if comes_back:
+        place = place.rename(folder)
+    assert (place / "project.lock").exists()
+    with Project.open(place) as project:
+        assert project.lock_notice() is None
+        project.set_recipe_json("{}")
+    assert not (place / "project.lock").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the permissions of POSIX")
+def test_a_lock_that_cannot_be_given_back_is_let_go_of_here(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    left_by(folder, host="elsewhere", process=7)
+    project = Project.open(folder, take_over=True)
+    with monkeypatch.context() as disk:
+        disk.setattr("tempfile.mkstemp", refuse)
+        disk.setattr("pathlib.Path.unlink", refuse)
+        disk.setattr("pathlib.Path.touch", refuse)
+        with pytest.raises(StorageError, match="read-only"):
+            project.withdraw()
+    with Project.open(folder) as project:
+        assert project.lock_notice() is None
     assert not (folder / "project.lock").exists()
