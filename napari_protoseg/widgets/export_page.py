@@ -97,7 +97,7 @@ class ExportPage(Page):
         self._format.setCurrentIndex(self._format.findData(state.form.value))
         words = _FORMATS[state.form]
         self._about.setText(words.about)
-        self._folder.setToolTip(words.place)
+        self._folder.setToolTip(plain(words.place))
         self._overwrite.setText(words.replace)
         default = state.default_folder
         self._folder.line.setPlaceholderText("" if default is None else str(default))
