@@ -93,6 +93,7 @@ def test_from_the_preflight_to_the_open_folder(
     assert [Path(url.toLocalFile()) for url in shown] == [out]
 
 
+@pytest.mark.slow
 def test_the_network_is_written_for_other_programs(
     page: ExportPage,
     session: Session,

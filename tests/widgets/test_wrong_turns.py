@@ -167,8 +167,8 @@ _ENDS = {
     "verb",
     [
         *("sample", "look", "make", "add", "import", "estimate"),
-        *("bank", "training", "resumed", "second", "masks", "apply", "export"),
-        *("find", "class"),
+        *("bank", "training", "resumed", "masks", "apply", "export", "find", "class"),
+        pytest.param("second", marks=pytest.mark.slow),
     ],
 )
 def test_each_task_can_be_stopped_and_begun_again(
