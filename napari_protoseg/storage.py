@@ -53,6 +53,11 @@ def storage_errors(where: str | Path) -> Iterator[None]:
         raise storage_error(error, error.filename or where) from error
 
 
+def would_wait(mode: int) -> bool:
+    """Tell of the mode of a place whether it is a named pipe or device, which keeps one waiting."""
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
 def require_file(path: Path) -> int:
     """Return the size of a file in bytes; a named pipe, say, would be waited for without end.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from zarr.abc.store import ByteRequest
 from zarr.core.buffer import BufferPrototype
 from zarr.storage import LocalStore
 
-from napari_protoseg.storage import write_atomically
+from napari_protoseg.storage import would_wait, write_atomically
 
 
 class NoFileError(ValueError):
@@ -79,5 +78,5 @@ def _require_file(path: Path) -> None:
         mode = path.stat().st_mode
     except OSError:
         return
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+    if would_wait(mode):
         raise NoFileError(f"{path} is not a file")

@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_protoseg.errors import ProjectError, StorageError
+from napari_protoseg.errors import ProjectError, ProjectLockedError, StorageError
 from napari_protoseg.events import Notice
 from napari_protoseg.project.arrays import ArrayFolder, MaskArrays
 from napari_protoseg.project.bank_rows import (
@@ -746,9 +746,13 @@ class Project:
         ProjectError
             There is no such image, or its mask or its journal is damaged.
         """
-        # A full disk keeps nobody from looking at an image: its first step begins the journal then.
+        # Nothing keeps anybody from looking at an image, no full disk, and no other program that
+        # has just taken the project over: the first step begins the journal then, where one may.
         if not self.is_read_only:
-            with suppress(StorageError), self._database.writing() as connection:
+            with (
+                suppress(StorageError, ProjectLockedError),
+                self._database.writing() as connection,
+            ):
                 begin_journal(connection, image_id)
         with self._database.excluding() as connection:
             return open_journal(connection, self._arrays, image_id)

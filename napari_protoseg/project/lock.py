@@ -6,7 +6,6 @@ import getpass
 import hashlib
 import os
 import socket
-import stat
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from napari_protoseg.errors import ProjectLockedError
 from napari_protoseg.events import Notice, Severity
-from napari_protoseg.storage import storage_errors, write_atomically
+from napari_protoseg.storage import storage_errors, would_wait, write_atomically
 
 LOCK = "project.lock"
 """Name of the file in the project folder."""
@@ -338,9 +337,7 @@ class ProjectLock:
     def _read(self) -> bytes | None:
         with storage_errors(self._path):
             try:
-                # A named pipe, or a device, would be waited for without end.
-                mode = self._path.stat().st_mode
-                if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                if would_wait(self._path.stat().st_mode):
                     return b""
                 with self._path.open("rb") as file:
                     return file.read(_MOST_BYTES)

@@ -15,87 +15,22 @@ from napari_protoseg.errors import (
     ProjectError,
     ProjectLockedError,
     ProtosegError,
-    StorageError,
 )
 from napari_protoseg.project.edits import EditKind, Step
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.journal_changes import Outcome
 from napari_protoseg.project.records import MaskSource
+from napari_protoseg.review.recorder_events import (
+    Folded,
+    FoldFailed,
+    MaskMoved,
+    RecorderEvent,
+    RecordingFailed,
+    RecordingResumed,
+    UnexpectedFailure,
+)
 
 _RETRY_SECONDS = 2.0
-
-
-@dataclass(frozen=True)
-class RecordingFailed:
-    """Steps cannot be recorded; they are kept in memory, and tried again.
-
-    Parameters
-    ----------
-    error
-        Why.
-    waiting
-        How many steps.
-    """
-
-    error: ProtosegError
-    waiting: int
-
-
-class UnexpectedFailure(StorageError):  # noqa: N818 (it stands for the error that is its cause)
-    """Recording has raised what nobody has foreseen; that is its cause."""
-
-
-@dataclass(frozen=True)
-class RecordingResumed:
-    """What could not be recorded before has been, and no step waits."""
-
-
-@dataclass(frozen=True)
-class MaskMoved:
-    """Others have changed the mask of an image while it was edited.
-
-    What was drawn is recorded over what they have left, but the mask in memory does not hold
-    their pixels: the image is to be opened again.
-
-    Parameters
-    ----------
-    image_id
-        The image.
-    """
-
-    image_id: int
-
-
-@dataclass(frozen=True)
-class FoldFailed:
-    """The mask of an image is damaged on disk; its steps are recorded nonetheless.
-
-    Parameters
-    ----------
-    image_id
-        The image.
-    error
-        What is damaged.
-    """
-
-    image_id: int
-    error: ProjectError
-
-
-@dataclass(frozen=True)
-class Folded:
-    """The mask of an image is stored with steps that it did not hold before.
-
-    Parameters
-    ----------
-    image_id
-        The image.
-    """
-
-    image_id: int
-
-
-RecorderEvent = RecordingFailed | RecordingResumed | MaskMoved | FoldFailed | Folded
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from psygnal import Signal
 
-from napari_protoseg.errors import ProjectLockedError
 from napari_protoseg.events import Job, Progress
 from napari_protoseg.jobs.look import Sight
 from napari_protoseg.jobs.records import read_recorded
@@ -266,7 +265,7 @@ class OpenImage:
         """Read mask and history anew, once all that was done here is among them."""
         self._recording.flush()
         project = self.session.require_project()
-        opened = _open_journal(project, mask.image_id)
+        opened = project.open_journal(mask.image_id)
         if mask.follows(opened):
             return
         before = self._seen()
@@ -312,15 +311,7 @@ class OpenImage:
 
 def _read(project: Project, image: ImageRecord) -> Job[tuple[NDArray[np.uint8], OpenedJournal]]:
     yield Progress("Reading the image", 0, 1)
-    return read_recorded(image), _open_journal(project, image.known_id)
-
-
-def _open_journal(project: Project, image_id: int) -> OpenedJournal:
-    """Read a mask with its journal, also where another program has just taken the project over."""
-    try:
-        return project.open_journal(image_id)
-    except ProjectLockedError:
-        return project.open_journal(image_id)  # now that it is known, to read alone
+    return read_recorded(image), project.open_journal(image.known_id)
 
 
 def _whole(mask: Mask) -> Block:

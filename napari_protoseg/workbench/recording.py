@@ -14,11 +14,11 @@ from napari_protoseg.project.edits import EditKey, Step
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.journal_changes import Outcome
 from napari_protoseg.review.journal import Recovered, recover
-from napari_protoseg.review.recorder import (
+from napari_protoseg.review.recorder import Recorder
+from napari_protoseg.review.recorder_events import (
     Folded,
     FoldFailed,
     MaskMoved,
-    Recorder,
     RecorderEvent,
     RecordingFailed,
     RecordingResumed,

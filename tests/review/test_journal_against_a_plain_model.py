@@ -33,7 +33,11 @@ from napari_protoseg.project import (
 from napari_protoseg.project.edits import Step
 from napari_protoseg.project.lock import LOCK
 from napari_protoseg.review.journal import Journal, recover
-from napari_protoseg.review.recorder import MaskMoved, Recorder, RecorderEvent
+from napari_protoseg.review.recorder import Recorder
+from napari_protoseg.review.recorder_events import (
+    MaskMoved,
+    RecorderEvent,
+)
 from napari_protoseg.schema import ClassSchema
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)

@@ -19,11 +19,11 @@ from napari_protoseg.project import ImageRecord, MaskSource, PredictedMask, Proj
 from napari_protoseg.project.journal_changes import Outcome
 from napari_protoseg.review.edited_mask import EditedMask
 from napari_protoseg.review.journal import Journal, Recovery, recover
-from napari_protoseg.review.recorder import (
+from napari_protoseg.review.recorder import Recorder
+from napari_protoseg.review.recorder_events import (
     Folded,
     FoldFailed,
     MaskMoved,
-    Recorder,
     RecorderEvent,
     RecordingFailed,
     RecordingResumed,
@@ -463,13 +463,18 @@ def test_it_is_told_that_recording_goes_on_once_no_step_waits(
     recorder.close()
 
 
-def test_a_mask_of_a_project_that_was_taken_over_waits_and_is_not_called_damaged(
-    project: Project,
-) -> None:
+def with_a_step_on_disk(project: Project) -> tuple[Recorder, Heard, EditedMask]:
     heard = Heard()
     recorder, edited = Recorder(project, heard, retry_seconds=60), opened(project)
     dot(recorder, edited, 0)
     recorder.flush()
+    return recorder, heard, edited
+
+
+def test_a_mask_of_a_project_that_was_taken_over_waits_and_is_not_called_damaged(
+    project: Project,
+) -> None:
+    recorder, heard, edited = with_a_step_on_disk(project)
     (project.folder / "project.lock").write_text("of somebody else")
     recorder.fold(1)
     heard.wait_for(RecordingFailed)
@@ -492,10 +497,7 @@ def test_a_mask_of_a_project_that_was_taken_over_waits_and_is_not_called_damaged
 def test_a_mask_of_a_project_that_is_closed_waits_and_is_not_called_damaged(
     project: Project,
 ) -> None:
-    heard = Heard()
-    recorder, edited = Recorder(project, heard, retry_seconds=60), opened(project)
-    dot(recorder, edited, 0)
-    recorder.flush()
+    recorder, heard, _ = with_a_step_on_disk(project)
     project.close()
     recorder.fold(1)
     heard.wait_for(RecordingFailed)

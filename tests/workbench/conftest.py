@@ -1,7 +1,9 @@
-"""Lets the tests of the workbench use the tiny projects that those of the jobs use."""
+"""Lets the tests of the workbench use the tiny projects that those of the jobs use, and a desk."""
 
 import sys
 from pathlib import Path
+
+from desk import desk  # noqa: F401 (a fixture)
 
 sys.path.append(str(Path(__file__).parent.parent / "jobs"))
 

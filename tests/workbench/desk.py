@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from inline_runner import StepRunner
+import pytest
+from inline_runner import InlineRunner, StepRunner
 from numpy.typing import NDArray
 
 from napari_protoseg.project.records import StoredMask
@@ -105,3 +107,15 @@ class Desk:
         """Wait until what was done is on disk, and everyone has heard of it."""
         self.bench.recording.settle()
         self.runner.turn()
+
+
+@pytest.fixture
+def desk(made: Path) -> Iterator[Desk]:
+    """A desk with an image open, of which one stroke is saved."""
+    desk = Desk(InlineRunner())
+    desk.open(made)
+    desk.step()
+    desk.painter.paint(1, side=4)
+    desk.settle()
+    yield desk
+    desk.bench.close()

@@ -12,7 +12,6 @@ import pytest
 from desk import Desk
 from hearing import Told
 from hung_disk import HungDisk
-from inline_runner import InlineRunner
 
 from napari_protoseg.errors import ProjectLockedError, StorageError
 from napari_protoseg.project.folder import Project
@@ -20,17 +19,6 @@ from napari_protoseg.project.lock import LOCK, LockOwner
 from napari_protoseg.review.journal import Journal
 from napari_protoseg.workbench import patience
 from napari_protoseg.workbench.patience import Patience
-
-
-@pytest.fixture
-def desk(made: Path) -> Iterator[Desk]:
-    desk = Desk(InlineRunner())
-    desk.open(made)
-    desk.step()
-    desk.painter.paint(1, side=4)
-    desk.settle()
-    yield desk
-    desk.bench.close()
 
 
 @contextmanager

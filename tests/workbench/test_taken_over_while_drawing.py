@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from desk import Desk
 from hearing import Told
-from inline_runner import InlineRunner
 
 from napari_protoseg.errors import ProjectError, ProjectLockedError, StorageError
 from napari_protoseg.project.folder import Project
@@ -78,17 +77,6 @@ class Other:
     def _wait_for(self, word: str) -> None:
         assert self._process.stdout is not None
         assert self._process.stdout.readline().strip() == word
-
-
-@pytest.fixture
-def desk(made: Path) -> Iterator[Desk]:
-    desk = Desk(InlineRunner())
-    desk.open(made)
-    desk.step()
-    desk.painter.paint(1, side=4)
-    desk.settle()
-    yield desk
-    desk.bench.close()
 
 
 @pytest.fixture

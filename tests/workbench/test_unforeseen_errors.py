@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import numpy as np
 import pytest
 from desk import Desk
 from hearing import Told
-from inline_runner import InlineRunner
 
 from napari_protoseg.errors import StorageError
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.lock import LOCK
-
-
-@pytest.fixture
-def desk(made: Path) -> Iterator[Desk]:
-    desk = Desk(InlineRunner())
-    desk.open(made)
-    desk.step()
-    desk.painter.paint(1, side=4)
-    desk.settle()
-    yield desk
-    desk.bench.close()
 
 
 def have_no_memory(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
