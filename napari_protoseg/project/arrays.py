@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,8 +19,8 @@ from zarr.storage import MemoryStore
 
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.project.array_store import FileStore, SyncedStore
-from napari_protoseg.project.records import MOST_PIXELS
-from napari_protoseg.storage import make_folder, storage_errors
+from napari_protoseg.project.records import MOST_PIXELS, has_protected
+from napari_protoseg.storage import make_folder, staged, storage_errors, take_place
 
 _CHUNK = 512
 _SHARD_PIXELS = 16 * 224 * 224
@@ -64,26 +64,30 @@ class MaskArrays:
         return digest.hexdigest()
 
     @cached_property
-    def shards(self) -> tuple[_Shard, ...]:
-        """Each array as it stands on the disk, where no other mask shares a shard with it."""
-        return tuple(
-            _encoded(part, dtype, fill)
-            for part, (_, dtype, fill) in zip(self.parts, _GROUPS, strict=True)
-        )
-
-    def prepare(self) -> None:
-        """Compute what takes long to compute, before it is written."""
-        _ = self.digest
-        if masks_per_shard(*self.mask.shape) == 1:
-            _ = self.shards
+    def has_protected(self) -> bool:
+        """Whether there is a pixel that no prediction may change."""
+        return has_protected(self.origins)
 
 
 @dataclass(frozen=True)
-class _Shard:
-    """An encoded shard of one mask, and the metadata of the array that it belongs to."""
+class StagedArrays(MaskArrays):
+    """A mask that is on the disk already, and has only to take its place: see `staging`.
+
+    Parameters
+    ----------
+    shards
+        One of each array.
+    """
+
+    shards: tuple[_StagedShard, ...]
+
+
+@dataclass(frozen=True)
+class _StagedShard:
+    """The file of a shard that holds one mask, and the metadata of the array it belongs to."""
 
     metadata: dict[str, Any]
-    content: Buffer
+    file: Path
 
 
 def array_name(height: int, width: int) -> str:
@@ -103,6 +107,30 @@ class ArrayFolder:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+
+    @contextmanager
+    def staging(self, entry: MaskArrays) -> Iterator[MaskArrays]:
+        """Do what takes long of writing a mask before anybody is kept waiting by it.
+
+        Yields the same mask; within, it is written quickly, where it shares no shard.
+
+        Raises
+        ------
+        StorageError
+            The disk is full or cannot be written.
+        """
+        if masks_per_shard(*entry.mask.shape) > 1:
+            yield entry
+            return
+        with ExitStack() as stack:
+            shards = []
+            for part, (_, dtype, fill) in zip(entry.parts, _GROUPS, strict=True):
+                metadata, content = _encoded(part, dtype, fill)
+                file = stack.enter_context(staged(self._path, content))
+                shards.append(_StagedShard(metadata, file))
+            ready = StagedArrays(entry.mask, entry.confidence, entry.origins, tuple(shards))
+            _ = ready.digest, ready.has_protected
+            yield ready
 
     def write(self, rows: Sequence[int], entries: Sequence[MaskArrays]) -> None:
         """Write `entries`, all of one size, to `rows`, and wait until the disk has them.
@@ -131,12 +159,12 @@ class ArrayFolder:
                 if rows[-1] >= array.shape[0]:
                     per_shard = masks_per_shard(height, width)
                     array.resize(((rows[-1] // per_shard + 1) * per_shard, height, width))
-                if masks_per_shard(height, width) == 1 and all(
-                    _common(array) == entry.shards[number].metadata for entry in entries
-                ):
-                    for row, entry in zip(rows, entries, strict=True):
+                shards = [e.shards[number] for e in entries if isinstance(e, StagedArrays)]
+                common = _common(array)
+                if len(shards) == len(entries) and all(s.metadata == common for s in shards):
+                    for row, shard in zip(rows, shards, strict=True):
                         key = f"{array.path}/{array.metadata.encode_chunk_key((row, 0, 0))}"
-                        store.set_sync(key, entry.shards[number].content)
+                        take_place(shard.file, self._path / key)
                     continue
                 for start, stop in _runs(rows):
                     block = np.stack([entry.parts[number] for entry in entries[start:stop]])
@@ -210,15 +238,15 @@ def _writable_array(
     return array
 
 
-def _encoded(part: NDArray[Any], dtype: str, fill: float) -> _Shard:
-    """Encode one part of a mask that has a shard of its own."""
+def _encoded(part: NDArray[Any], dtype: str, fill: float) -> tuple[dict[str, Any], bytes]:
+    """Encode one part of a mask that has a shard of its own: the array's metadata, the shard."""
     height, width = part.shape
     written: dict[str, Buffer] = {}
     group = zarr.group(MemoryStore(written), zarr_format=3)
     array = _writable_array(group, height, width, dtype, fill)
     array[0] = part
     key = f"{array.path}/{array.metadata.encode_chunk_key((0, 0, 0))}"
-    return _Shard(_common(array), written[key])
+    return _common(array), written[key].to_bytes()
 
 
 def _common(array: zarr.Array[Any]) -> dict[str, Any]:

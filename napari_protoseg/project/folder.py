@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from napari_protoseg.errors import ProjectError, ProjectLockedError, StorageError
 from napari_protoseg.events import Notice
-from napari_protoseg.project.arrays import ArrayFolder, MaskArrays
+from napari_protoseg.project.arrays import ArrayFolder
 from napari_protoseg.project.bank_rows import (
     bank_path,
     insert_bank,
@@ -55,15 +55,22 @@ from napari_protoseg.project.inspection import (
     unnamed_files,
 )
 from napari_protoseg.project.journal_changes import (
+    Fold,
+    FreshConfidence,
     OpenedJournal,
     Outcome,
-    fold,
     keep_all_taken,
     open_journal,
     record_steps,
 )
 from napari_protoseg.project.mask_changes import of_model, store_corrections, store_masks
-from napari_protoseg.project.mask_rows import load_mask, require_fitting, select_summaries
+from napari_protoseg.project.mask_rows import (
+    MaskState,
+    find_mask,
+    load_mask,
+    require_fitting,
+    select_summaries,
+)
 from napari_protoseg.project.paths import real_path, refuse_links
 from napari_protoseg.project.people_rows import person_setter
 from napari_protoseg.project.records import (
@@ -636,25 +643,28 @@ class Project:
         ProjectError
             A mask has not the size of its image, or values that are no class ids.
         """
-        made = {mask.image_id: self._prepared(mask) for mask in masks}
-        with self._database.writing() as connection:
-            store_masks(
-                connection,
-                self._arrays,
-                masks,
-                made,
-                schema=self._schema,
-                source=source,
-                labels=labels,
-            )
-
-    def _prepared(self, mask: PredictedMask) -> MaskArrays:
-        """Do what takes long of storing a mask before nobody else can write."""
+        self.require_writable()
+        schema = self._schema
         with self._database.reading() as connection:
-            require_fitting(connection, mask, self._schema)
-        made = of_model(mask)
-        made.prepare()
-        return made
+            for mask in masks:
+                require_fitting(connection, mask, schema)
+        with ExitStack() as staging:
+            # What takes long is done before nobody else can write.
+            made = {m.image_id: of_model(m) for m in masks}
+            made = {
+                image_id: staging.enter_context(self._arrays.staging(entry))
+                for image_id, entry in made.items()
+            }
+            with self._database.writing() as connection:
+                store_masks(
+                    connection,
+                    self._arrays,
+                    masks,
+                    made,
+                    schema=None if self._schema is schema else self._schema,
+                    source=source,
+                    labels=labels,
+                )
 
     def read_mask(self, image_id: int) -> StoredMask | None:
         """Return the current mask of an image, or None where it has none.
@@ -664,8 +674,14 @@ class Project:
         ProjectError
             There is no such image, or its mask on disk is damaged.
         """
-        with self._database.excluding() as connection:  # so that nobody reuses the row meanwhile
-            return load_mask(connection, self._arrays, image_id)
+        with self._database.reading() as connection:
+            found = find_mask(connection, image_id)
+        try:
+            return found.seen(self._arrays)
+        except (ProjectError, StorageError):
+            # Its row may have been used again meanwhile, which `excluding` does not let happen.
+            with self._database.excluding() as connection:
+                return load_mask(connection, self._arrays, image_id)
 
     def mask_summaries(self) -> dict[int, MaskSummary]:
         """Return what is known of each current mask, by image; no pixel is read."""
@@ -775,15 +791,18 @@ class Project:
         with self._database.writing() as connection:
             return record_steps(connection, self._arrays, image_id, steps)
 
-    def fold_journal(self, image_id: int, confidence: NDArray[np.float16] | None = None) -> int:
-        """Store the mask of an image with every step of its journal, in one transaction.
+    def fold_journal(self, image_id: int, confidence: FreshConfidence | None = None) -> int:
+        """Store the mask of an image with every step that its journal has now, in one transaction.
+
+        Steps are recorded beside what takes long of it.
 
         Parameters
         ----------
         image_id
             The image.
         confidence
-            A model's, for the pixels that nobody else has set; None keeps what is known.
+            Of a prediction, for the pixels that nobody else has set, where the mask comes from
+            it; None keeps what is known.
 
         Returns
         -------
@@ -795,8 +814,26 @@ class Project:
         ProjectError
             There is no such image, or its mask or its journal is damaged.
         """
-        with self._database.writing() as connection:
-            return fold(connection, self._arrays, image_id, confidence)
+        self.require_writable()
+        while True:
+            with self._database.reading() as connection:
+                found = find_mask(connection, image_id)
+            if not found.later:
+                return 0
+            try:
+                fold = Fold.of(found, self._arrays, confidence)
+            except (ProjectError, StorageError):
+                with self._database.excluding() as connection:
+                    if MaskState.of(connection, image_id) == found.state:
+                        raise  # the row of the mask was not used again meanwhile
+                continue
+            with ExitStack() as staging:
+                entry = fold.entry
+                if entry is not None:
+                    entry = staging.enter_context(self._arrays.staging(entry))
+                with self._database.writing() as connection:
+                    if fold.store(connection, self._arrays, entry):
+                        return len(found.later)
 
     def unfolded_images(self) -> list[int]:
         """Return the images with steps in the journal that their stored masks do not hold yet."""

@@ -26,16 +26,18 @@ from napari_protoseg.project.edit_rows import (
 from napari_protoseg.project.edits import Action, Recorded, Step, journal_of, rebased
 from napari_protoseg.project.image_rows import mask_shape, require_image
 from napari_protoseg.project.mask_rows import (
+    FoundMask,
+    HeldMask,
+    MaskState,
     forget_mask,
     keep_taken,
-    load_held,
     load_mask,
     record_sources,
     record_taken,
     write_entries,
 )
 from napari_protoseg.project.people_rows import select_people
-from napari_protoseg.project.records import StoredMask
+from napari_protoseg.project.records import MaskSource, StoredMask
 from napari_protoseg.project.schema_rows import select_heirs
 
 
@@ -135,49 +137,94 @@ def record_steps(
     return outcomes
 
 
-def fold(
-    connection: sqlite3.Connection,
-    arrays: ArrayFolder,
-    image_id: int,
-    confidence: NDArray[np.float16] | None = None,
-) -> int:
-    """Store the mask of an image with every step of its journal, in the caller's transaction.
+@dataclass(frozen=True)
+class FreshConfidence:
+    """That of a prediction which entered the mask as an edit.
 
     Parameters
     ----------
-    confidence
-        A model's, ``(height, width)``, for the pixels that nobody else has set; None keeps what is
-        known.
-
-    Returns
-    -------
-    int
-        How many steps were not in the stored mask before.
-
-    Raises
-    ------
-    ProjectError
-        There is no such image, or its mask or its journal is damaged.
-    StorageError
-        The disk is full or cannot be written.
+    values
+        ``(height, width)``, 0..1.
+    source
+        The prediction; of a mask that comes from another, the confidence is another.
     """
-    ends = journal_ends(connection, image_id)
-    if ends is None or ends[0] == ends[1]:
-        return 0
-    held = load_held(connection, arrays, image_id, select_heirs(connection))
-    record_taken(connection, image_id, held.edits)
-    stored = held.mask
-    if stored is None or not (stored.source.is_of_model or stored.setters.any()):
-        forget_mask(connection, image_id)  # all that was drawn is undone again
-        set_folded(connection, image_id, ends[1])
-        return ends[1] - ends[0]
-    known = stored.confidence
-    if confidence is not None:
-        known = np.where(stored.is_protected, known, confidence)
-    entry = MaskArrays(stored.mask, known, stored.setters)
-    write_entries(connection, arrays, {image_id: entry}, stored.source.created)
-    record_sources(connection, {image_id: stored.source})
-    return ends[1] - ends[0]
+
+    values: NDArray[np.float16]
+    source: MaskSource | None
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """The mask of an image with the steps of its journal, ready to be stored.
+
+    Parameters
+    ----------
+    found
+        What it was made of.
+    held
+        What that gives.
+    entry
+        What is to be stored; None where nothing is left of the mask.
+    """
+
+    found: FoundMask
+    held: HeldMask
+    entry: MaskArrays | None
+
+    @classmethod
+    def of(
+        cls, found: FoundMask, arrays: ArrayFolder, confidence: FreshConfidence | None = None
+    ) -> Fold:
+        """Read the mask, and let it hold its later steps; it needs no transaction.
+
+        Parameters
+        ----------
+        confidence
+            For the pixels that nobody but its model has set; None keeps what is known.
+
+        Raises
+        ------
+        ProjectError, StorageError
+            As by `FoundMask.loaded`.
+        """
+        held = found.loaded(arrays)
+        stored = held.mask
+        if stored is None or not (stored.source.is_of_model or stored.setters.any()):
+            return cls(found, held, None)  # all that was drawn is undone again
+        known = stored.confidence
+        if confidence is not None and confidence.source == stored.source:
+            known = np.where(stored.is_protected, known, confidence.values)
+        return cls(found, held, MaskArrays(stored.mask, known, stored.setters))
+
+    def store(
+        self, connection: sqlite3.Connection, arrays: ArrayFolder, entry: MaskArrays | None
+    ) -> bool:
+        """Store it in the caller's transaction, `entry` being its own, `staged` or not.
+
+        Returns
+        -------
+        bool
+            False where others have stored another mask since, or changed the classes: it is to be
+            made anew.
+
+        Raises
+        ------
+        StorageError
+            The disk is full or cannot be written.
+        """
+        image_id, last = self.found.image_id, self.found.last
+        if MaskState.of(connection, image_id) != self.found.state:
+            return False
+        record_taken(connection, image_id, self.held.edits)
+        if entry is None:
+            forget_mask(connection, image_id)
+            set_folded(connection, image_id, last)
+            return True
+        assert self.held.mask is not None
+        source = self.held.mask.source
+        write_entries(connection, arrays, {image_id: entry}, source.created, {image_id: last})
+        record_sources(connection, {image_id: source})
+        return True
 
 
 def keep_all_taken(connection: sqlite3.Connection, arrays: ArrayFolder) -> None:

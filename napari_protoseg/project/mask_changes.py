@@ -35,7 +35,6 @@ from napari_protoseg.project.records import (
     Origin,
     PredictedMask,
     StoredMask,
-    has_protected,
     setters_of_model,
 )
 from napari_protoseg.project.schema_rows import select_heirs
@@ -54,14 +53,14 @@ def store_masks(
     masks: Sequence[PredictedMask],
     made: Mapping[int, MaskArrays],
     *,
-    schema: ClassSchema,
+    schema: ClassSchema | None,
     source: MaskSource,
     labels: Mapping[int, str] | None = None,
 ) -> None:
     """Write `masks` to rows that none uses, then record them, in the caller's transaction.
 
     Pixels that a person has set, or that were imported, stay as they are. `made` is what
-    `of_model` makes of each mask, by image.
+    `of_model` makes of each mask, by image. `schema` is None where all are known to fit.
 
     Raises
     ------
@@ -75,7 +74,8 @@ def store_masks(
     if labels is not None:
         sources = {i: replace(source, labels=labels.get(i)) for i in sources}
     for mask in masks:
-        require_fitting(connection, mask, schema)
+        if schema is not None:
+            require_fitting(connection, mask, schema)
         entry = made[mask.image_id]
         journaled = journal_ends(connection, mask.image_id) is not None
         # Only a corrected mask has pixels to keep; another may even be damaged.
@@ -156,7 +156,7 @@ def store_corrections(
         "UPDATE masks SET corrected_by = ?, corrected = ? WHERE image_id = ?",
         [
             (person, recorded_time(now), image_id)
-            if has_protected(entry.origins)
+            if entry.has_protected
             else (None, None, image_id)  # all that was set by hand is taken back
             for image_id, entry in entries.items()
         ],
@@ -182,7 +182,7 @@ def _with_gone(
     heirs = select_heirs(connection)
     if not heirs:
         return stored, entry
-    held = load_held(connection, arrays, image_id, heirs).mask
+    held = load_held(connection, arrays, image_id).mask
     return held, entry if held is None else heirs.kept(held, entry, protected=protected)
 
 

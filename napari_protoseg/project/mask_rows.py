@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Self
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from napari_protoseg.project.edit_rows import (
     select_steps,
     set_folded,
 )
-from napari_protoseg.project.edits import Action, EditKey, Step, journal_of
+from napari_protoseg.project.edits import Action, EditKey, Recorded, Step, journal_of
 from napari_protoseg.project.heirs import Heirs
 from napari_protoseg.project.image_rows import mask_shape, require_image
 from napari_protoseg.project.records import (
@@ -28,7 +29,6 @@ from napari_protoseg.project.records import (
     PredictedMask,
     StoredMask,
     are_protected,
-    has_protected,
     no_source,
 )
 from napari_protoseg.project.schema_rows import select_heirs
@@ -72,10 +72,12 @@ def write_entries(
     arrays: ArrayFolder,
     entries: Mapping[int, MaskArrays],
     created: datetime,
+    last: Mapping[int, int] | None = None,
 ) -> None:
     """Write each to a row that no mask uses; record row and digest, and no other source yet.
 
-    An entry holds all steps of the journal of its image, which is recorded as well.
+    An entry holds the steps of the journal of its image, which is recorded as well: all, or those
+    up to the number that `last` says.
     """
     sizes: dict[tuple[int, int], list[int]] = {}
     for image_id, entry in entries.items():
@@ -96,7 +98,8 @@ def write_entries(
             ],
         )
     for image_id, entry in entries.items():
-        _record_folded(connection, image_id, is_corrected=has_protected(entry.origins))
+        until = None if last is None else last[image_id]
+        _record_folded(connection, image_id, until, is_corrected=entry.has_protected)
 
 
 def record_sources(connection: sqlite3.Connection, sources: Mapping[int, MaskSource]) -> None:
@@ -133,12 +136,7 @@ def load_mask(
     StorageError
         The arrays cannot be read.
     """
-    heirs = select_heirs(connection)
-    held = load_held(connection, arrays, image_id, heirs).mask
-    if held is None or not heirs:
-        return held
-    mask, setters = heirs.seen(held.mask, held.setters)
-    return replace(held, mask=mask, setters=setters)
+    return find_mask(connection, image_id).seen(arrays)
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,18 +156,148 @@ class HeldMask:
     edits: Mapping[EditKey, PixelChange]
 
 
-def load_held(
-    connection: sqlite3.Connection, arrays: ArrayFolder, image_id: int, heirs: Heirs
-) -> HeldMask:
-    """Return the mask of an image with all steps of its journal; errors as `load_mask`."""
+@dataclass(frozen=True)
+class MaskState:
+    """What tells the mask on disk, and the steps that it holds, from an earlier or later one.
+
+    Parameters
+    ----------
+    array, row, digest
+        Where it is, and of what; None where there is none.
+    folded
+        Number of the last step that it holds.
+    schema
+        Version of the class schema, on which it depends what a step over classes that are gone
+        really changes.
+    """
+
+    array: tuple[str, int, str] | None
+    folded: int
+    schema: int
+
+    @classmethod
+    def of(cls, connection: sqlite3.Connection, image_id: int) -> Self:
+        """Return that of an image now."""
+        found = connection.execute(
+            "SELECT array, row, digest FROM masks WHERE image_id = ?", (image_id,)
+        ).fetchone()
+        ends = journal_ends(connection, image_id)
+        (schema,) = connection.execute("SELECT max(version) FROM class_schemas").fetchone()
+        return cls(found, 0 if ends is None else ends[0], schema)
+
+
+@dataclass(frozen=True)
+class FoundMask:
+    """What the database knows of the mask of an image; no pixel of it is read yet.
+
+    Parameters
+    ----------
+    image_id
+        The image.
+    shape
+        Its height and width.
+    state
+        Which mask that is.
+    source
+        What it came from; None where there is none.
+    is_corrected
+        Whether anybody has set pixels of it.
+    later
+        The steps that it does not hold yet.
+    heirs
+        What stands in the place of classes that are gone.
+    """
+
+    image_id: int
+    shape: tuple[int, int]
+    state: MaskState
+    source: MaskSource | None
+    is_corrected: bool
+    later: tuple[Recorded, ...]
+    heirs: Heirs
+
+    @property
+    def last(self) -> int:
+        """Number of the last step that the mask is to hold."""
+        return self.later[-1].number if self.later else self.state.folded
+
+    def loaded(self, arrays: ArrayFolder) -> HeldMask:
+        """Read the mask, with its later steps.
+
+        It may be called outside the transaction that has found it: where the row was used again
+        since, the mask is as good as damaged, and is to be looked for again.
+
+        Raises
+        ------
+        ProjectError
+            The mask or its journal is damaged.
+        StorageError
+            The arrays cannot be read.
+        """
+        stored = self._stored(arrays)
+        if not self.later:
+            return HeldMask(stored, {})
+        with journal_of(self.image_id):
+            steps = [recorded.step for recorded in self.later]
+            return _replayed(stored, self.image_id, self.shape, steps, self.heirs)
+
+    def seen(self, arrays: ArrayFolder) -> StoredMask | None:
+        """Read the mask as it is seen now, with what stands in the place of classes that are gone.
+
+        Errors as by `loaded`.
+        """
+        held, heirs = self.loaded(arrays).mask, self.heirs
+        if held is None or not heirs:
+            return held
+        mask, setters = heirs.seen(held.mask, held.setters)
+        return replace(held, mask=mask, setters=setters)
+
+    def _stored(self, arrays: ArrayFolder) -> StoredMask | None:
+        if self.state.array is None:
+            return None
+        assert self.source is not None
+        _, row, digest = self.state.array
+        entry = arrays.read(*self.shape, row)
+        if entry.digest != digest:
+            raise ProjectError(
+                "the mask is damaged",
+                where=f"image {self.image_id}",
+                remedy="Restore the project folder from a copy."
+                if self.is_corrected
+                else "Restore the project folder from a copy, or predict again.",
+            )
+        return StoredMask(self.image_id, entry.mask, entry.confidence, entry.origins, self.source)
+
+
+def find_mask(connection: sqlite3.Connection, image_id: int) -> FoundMask:
+    """Return what the database knows of the mask of an image.
+
+    Raises
+    ------
+    ProjectError
+        There is no such image, or its journal is damaged.
+    """
     shape = mask_shape(connection, image_id)
-    stored = _stored_mask(connection, arrays, image_id, shape)
+    state = MaskState.of(connection, image_id)
+    later: list[Recorded] = []
     ends = journal_ends(connection, image_id)
-    if ends is None or ends[0] == ends[1]:
-        return HeldMask(stored, {})
-    with journal_of(image_id):
-        later = select_steps(connection, image_id, shape, after=ends[0])
-        return _replayed(stored, image_id, shape, [recorded.step for recorded in later], heirs)
+    if ends is not None and ends[0] != ends[1]:
+        with journal_of(image_id):
+            later = select_steps(connection, image_id, shape, after=ends[0])
+    return FoundMask(
+        image_id=image_id,
+        shape=shape,
+        state=state,
+        source=_source(connection, image_id),
+        is_corrected=is_corrected(connection, image_id),
+        later=tuple(later),
+        heirs=select_heirs(connection),
+    )
+
+
+def load_held(connection: sqlite3.Connection, arrays: ArrayFolder, image_id: int) -> HeldMask:
+    """Return the mask of an image with all steps of its journal; errors as `load_mask`."""
+    return find_mask(connection, image_id).loaded(arrays)
 
 
 def keep_taken(connection: sqlite3.Connection, arrays: ArrayFolder, image_id: int) -> None:
@@ -180,7 +308,7 @@ def keep_taken(connection: sqlite3.Connection, arrays: ArrayFolder, image_id: in
     """
     ends, heirs = journal_ends(connection, image_id), select_heirs(connection)
     if heirs and ends is not None and ends[0] != ends[1]:
-        record_taken(connection, image_id, load_held(connection, arrays, image_id, heirs).edits)
+        record_taken(connection, image_id, load_held(connection, arrays, image_id).edits)
 
 
 def record_taken(
@@ -237,16 +365,24 @@ def is_corrected(connection: sqlite3.Connection, image_id: int) -> bool:
     return found.fetchone() is not None
 
 
-def _record_folded(connection: sqlite3.Connection, image_id: int, *, is_corrected: bool) -> None:
-    """Record that the stored mask holds every step, and who has corrected it by them, if any."""
+def _record_folded(
+    connection: sqlite3.Connection, image_id: int, last: int | None, *, is_corrected: bool
+) -> None:
+    """Record that the stored mask holds each step up to `last`, and who has corrected it by them.
+
+    `last` None: all there are.
+    """
     ends = journal_ends(connection, image_id)
-    if ends is None or ends[0] == ends[1]:
+    if ends is None:
+        return
+    until = ends[1] if last is None else last
+    if ends[0] == until:
         return
     latest = connection.execute(
         "SELECT made.author, step.time FROM edits AS step JOIN edits AS made USING (image_id)"
         " WHERE image_id = ? AND made.number = step.edit AND step.number > ?"
-        " AND made.author IS NOT NULL ORDER BY step.number DESC LIMIT 1",
-        (image_id, ends[0]),
+        " AND step.number <= ? AND made.author IS NOT NULL ORDER BY step.number DESC LIMIT 1",
+        (image_id, ends[0], until),
     ).fetchone()
     if not is_corrected:  # all that was set by hand or by an import is taken back
         latest = (None, None)
@@ -255,7 +391,7 @@ def _record_folded(connection: sqlite3.Connection, image_id: int, *, is_correcte
             "UPDATE masks SET corrected_by = ?, corrected = ? WHERE image_id = ?",
             (*latest, image_id),
         )
-    set_folded(connection, image_id, ends[1])
+    set_folded(connection, image_id, until)
 
 
 def _replayed(
@@ -289,39 +425,22 @@ def _replayed(
     return HeldMask(StoredMask(image_id, mask, confidence, setters, source), edits)
 
 
-def _stored_mask(
-    connection: sqlite3.Connection, arrays: ArrayFolder, image_id: int, shape: tuple[int, int]
-) -> StoredMask | None:
+def _source(connection: sqlite3.Connection, image_id: int) -> MaskSource | None:
     found = connection.execute(
-        "SELECT row, digest, round_id, bank_version, label_condition, recipe, created, labels"
+        "SELECT round_id, bank_version, label_condition, recipe, created, labels"
         " FROM masks WHERE image_id = ?",
         (image_id,),
     ).fetchone()
     if found is None:
         return None
-    row, digest, round_id, bank_version, label_condition, recipe_json, created, labels = found
-    entry = arrays.read(*shape, row)
-    if entry.digest != digest:
-        raise ProjectError(
-            "the mask is damaged",
-            where=f"image {image_id}",
-            remedy="Restore the project folder from a copy."
-            if is_corrected(connection, image_id)
-            else "Restore the project folder from a copy, or predict again.",
-        )
-    return StoredMask(
-        image_id=image_id,
-        mask=entry.mask,
-        confidence=entry.confidence,
-        setters=entry.origins,
-        source=MaskSource(
-            round_id=round_id,
-            bank_version=bank_version,
-            label_condition=label_condition,
-            recipe_json=recipe_json,
-            created=found_time(created),
-            labels=None if labels is None else str(labels),
-        ),
+    round_id, bank_version, label_condition, recipe_json, created, labels = found
+    return MaskSource(
+        round_id=round_id,
+        bank_version=bank_version,
+        label_condition=label_condition,
+        recipe_json=recipe_json,
+        created=found_time(created),
+        labels=None if labels is None else str(labels),
     )
 
 

@@ -1,15 +1,14 @@
-"""Steps are recorded in order by a thread of its own, which holds out on a full disk."""
+"""Steps are recorded in order by threads of their own, which hold out on a full disk."""
 
 from __future__ import annotations
 
 import sys
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
+from itertools import takewhile
+from time import monotonic
 
 from napari_protoseg.errors import (
     ProjectError,
@@ -18,8 +17,7 @@ from napari_protoseg.errors import (
 )
 from napari_protoseg.project.edits import EditKind, Step
 from napari_protoseg.project.folder import Project
-from napari_protoseg.project.journal_changes import Outcome
-from napari_protoseg.project.records import MaskSource
+from napari_protoseg.project.journal_changes import FreshConfidence, Outcome
 from napari_protoseg.review.recorder_events import (
     Folded,
     FoldFailed,
@@ -34,22 +32,24 @@ _RETRY_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
-class _Confidence:
-    """Of a prediction, and what that came from: where the mask comes from another, it is stale."""
-
-    values: NDArray[np.float16]
-    source: MaskSource | None
-
-
-@dataclass(frozen=True)
 class _Fold:
     """A mask is to be stored with the steps before this one."""
+
+
+@dataclass
+class _Line:
+    """One kind of work, done in order by a thread of its own, and what has become of it."""
+
+    of: type[Step | _Fold]
+    failure: ProtosegError | None = None
+    tries: int = 0
+    is_urged: bool = False
 
 
 class Recorder:
     """Records the steps of a project's images, in order, off the thread that makes them.
 
-    While a mask is folded, steps wait: a large one is best folded when its image is left. The
+    Masks are stored by another thread: no step waits while a large one is made ready. The
     confidence of a prediction is stored then, and unknown (0) where the program is killed before.
 
     A step is safe on disk once it is no longer `unsynced`. Where it cannot be recorded, nothing
@@ -61,7 +61,7 @@ class Recorder:
     project
         Where steps are recorded; it must stay open until the recorder is closed.
     tell
-        Is called with each event, in the recorder's thread; it must return soon, and not call
+        Is called with each event, in a thread of the recorder's; it must return soon, and not call
         the recorder's `flush` or `close`.
     retry_seconds
         How long to wait before it is tried again.
@@ -78,17 +78,19 @@ class Recorder:
         self._tell = tell
         self._retry_seconds = retry_seconds
         self._changed = threading.Condition()
-        self._waiting: deque[tuple[int, Step | _Fold]] = deque()
-        self._confidence: dict[int, _Confidence] = {}
+        self._waiting: list[tuple[int, Step | _Fold]] = []
+        self._confidence: dict[int, FreshConfidence] = {}
         self._handed_over: Counter[Outcome] = Counter()
-        self._failure: ProtosegError | None = None
         self._has_failed = False
-        self._tries = 0
-        self._is_urged = False
         self._is_closing = False
         self._has_ended = False
-        self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
-        self._thread.start()
+        self._steps, self._masks = _Line(Step), _Line(_Fold)
+        self._threads = [
+            threading.Thread(target=self._work, args=(line,), name=name, daemon=True)
+            for line, name in ((self._steps, "recorder"), (self._masks, "mask writer"))
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def unsynced(self) -> tuple[Step, ...]:
@@ -98,9 +100,9 @@ class Recorder:
 
     @property
     def failure(self) -> ProtosegError | None:
-        """Why steps cannot be recorded; None while they can."""
+        """Why steps cannot be recorded, or else masks not stored; None while they can."""
         with self._changed:
-            return self._failure
+            return self._steps.failure or self._masks.failure
 
     @property
     def handed_over(self) -> Counter[Outcome]:
@@ -119,8 +121,7 @@ class Recorder:
     def retry(self) -> None:
         """Try now what could not be recorded."""
         with self._changed:
-            self._is_urged = True
-            self._changed.notify_all()
+            self._urge(self._steps, self._masks)
 
     def go_on_in(self, project: Project) -> None:
         """Record in another opening of the same project from now on, also what waits.
@@ -149,27 +150,27 @@ class Recorder:
         TimeoutError
             It has taken longer.
         """
+        lines = (self._steps, self._masks) if with_masks else (self._steps,)
         with self._changed:
-            first = self._tries
-            if self._failure is not None:
-                self._is_urged = True
-                self._changed.notify_all()
+            before = [line.tries for line in lines]
+            self._urge(*(line for line in lines if line.failure is not None))
 
             def is_waiting() -> bool:
-                if with_masks:
-                    return bool(self._waiting)
-                return self._steps_waiting() > 0
+                return any(isinstance(item, line.of) for line in lines for _, item in self._waiting)
+
+            def failures() -> list[ProtosegError]:
+                tried = zip(lines, before, strict=True)
+                return [line.failure for line, n in tried if line.failure and line.tries > n]
 
             def is_settled() -> bool:
-                failed = self._failure is not None and self._tries > first
-                return not is_waiting() or failed or self._has_ended
+                return not is_waiting() or bool(failures()) or self._has_ended
 
             if not self._changed.wait_for(is_settled, timeout_seconds):
                 count = self._steps_waiting()
                 steps = "1 step is" if count == 1 else f"{count} steps are"
                 raise TimeoutError(f"{steps} not recorded yet" if count else "masks are not stored")
-            if is_waiting() and self._failure is not None:
-                raise self._failure
+            if is_waiting() and failures():
+                raise failures()[0]
             if is_waiting():
                 raise RuntimeError("the recorder has ended before all was recorded")
 
@@ -197,7 +198,9 @@ class Recorder:
         with self._changed:
             self._is_closing = True
             self._changed.notify_all()
-        self._thread.join(timeout_seconds)
+        deadline = None if timeout_seconds is None else monotonic() + timeout_seconds
+        for thread in self._threads:
+            thread.join(None if deadline is None else max(deadline - monotonic(), 0))
 
     def _add(self, image_id: int, item: Step | _Fold) -> None:
         with self._changed:
@@ -206,46 +209,69 @@ class Recorder:
             self._waiting.append((image_id, item))
             self._changed.notify_all()
 
-    def _work(self) -> None:
+    def _urge(self, *lines: _Line) -> None:
+        for line in lines:
+            line.is_urged = True
+        self._changed.notify_all()
+
+    def _work(self, line: _Line) -> None:
         try:
-            while self._has_work():
-                self._try()
+            while self._has_work(line):
+                self._try(line)
         finally:
             with self._changed:
                 self._has_ended = True
                 self._changed.notify_all()
 
-    def _has_work(self) -> bool:
+    def _has_work(self, line: _Line) -> bool:
         """Wait until there is something to try; False where the recorder is to end."""
         with self._changed:
-            if self._failure is not None:
+            if line.failure is not None:
                 self._changed.wait_for(
-                    lambda: self._is_urged or self._is_closing, self._retry_seconds
+                    lambda: line.is_urged or self._is_closing, self._retry_seconds
                 )
-            self._changed.wait_for(lambda: bool(self._waiting) or self._is_closing)
-            self._is_urged = False
+            self._changed.wait_for(lambda: bool(self._next(line)) or self._is_closing)
+            line.is_urged = False
             return not self._is_closing
 
-    def _try(self) -> None:
-        """Record what waits first: a fold, or a run of steps of one image in one transaction."""
+    def _next(self, line: _Line) -> list[tuple[int, Step | _Fold]]:
+        """Return what to try first: a run of steps of one image, or a fold of recorded steps."""
+        if line is self._steps:
+            steps = [waiting for waiting in self._waiting if isinstance(waiting[1], Step)]
+            return list(takewhile(lambda waiting: waiting[0] == steps[0][0], steps))
+        unrecorded = set()
+        for waiting in self._waiting:
+            image_id, item = waiting
+            if isinstance(item, Step):
+                unrecorded.add(image_id)
+            elif image_id not in unrecorded:
+                return [waiting]
+        return []
+
+    def _try(self, line: _Line) -> None:
+        """Record what waits first, in one transaction."""
         with self._changed:
-            project = self._project
+            project, tried = self._project, self._next(line)
+        image_id = tried[0][0]
         try:
-            image_id, items = self._first()
-            events = self._done(project, image_id, items)
+            if line is self._steps:
+                steps = [item for _, item in tried if isinstance(item, Step)]
+                events = self._record(project, image_id, steps)
+            else:
+                events = self._store(project, image_id)
         except ProtosegError as error:
-            self._fail(project, error)
+            self._fail(line, project, error)
             return
         except Exception as error:  # noqa: BLE001 (it is told, and what waits must not be lost)
-            self._fail(project, _unexpected(project, error))
+            self._fail(line, project, _unexpected(project, error))
             return
-        if self._note_done(len(items)):
+        if self._note_done(line, tried):
             events.append(RecordingResumed())
         for event in events:
             self._report(event)
 
-    def _fail(self, project: Project, error: ProtosegError) -> None:
-        if self._note_failure(project, error):
+    def _fail(self, line: _Line, project: Project, error: ProtosegError) -> None:
+        if self._note_failure(line, project, error):
             self._report(RecordingFailed(error, len(self.unsynced)))
 
     def _report(self, event: RecorderEvent) -> None:
@@ -256,58 +282,51 @@ class Recorder:
             found = (*sys.exc_info(), threading.current_thread())
             threading.excepthook(threading.ExceptHookArgs(found))
 
-    def _done(
-        self, project: Project, image_id: int, items: list[Step | _Fold]
-    ) -> list[RecorderEvent]:
-        steps = [item for item in items if isinstance(item, Step)]
-        if steps:
-            outcomes = project.record_steps(image_id, steps)
+    def _record(self, project: Project, image_id: int, steps: list[Step]) -> list[RecorderEvent]:
+        # Known before the steps are: a mask that holds them may be stored right after.
+        self._keep_confidence(image_id, steps)
+        outcomes = project.record_steps(image_id, steps)
+        with self._changed:
             if project is not self._first_project:
-                with self._changed:
-                    self._handed_over.update(outcomes)
-            moved = any(outcome is not Outcome.AS_MADE for outcome in outcomes)
-            self._keep_confidence(image_id, steps, moved=moved)
-            return [MaskMoved(image_id)] if moved else []
+                self._handed_over.update(outcomes)
+            if all(outcome is Outcome.AS_MADE for outcome in outcomes):
+                return []
+            self._confidence.pop(image_id, None)  # others may have stored another prediction
+            return [MaskMoved(image_id)]
+
+    def _store(self, project: Project, image_id: int) -> list[RecorderEvent]:
+        with self._changed:
+            confidence = self._confidence.get(image_id)
         try:
-            folded = project.fold_journal(image_id, self._fresh_confidence(project, image_id))
+            folded = project.fold_journal(image_id, confidence)
         except ProjectError as error:
             if isinstance(error, ProjectLockedError) or project.is_read_only:
                 raise  # others have it, or it is closed here: no mask is damaged
             return [FoldFailed(image_id, error)]  # to try again would keep others waiting
-        self._confidence.pop(image_id, None)
+        with self._changed:
+            if self._confidence.get(image_id) is confidence:  # else there is a newer prediction
+                self._confidence.pop(image_id, None)
         return [Folded(image_id)] if folded else []
 
-    def _keep_confidence(self, image_id: int, steps: list[Step], *, moved: bool) -> None:
-        """Keep that of the last prediction until the mask is stored, as long as it holds."""
-        if moved:  # others may have stored another prediction
-            self._confidence.pop(image_id, None)
-            return
-        for step in steps:
-            if step.edit.kind is EditKind.MODEL:
-                self._confidence.pop(image_id, None)
-                if step.confidence is not None:
-                    self._confidence[image_id] = _Confidence(step.confidence, step.source_after)
-
-    def _fresh_confidence(self, project: Project, image_id: int) -> NDArray[np.float16] | None:
-        """Return what was kept, unless the mask comes from another prediction by now.
-
-        A job or another program may have stored one of which no step here knows: the image was
-        read anew since, or left, or the project was opened again.
-        """
-        kept = self._confidence.get(image_id)
-        if kept is None:
-            return None
-        stored = project.read_mask(image_id)
-        return kept.values if stored is not None and stored.source == kept.source else None
-
-    def _note_done(self, count: int) -> bool:
-        """Note that a try has worked; True where some had failed, and no step waits any more."""
+    def _keep_confidence(self, image_id: int, steps: list[Step]) -> None:
+        """Keep that of the last prediction until the mask is stored."""
         with self._changed:
-            for _ in range(count):
-                self._waiting.popleft()
-            self._failure = None
-            self._tries += 1
-            has_resumed = self._has_failed and not self._steps_waiting()
+            for step in steps:
+                if step.edit.kind is EditKind.MODEL:
+                    self._confidence.pop(image_id, None)
+                    if step.confidence is not None:
+                        kept = FreshConfidence(step.confidence, step.source_after)
+                        self._confidence[image_id] = kept
+
+    def _note_done(self, line: _Line, done: list[tuple[int, Step | _Fold]]) -> bool:
+        """Note that a try has worked; True where some had failed, and nothing fails any more."""
+        with self._changed:
+            gone = set(map(id, done))
+            self._waiting = [waiting for waiting in self._waiting if id(waiting) not in gone]
+            line.failure = None
+            line.tries += 1
+            fails = self._steps.failure or self._masks.failure
+            has_resumed = self._has_failed and not (fails or self._steps_waiting())
             if has_resumed:
                 self._has_failed = False
             self._changed.notify_all()
@@ -316,30 +335,16 @@ class Recorder:
     def _steps_waiting(self) -> int:
         return sum(isinstance(item, Step) for _, item in self._waiting)
 
-    def _note_failure(self, project: Project, failure: ProtosegError) -> bool:
+    def _note_failure(self, line: _Line, project: Project, failure: ProtosegError) -> bool:
         """Note that a try has failed; False where it was in an opening that was left since."""
         with self._changed:
             if project is not self._project:
                 return False
-            if isinstance(self._waiting[0][1], _Fold):
-                self._waiting.rotate(-1)  # a stroke needs less room than a mask
-            self._failure = failure
+            line.failure = failure
             self._has_failed = True
-            self._tries += 1
+            line.tries += 1
             self._changed.notify_all()
             return True
-
-    def _first(self) -> tuple[int, list[Step | _Fold]]:
-        """Return what to try now."""
-        with self._changed:
-            image_id, first = self._waiting[0]
-            items: list[Step | _Fold] = [first]
-            if isinstance(first, Step):
-                for other_id, item in list(self._waiting)[1:]:
-                    if other_id != image_id or not isinstance(item, Step):
-                        break
-                    items.append(item)
-            return image_id, items
 
 
 def _unexpected(project: Project, error: Exception) -> UnexpectedFailure:

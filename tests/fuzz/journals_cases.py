@@ -19,6 +19,7 @@ from mutations import NUMBERS, TEXTS, damaged, json_text
 
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.project import ImageRecord, MaskSource, PredictedMask, Project
+from napari_protoseg.project.journal_changes import FreshConfidence
 from napari_protoseg.review.edited_mask import EditedMask
 from napari_protoseg.review.journal import Journal, recover
 from napari_protoseg.schema import ClassSchema
@@ -307,7 +308,7 @@ def _edit(project: Project, image_id: int, random: Random) -> None:
     drawn[0, 0] = 0 if drawn[0, 0] else project.schema.ids[0]
     steps.append(edited.stroke(drawn, author="Ada", now=_NOW))
     journal.append([step for step in steps if step is not None])
-    sure = np.full(edited.shape, 0.5, np.float16)
+    sure = FreshConfidence(np.full(edited.shape, 0.5, np.float16), edited.source)
     project.fold_journal(image_id, random.choice((None, sure)))
     assert journal.fold() == 0
     assert known[0].shape == edited.mask.shape
@@ -324,8 +325,11 @@ READER = FuzzedReader(
             "next_to_go", "journal_ends",
         ),
         "napari_protoseg/project/edits.py": ("move", "histories", "journal_of"),
-        "napari_protoseg/project/journal_changes.py": ("open_journal", "fold"),
-        "napari_protoseg/project/mask_rows.py": ("load_mask", "_replayed", "_record_folded"),
+        "napari_protoseg/project/journal_changes.py": ("open_journal", "Fold.of"),
+        "napari_protoseg/project/mask_rows.py": (
+            "find_mask", "FoundMask.loaded", "FoundMask.seen", "FoundMask._stored", "_source",
+            "_replayed", "_record_folded",
+        ),
         "napari_protoseg/project/people_rows.py": ("select_people",),
         "napari_protoseg/project/inspection.py": ("_journal_faults",),
         "napari_protoseg/project/heirs.py": (

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from napari_protoseg.project import (
     StoredMask,
     masks_per_shard,
 )
+from napari_protoseg.project.arrays import ArrayFolder, MaskArrays
 from napari_protoseg.schema import ClassSchema
 
 NOW = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
@@ -229,19 +229,28 @@ def test_a_damaged_mask_is_predicted_again_unless_a_person_has_set_pixels_of_it(
     assert_same(read(project, record), predicted(record, 1))
 
 
-def test_reading_a_mask_waits_until_another_program_has_written(project: Project) -> None:
-    # Else the row of the mask being read might be reused meanwhile.
+def test_a_mask_is_read_anew_where_its_row_is_used_again_meanwhile(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, other = project.images()[:2]
+    project.write_mask(predicted(record, 0), SOURCE)
+    read_arrays, writers = ArrayFolder.read, [(record, 1), (other, 2)]
+
+    def read_late(arrays: ArrayFolder, *place: int) -> MaskArrays:
+        while writers:  # the first lets go of the row, the second takes it
+            project.write_mask(predicted(*writers.pop(0)), SOURCE)
+        return read_arrays(arrays, *place)
+
+    monkeypatch.setattr(ArrayFolder, "read", read_late)
+    assert_same(read(project, record), predicted(record, 1))
+    assert_same(read(project, other), predicted(other, 2))
+
+
+def test_a_mask_is_read_while_another_thread_or_program_writes(project: Project) -> None:
     record = project.images()[0]
     project.write_mask(predicted(record, 0), SOURCE)
-    other = sqlite3.connect(project.folder / "project.db", isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    with ThreadPoolExecutor(1) as threads:
-        waiting = threads.submit(read, project, record)
-        with pytest.raises(TimeoutError):
-            waiting.result(timeout=0.5)
-        other.execute("COMMIT")
-        assert_same(waiting.result(), predicted(record, 0))
-    other.close()
+    with ThreadPoolExecutor(1) as pool, project._database.writing():
+        assert_same(pool.submit(read, project, record).result(timeout=60), predicted(record, 0))
 
 
 def test_what_is_known_of_masks_is_read_while_another_thread_writes(project: Project) -> None:

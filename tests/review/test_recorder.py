@@ -6,6 +6,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from hung_disk import HungDisk
 
 from napari_protoseg.errors import ProjectLockedError, StorageError
 from napari_protoseg.project import ImageRecord, MaskSource, PredictedMask, Project
+from napari_protoseg.project.arrays import ArrayFolder, MaskArrays
 from napari_protoseg.project.journal_changes import Outcome
 from napari_protoseg.review.edited_mask import EditedMask
 from napari_protoseg.review.journal import Journal, Recovery, recover
@@ -301,6 +303,86 @@ def test_the_confidence_of_a_prediction_is_stored_with_the_mask_as_long_as_it_ho
     recorder.close()
 
 
+class SlowMaskWriter:
+    """Lets nobody write a mask that is ready until `go_on` is set."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.is_ready, self.go_on = threading.Event(), threading.Event()
+        self.times = 0
+        staging = ArrayFolder.staging
+
+        @contextmanager
+        def slowly(arrays: ArrayFolder, entry: MaskArrays) -> Iterator[MaskArrays]:
+            with staging(arrays, entry) as ready:
+                self.times += 1
+                self.is_ready.set()
+                assert self.go_on.wait(60)
+                yield ready
+
+        monkeypatch.setattr(ArrayFolder, "staging", slowly)
+
+
+@pytest.mark.parametrize("size", [300, 600])
+def test_steps_are_recorded_while_a_mask_is_made_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    writer = SlowMaskWriter(monkeypatch)
+    with made(tmp_path / "project", size) as project:
+        recorder, edited = Recorder(project, Heard()), opened(project)
+        dot(recorder, edited, 0)
+        recorder.fold(1)
+        assert writer.is_ready.wait(60)
+        dot(recorder, edited, 1)
+        other, _ = Journal(project, 2).open()
+        step = other.stroke(noise(0, size), author="Bea", now=NOW)
+        assert step is not None
+        recorder.record(2, step)
+        recorder.flush(60, with_masks=False)
+        assert recorder.unsynced == ()
+        assert project.unfolded_images() == [1, 2]
+        writer.go_on.set()
+        recorder.flush()
+        # The mask on disk holds the first, and is seen with the second.
+        assert project.unfolded_images() == [1, 2]
+        assert project.mask_summaries()[1].corrected_by == "Ada"
+        seen = project.read_mask(1)
+        assert seen is not None
+        assert np.array_equal(seen.mask, edited.mask)
+        recorder.fold(1)
+        recorder.close()
+        assert writer.times == 2
+        assert project.unfolded_images() == [2]
+    with Project.open(tmp_path / "project") as project:
+        stored = project.read_mask(1)
+        assert stored is not None
+        assert np.array_equal(stored.mask, edited.mask)
+        assert np.array_equal(stored.setters, edited.setters)
+
+
+def test_a_mask_that_others_have_stored_meanwhile_is_made_ready_anew(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder, edited = Recorder(project, Heard()), opened(project)
+    dot(recorder, edited, 0)
+    recorder.flush()
+    with monkeypatch.context() as patch:
+        writer = SlowMaskWriter(patch)
+        recorder.fold(1)
+        assert writer.is_ready.wait(60)
+    later = replace(SOURCE, recipe_json='{"later": 1}')
+    project.write_mask(whole(1, 0.5), later)
+    dot(recorder, opened(project), 1)
+    recorder.flush(with_masks=False)
+    writer.go_on.set()
+    recorder.close()
+    stored = project.read_mask(1)
+    assert stored is not None
+    assert stored.source == later
+    assert stored.mask[0, :3].tolist() == [2, 2, 1]
+    assert stored.confidence[0, :3].tolist() == [1, 1, 0.5]
+    assert project.unfolded_images() == []
+
+
 def whole(value: int, confidence: float) -> PredictedMask:
     mask = np.full((300, 300), value, np.uint8)
     return PredictedMask(1, mask, np.full((300, 300), confidence, np.float16))
@@ -489,8 +571,11 @@ def test_a_mask_of_a_project_that_was_taken_over_waits_and_is_not_called_damaged
     assert not any(isinstance(event, RecordingResumed) for event in heard.events)
     with Project.open(project.folder, take_over=True) as again:
         recorder.go_on_in(again)
-        recorder.close()
+        recorder.flush()
         heard.wait_for(RecordingResumed)
+        heard.wait_for(Folded)
+        recorder.fold(1)  # the step that came after the first
+        recorder.close()
         assert again.unfolded_images() == []
 
 
