@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -55,7 +55,6 @@ from napari_protoseg.project.inspection import (
     unnamed_files,
 )
 from napari_protoseg.project.journal_changes import (
-    Fold,
     FreshConfidence,
     OpenedJournal,
     Outcome,
@@ -63,14 +62,8 @@ from napari_protoseg.project.journal_changes import (
     open_journal,
     record_steps,
 )
-from napari_protoseg.project.mask_changes import of_model, store_corrections, store_masks
-from napari_protoseg.project.mask_rows import (
-    MaskState,
-    find_mask,
-    load_mask,
-    require_fitting,
-    select_summaries,
-)
+from napari_protoseg.project.mask_rows import select_summaries
+from napari_protoseg.project.mask_store import MaskStore
 from napari_protoseg.project.paths import real_path, refuse_links
 from napari_protoseg.project.people_rows import person_setter
 from napari_protoseg.project.records import (
@@ -126,6 +119,7 @@ class Project:
         self._database = database
         self._schema = schema
         self._arrays = ArrayFolder(folder / "arrays.zarr")
+        self._masks = MaskStore(database, self._arrays, folder)
 
     @classmethod
     def create(cls, folder: Path, schema: ClassSchema, *, created: datetime) -> Self:
@@ -643,28 +637,7 @@ class Project:
         ProjectError
             A mask has not the size of its image, or values that are no class ids.
         """
-        self.require_writable()
-        schema = self._schema
-        with self._database.reading() as connection:
-            for mask in masks:
-                require_fitting(connection, mask, schema)
-        with ExitStack() as staging:
-            # What takes long is done before nobody else can write.
-            made = {m.image_id: of_model(m) for m in masks}
-            made = {
-                image_id: staging.enter_context(self._arrays.staging(entry))
-                for image_id, entry in made.items()
-            }
-            with self._database.writing() as connection:
-                store_masks(
-                    connection,
-                    self._arrays,
-                    masks,
-                    made,
-                    schema=None if self._schema is schema else self._schema,
-                    source=source,
-                    labels=labels,
-                )
+        self._masks.store_masks(masks, source, labels)
 
     def read_mask(self, image_id: int) -> StoredMask | None:
         """Return the current mask of an image, or None where it has none.
@@ -674,14 +647,7 @@ class Project:
         ProjectError
             There is no such image, or its mask on disk is damaged.
         """
-        with self._database.reading() as connection:
-            found = find_mask(connection, image_id)
-        try:
-            return found.seen(self._arrays)
-        except (ProjectError, StorageError):
-            # Its row may have been used again meanwhile, which `excluding` does not let happen.
-            with self._database.excluding() as connection:
-                return load_mask(connection, self._arrays, image_id)
+        return self._masks.read(image_id)
 
     def mask_summaries(self) -> dict[int, MaskSummary]:
         """Return what is known of each current mask, by image; no pixel is read."""
@@ -744,15 +710,7 @@ class Project:
         ProjectError
             A mask has not the size of its image, or values that are no class ids.
         """
-        with self._database.writing() as connection:
-            store_corrections(
-                connection,
-                self._arrays,
-                corrections,
-                schema=self._schema,
-                person=person,
-                now=now,
-            )
+        self._masks.store_corrections(corrections, person=person, now=now)
 
     def open_journal(self, image_id: int) -> OpenedJournal:
         """Return the mask of an image, with its journal, which it has from now on to be edited.
@@ -814,26 +772,7 @@ class Project:
         ProjectError
             There is no such image, or its mask or its journal is damaged.
         """
-        self.require_writable()
-        while True:
-            with self._database.reading() as connection:
-                found = find_mask(connection, image_id)
-            if not found.later:
-                return 0
-            try:
-                fold = Fold.of(found, self._arrays, confidence)
-            except (ProjectError, StorageError):
-                with self._database.excluding() as connection:
-                    if MaskState.of(connection, image_id) == found.state:
-                        raise  # the row of the mask was not used again meanwhile
-                continue
-            with ExitStack() as staging:
-                entry = fold.entry
-                if entry is not None:
-                    entry = staging.enter_context(self._arrays.staging(entry))
-                with self._database.writing() as connection:
-                    if fold.store(connection, self._arrays, entry):
-                        return len(found.later)
+        return self._masks.fold(image_id, confidence)
 
     def unfolded_images(self) -> list[int]:
         """Return the images with steps in the journal that their stored masks do not hold yet."""

@@ -4,31 +4,29 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.project.arrays import ArrayFolder, MaskArrays
+from napari_protoseg.project.edit_codec import PixelChange
 from napari_protoseg.project.edit_rows import (
     forget_journal,
     insert_step,
-    journal_ends,
     new_writer,
 )
 from napari_protoseg.project.edits import Action, Edit, EditKey, EditKind, Step, difference
 from napari_protoseg.project.mask_rows import (
-    is_corrected,
-    keep_taken,
-    load_held,
-    load_mask,
+    FoundMask,
+    HeldMask,
     record_sources,
-    require_fitting,
+    record_taken,
     write_entries,
 )
-from napari_protoseg.project.people_rows import person_setter
 from napari_protoseg.project.records import (
     Correction,
     MaskSource,
@@ -37,97 +35,93 @@ from napari_protoseg.project.records import (
     StoredMask,
     setters_of_model,
 )
-from napari_protoseg.project.schema_rows import select_heirs
 from napari_protoseg.project.times import recorded_time
-from napari_protoseg.schema import ClassSchema
+from napari_protoseg.schema import UNLABELLED, ClassSchema
 
 
-def of_model(mask: PredictedMask) -> MaskArrays:
-    """Return what is stored of a mask that fits its image, where nobody has set a pixel."""
-    return MaskArrays(mask.mask, mask.confidence, setters_of_model(mask.mask))
+@dataclass(frozen=True, eq=False)
+class NewMask:
+    """What a model or a correction makes the current mask of an image, ready to be stored.
 
-
-def store_masks(
-    connection: sqlite3.Connection,
-    arrays: ArrayFolder,
-    masks: Sequence[PredictedMask],
-    made: Mapping[int, MaskArrays],
-    *,
-    schema: ClassSchema | None,
-    source: MaskSource,
-    labels: Mapping[int, str] | None = None,
-) -> None:
-    """Write `masks` to rows that none uses, then record them, in the caller's transaction.
-
-    Pixels that a person has set, or that were imported, stay as they are. `made` is what
-    `of_model` makes of each mask, by image. `schema` is None where all are known to fit.
-
-    Raises
-    ------
-    ProjectError
-        A mask does not fit its image or the schema.
-    StorageError
-        The disk is full or cannot be written.
+    Parameters
+    ----------
+    found
+        What it was made of.
+    entry
+        What is to be stored.
+    taken
+        What edits over classes that are gone have really changed, to be recorded before.
+    edit
+        Its step in the journal; None without a journal, or where it changes nothing.
+    is_lost
+        Whether the mask before it is damaged, so that nothing before it can be undone.
     """
-    entries: dict[int, MaskArrays] = {}
-    sources = {m.image_id: source for m in masks}
-    if labels is not None:
-        sources = {i: replace(source, labels=labels.get(i)) for i in sources}
-    for mask in masks:
-        if schema is not None:
-            require_fitting(connection, mask, schema)
-        entry = made[mask.image_id]
-        journaled = journal_ends(connection, mask.image_id) is not None
+
+    found: FoundMask
+    entry: MaskArrays
+    taken: Mapping[EditKey, PixelChange]
+    edit: Edit | None
+    is_lost: bool = False
+
+    @property
+    def image_id(self) -> int:
+        """The image."""
+        return self.found.image_id
+
+    @classmethod
+    def of_model(
+        cls,
+        found: FoundMask,
+        arrays: ArrayFolder,
+        mask: PredictedMask,
+        source: MaskSource,
+        schema: ClassSchema,
+    ) -> Self:
+        """Put what a person has set, or was imported, over a mask of a model.
+
+        Raises
+        ------
+        ProjectError
+            The mask does not fit its image or the schema, or the one before is damaged.
+        StorageError
+            That cannot be read.
+        """
+        _require_fitting(mask, found.shape, schema)
+        entry = MaskArrays(mask.mask, mask.confidence, setters_of_model(mask.mask))
         # Only a corrected mask has pixels to keep; another may even be damaged.
-        if journaled or is_corrected(connection, mask.image_id):
-            stored = _replaceable(connection, arrays, mask.image_id)
-            keep_taken(connection, arrays, mask.image_id)
-            entry = _protecting(stored, entry)
-            if stored is not None:
-                stored, entry = _with_gone(
-                    connection, arrays, mask.image_id, stored, entry, protected=True
-                )
-            if journaled:
-                before = None if stored is None else stored.source
-                _insert_edit(
-                    connection,
-                    mask.image_id,
-                    EditKind.MODEL,
-                    stored,
-                    entry,
-                    source.created,
-                    sources=(before, sources[mask.image_id]),
-                )
-        entries[mask.image_id] = entry
-    write_entries(connection, arrays, entries, source.created)
-    record_sources(connection, sources)
+        if not (found.is_journaled or found.state.is_corrected):
+            return cls(found, entry, {}, None)
+        try:
+            held, is_lost = found.loaded(arrays), False
+        except ProjectError:
+            if found.state.is_corrected or found.later or not found.is_journaled:
+                raise
+            held, is_lost = HeldMask(None, {}), True
+        stored = found.seen_of(held.mask)
+        entry = _protecting(stored, entry)
+        if held.mask is not None and found.heirs:
+            stored, entry = held.mask, found.heirs.kept(held.mask, entry, protected=True)
+        edit = None
+        if found.is_journaled:
+            sources = (None if stored is None else stored.source, source)
+            edit = _edit_of(EditKind.MODEL, stored, entry, source.created, sources=sources)
+        return cls(found, entry, held.edits, edit, is_lost)
 
+    @classmethod
+    def of_correction(
+        cls,
+        found: FoundMask,
+        arrays: ArrayFolder,
+        correction: Correction,
+        person: str,
+        setter: int,
+        now: datetime,
+        schema: ClassSchema,
+    ) -> Self:
+        """Put what a person has set, with this setter, or an import, over the mask there is.
 
-def store_corrections(
-    connection: sqlite3.Connection,
-    arrays: ArrayFolder,
-    corrections: Sequence[Correction],
-    *,
-    schema: ClassSchema,
-    person: str,
-    now: datetime,
-) -> None:
-    """Store masks that a person has set pixels of, in the caller's transaction.
-
-    An import leaves the pixels that a person has set as they are. A mask that holds no pixel of a
-    person or an import any more is not a corrected one; where no model has made it either, and
-    it has no journal, the image has no mask then.
-
-    Raises
-    ------
-    ProjectError
-        A mask does not fit its image or the schema.
-    StorageError
-        The disk is full or cannot be written.
-    """
-    entries: dict[int, MaskArrays] = {}
-    setter = person_setter(connection, person)
-    for correction in corrections:
+        Errors as by `of_model`.
+        """
         mask, is_set = correction.mask, correction.is_set
         confidence = np.where(is_set, np.float16(1), np.float16(0))
         of_set = setter if correction.origin is Origin.PERSON else correction.origin
@@ -135,22 +129,73 @@ def store_corrections(
         if correction.base is not None:
             confidence = np.where(is_set, confidence, correction.base.confidence)
             setters = np.where(is_set, setters, correction.base.setters)
-        fitting = PredictedMask(correction.image_id, mask, confidence)
-        require_fitting(connection, fitting, schema)
+        _require_fitting(PredictedMask(found.image_id, mask, confidence), found.shape, schema)
         entry = MaskArrays(mask, confidence, setters)
         is_import = correction.origin is Origin.IMPORTED
-        journaled = journal_ends(connection, correction.image_id) is not None
-        stored = None
-        if is_import or journaled:
-            stored = load_mask(connection, arrays, correction.image_id)
-            keep_taken(connection, arrays, correction.image_id)
+        if not (is_import or found.is_journaled or found.heirs):
+            return cls(found, entry, {}, None)
+        held = found.loaded(arrays)
+        stored = found.seen_of(held.mask)
         if is_import and stored is not None:  # which may have changed since the base was read
             entry = _keeping(stored, ~is_set | (stored.origins == Origin.PERSON), entry)
-        stored, entry = _with_gone(connection, arrays, correction.image_id, stored, entry)
-        if journaled:
+        if held.mask is not None and found.heirs:
+            stored, entry = held.mask, found.heirs.kept(held.mask, entry)
+        edit = None
+        if found.is_journaled:
             kind = EditKind.IMPORT if is_import else EditKind.STROKE
-            _insert_edit(connection, correction.image_id, kind, stored, entry, now, author=person)
-        entries[correction.image_id] = entry
+            edit = _edit_of(kind, stored, entry, now, author=person)
+        return cls(found, entry, held.edits, edit)
+
+    def enter_journal(self, connection: sqlite3.Connection) -> None:
+        """Record what the journal is to know of it, in the caller's transaction."""
+        if self.is_lost:
+            forget_journal(connection, self.image_id)
+        record_taken(connection, self.image_id, self.taken)
+        if self.edit is not None:
+            time = self.edit.time
+            step = Step(key=self.edit.key, action=Action.DO, edit=self.edit, time=time, since=0)
+            insert_step(connection, self.image_id, step)
+
+
+def store_masks(
+    connection: sqlite3.Connection,
+    arrays: ArrayFolder,
+    made: Sequence[NewMask],
+    entries: Mapping[int, MaskArrays],
+    sources: Mapping[int, MaskSource],
+    created: datetime,
+) -> None:
+    """Write masks of a model to rows that none uses, then record them, in the caller's transaction.
+
+    `entries` are their own, `staged` or not, by image.
+
+    Raises
+    ------
+    StorageError
+        The disk is full or cannot be written.
+    """
+    for new in made:
+        new.enter_journal(connection)
+    write_entries(connection, arrays, entries, created)
+    record_sources(connection, sources)
+
+
+def store_corrections(
+    connection: sqlite3.Connection,
+    arrays: ArrayFolder,
+    made: Sequence[NewMask],
+    entries: Mapping[int, MaskArrays],
+    *,
+    person: str,
+    now: datetime,
+) -> None:
+    """Store corrections as `store_masks` does.
+
+    A mask that holds no pixel of a person or an import any more is not a corrected one; where no
+    model has made it either, and it has no journal, the image has no mask then.
+    """
+    for new in made:
+        new.enter_journal(connection)
     write_entries(connection, arrays, entries, now)
     connection.executemany(
         "UPDATE masks SET corrected_by = ?, corrected = ? WHERE image_id = ?",
@@ -169,21 +214,33 @@ def store_corrections(
     )
 
 
-def _with_gone(
-    connection: sqlite3.Connection,
-    arrays: ArrayFolder,
-    image_id: int,
-    stored: StoredMask | None,
-    entry: MaskArrays,
-    *,
-    protected: bool = False,
-) -> tuple[StoredMask | None, MaskArrays]:
-    """Return the current and a new mask with the pixels of classes that are gone in both."""
-    heirs = select_heirs(connection)
-    if not heirs:
-        return stored, entry
-    held = load_held(connection, arrays, image_id).mask
-    return held, entry if held is None else heirs.kept(held, entry, protected=protected)
+def _require_fitting(mask: PredictedMask, size: tuple[int, int], schema: ClassSchema) -> None:
+    """Make sure that a mask has the size of its image, and values that are class ids."""
+    where = f"image {mask.image_id}"
+    for name, part, dtype in (
+        ("mask", mask.mask, np.uint8),
+        ("confidence", mask.confidence, np.float16),
+    ):
+        if part.shape != size or part.dtype != dtype:
+            raise ProjectError(
+                f"its {name} is {part.dtype} {part.shape}",
+                where=where,
+                remedy=f"It must be {np.dtype(dtype)} {size}, as the image is.",
+            )
+    # Several times as fast as NumPy.
+    strange = set(mask.mask.tobytes().translate(None, bytes((UNLABELLED, *schema.ids))))
+    if strange:
+        raise ProjectError(
+            f"its mask holds {sorted(strange)}, which are no class ids",
+            where=where,
+            remedy=f"The class ids are {list(schema.ids)}; 0 is unlabelled.",
+        )
+    # As whole numbers, float16 from 0 to 1 go up to that of 1; only -0 is beyond.
+    beyond = mask.confidence[mask.confidence.view(np.uint16) > np.float16(1).view(np.uint16)]
+    if np.any(beyond != 0):
+        raise ProjectError(
+            "its confidence leaves the range 0..1", where=where, remedy="Normalise it."
+        )
 
 
 def _protecting(stored: StoredMask | None, entry: MaskArrays) -> MaskArrays:
@@ -202,43 +259,22 @@ def _keeping(stored: StoredMask, kept: NDArray[np.bool_], entry: MaskArrays) -> 
     )
 
 
-def _replaceable(
-    connection: sqlite3.Connection, arrays: ArrayFolder, image_id: int
-) -> StoredMask | None:
-    """Return the current mask, or None where it is damaged and nobody has set pixels of it.
-
-    What could be undone is then gone with it.
-    """
-    ends = journal_ends(connection, image_id)
-    try:
-        return load_mask(connection, arrays, image_id)
-    except ProjectError:
-        if is_corrected(connection, image_id) or ends is None or ends[0] != ends[1]:
-            raise
-        forget_journal(connection, image_id)
-        return None
-
-
-def _insert_edit(
-    connection: sqlite3.Connection,
-    image_id: int,
+def _edit_of(
     kind: EditKind,
     stored: StoredMask | None,
     entry: MaskArrays,
     time: datetime,
     sources: tuple[MaskSource | None, MaskSource] | None = None,
     author: str | None = None,
-) -> None:
-    """Append to the journal of an image what its new mask changes, if anything."""
+) -> Edit | None:
+    """Return what a new mask changes; None where nothing."""
     shape = (entry.mask.shape[0], entry.mask.shape[1])
     nothing = np.zeros(shape, dtype=np.uint8)
     before = (nothing, nothing) if stored is None else (stored.mask, stored.setters)
     change = difference(before, (entry.mask, entry.origins))
     if change.positions.size == 0:
-        return
+        return None
     key = EditKey(new_writer(), 1)
-    edit = Edit.of(
+    return Edit.of(
         change, key=key, kind=kind, author=author, time=time, shape=shape, sources=sources
     )
-    step = Step(key=key, action=Action.DO, edit=edit, time=time, since=0)
-    insert_step(connection, image_id, step)

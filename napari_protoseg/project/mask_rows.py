@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -22,18 +22,16 @@ from napari_protoseg.project.edit_rows import (
 )
 from napari_protoseg.project.edits import Action, EditKey, Recorded, Step, journal_of
 from napari_protoseg.project.heirs import Heirs
-from napari_protoseg.project.image_rows import mask_shape, require_image
+from napari_protoseg.project.image_rows import mask_shape
 from napari_protoseg.project.records import (
     MaskSource,
     MaskSummary,
-    PredictedMask,
     StoredMask,
     are_protected,
     no_source,
 )
 from napari_protoseg.project.schema_rows import select_heirs
 from napari_protoseg.project.times import found_time, recorded_time
-from napari_protoseg.schema import UNLABELLED, ClassSchema
 
 
 def select_summaries(connection: sqlite3.Connection) -> dict[int, MaskSummary]:
@@ -162,8 +160,10 @@ class MaskState:
 
     Parameters
     ----------
-    array, row, digest
-        Where it is, and of what; None where there is none.
+    array
+        Name of its array, its row there, and its digest; None where there is none.
+    about
+        What else is recorded of where it came from.
     folded
         Number of the last step that it holds.
     schema
@@ -172,6 +172,7 @@ class MaskState:
     """
 
     array: tuple[str, int, str] | None
+    about: tuple[Any, ...]
     folded: int
     schema: int
 
@@ -179,11 +180,34 @@ class MaskState:
     def of(cls, connection: sqlite3.Connection, image_id: int) -> Self:
         """Return that of an image now."""
         found = connection.execute(
-            "SELECT array, row, digest FROM masks WHERE image_id = ?", (image_id,)
+            "SELECT array, row, digest, round_id, bank_version, label_condition, recipe, created,"
+            " labels, corrected_by, corrected FROM masks WHERE image_id = ?",
+            (image_id,),
         ).fetchone()
+        array, about = (None, ()) if found is None else (found[:3], found[3:])
         ends = journal_ends(connection, image_id)
         (schema,) = connection.execute("SELECT max(version) FROM class_schemas").fetchone()
-        return cls(found, 0 if ends is None else ends[0], schema)
+        return cls(array, about, 0 if ends is None else ends[0], schema)
+
+    @property
+    def source(self) -> MaskSource | None:
+        """What the mask came from; None where there is none."""
+        if self.array is None:
+            return None
+        round_id, bank_version, label_condition, recipe_json, created, labels = self.about[:6]
+        return MaskSource(
+            round_id=round_id,
+            bank_version=bank_version,
+            label_condition=label_condition,
+            recipe_json=recipe_json,
+            created=found_time(created),
+            labels=None if labels is None else str(labels),
+        )
+
+    @property
+    def is_corrected(self) -> bool:
+        """Whether anybody has set pixels of the mask."""
+        return self.array is not None and self.about[-1] is not None
 
 
 @dataclass(frozen=True)
@@ -198,10 +222,10 @@ class FoundMask:
         Its height and width.
     state
         Which mask that is.
+    ends
+        Numbers of the last step that it holds and of the last in the journal; None without one.
     source
         What it came from; None where there is none.
-    is_corrected
-        Whether anybody has set pixels of it.
     later
         The steps that it does not hold yet.
     heirs
@@ -211,15 +235,21 @@ class FoundMask:
     image_id: int
     shape: tuple[int, int]
     state: MaskState
+    ends: tuple[int, int] | None
     source: MaskSource | None
-    is_corrected: bool
     later: tuple[Recorded, ...]
     heirs: Heirs
 
     @property
-    def last(self) -> int:
-        """Number of the last step that the mask is to hold."""
-        return self.later[-1].number if self.later else self.state.folded
+    def is_journaled(self) -> bool:
+        """Whether the image was ever opened to be edited."""
+        return self.ends is not None
+
+    def is_current(self, connection: sqlite3.Connection) -> bool:
+        """Tell whether neither mask nor journal have changed since."""
+        return MaskState.of(connection, self.image_id) == self.state and (
+            journal_ends(connection, self.image_id) == self.ends
+        )
 
     def loaded(self, arrays: ArrayFolder) -> HeldMask:
         """Read the mask, with its later steps.
@@ -246,10 +276,13 @@ class FoundMask:
 
         Errors as by `loaded`.
         """
-        held, heirs = self.loaded(arrays).mask, self.heirs
-        if held is None or not heirs:
+        return self.seen_of(self.loaded(arrays).mask)
+
+    def seen_of(self, held: StoredMask | None) -> StoredMask | None:
+        """Return the mask as it is seen of that as it is held."""
+        if held is None or not self.heirs:
             return held
-        mask, setters = heirs.seen(held.mask, held.setters)
+        mask, setters = self.heirs.seen(held.mask, held.setters)
         return replace(held, mask=mask, setters=setters)
 
     def _stored(self, arrays: ArrayFolder) -> StoredMask | None:
@@ -263,7 +296,7 @@ class FoundMask:
                 "the mask is damaged",
                 where=f"image {self.image_id}",
                 remedy="Restore the project folder from a copy."
-                if self.is_corrected
+                if self.state.is_corrected
                 else "Restore the project folder from a copy, or predict again.",
             )
         return StoredMask(self.image_id, entry.mask, entry.confidence, entry.origins, self.source)
@@ -288,8 +321,8 @@ def find_mask(connection: sqlite3.Connection, image_id: int) -> FoundMask:
         image_id=image_id,
         shape=shape,
         state=state,
-        source=_source(connection, image_id),
-        is_corrected=is_corrected(connection, image_id),
+        ends=ends,
+        source=state.source,
         later=tuple(later),
         heirs=select_heirs(connection),
     )
@@ -323,46 +356,6 @@ def record_taken(
 def forget_mask(connection: sqlite3.Connection, image_id: int) -> None:
     """Let an image have no mask any more: nobody has made what is left of it."""
     connection.execute("DELETE FROM masks WHERE image_id = ?", (image_id,))
-
-
-def require_fitting(
-    connection: sqlite3.Connection, mask: PredictedMask, schema: ClassSchema
-) -> None:
-    """Make sure that a mask has the size of its image, and values that are class ids."""
-    size = require_image(connection, mask.image_id)
-    where = f"image {mask.image_id}"
-    for name, part, dtype in (
-        ("mask", mask.mask, np.uint8),
-        ("confidence", mask.confidence, np.float16),
-    ):
-        if part.shape != size or part.dtype != dtype:
-            raise ProjectError(
-                f"its {name} is {part.dtype} {part.shape}",
-                where=where,
-                remedy=f"It must be {np.dtype(dtype)} {size}, as the image is.",
-            )
-    # Several times as fast as NumPy: who draws waits meanwhile.
-    strange = set(mask.mask.tobytes().translate(None, bytes((UNLABELLED, *schema.ids))))
-    if strange:
-        raise ProjectError(
-            f"its mask holds {sorted(strange)}, which are no class ids",
-            where=where,
-            remedy=f"The class ids are {list(schema.ids)}; 0 is unlabelled.",
-        )
-    # As whole numbers, float16 from 0 to 1 go up to that of 1; only -0 is beyond.
-    beyond = mask.confidence[mask.confidence.view(np.uint16) > np.float16(1).view(np.uint16)]
-    if np.any(beyond != 0):
-        raise ProjectError(
-            "its confidence leaves the range 0..1", where=where, remedy="Normalise it."
-        )
-
-
-def is_corrected(connection: sqlite3.Connection, image_id: int) -> bool:
-    """Tell whether anybody has set pixels of the stored mask of an image."""
-    found = connection.execute(
-        "SELECT 1 FROM masks WHERE image_id = ? AND corrected IS NOT NULL", (image_id,)
-    )
-    return found.fetchone() is not None
 
 
 def _record_folded(
@@ -423,25 +416,6 @@ def _replayed(
     if stored is None and not mask.any() and not setters.any():
         return HeldMask(None, edits)
     return HeldMask(StoredMask(image_id, mask, confidence, setters, source), edits)
-
-
-def _source(connection: sqlite3.Connection, image_id: int) -> MaskSource | None:
-    found = connection.execute(
-        "SELECT round_id, bank_version, label_condition, recipe, created, labels"
-        " FROM masks WHERE image_id = ?",
-        (image_id,),
-    ).fetchone()
-    if found is None:
-        return None
-    round_id, bank_version, label_condition, recipe_json, created, labels = found
-    return MaskSource(
-        round_id=round_id,
-        bank_version=bank_version,
-        label_condition=label_condition,
-        recipe_json=recipe_json,
-        created=found_time(created),
-        labels=None if labels is None else str(labels),
-    )
 
 
 def _free_rows(connection: sqlite3.Connection, array: str, count: int) -> list[int]:

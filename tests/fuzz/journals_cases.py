@@ -327,8 +327,8 @@ READER = FuzzedReader(
         "napari_protoseg/project/edits.py": ("move", "histories", "journal_of"),
         "napari_protoseg/project/journal_changes.py": ("open_journal", "Fold.of"),
         "napari_protoseg/project/mask_rows.py": (
-            "find_mask", "FoundMask.loaded", "FoundMask.seen", "FoundMask._stored", "_source",
-            "_replayed", "_record_folded",
+            "find_mask", "FoundMask.loaded", "FoundMask.seen", "FoundMask._stored",
+            "MaskState.source", "_replayed", "_record_folded",
         ),
         "napari_protoseg/project/people_rows.py": ("select_people",),
         "napari_protoseg/project/inspection.py": ("_journal_faults",),
