@@ -86,6 +86,7 @@ responsiveness: $(VENV)/installed-app | virtual-screen
 
 autosave: $(VENV)/installed-app | virtual-screen
 	xvfb-run -a $(BIN)/python benchmarks/autosave.py
+	xvfb-run -a $(BIN)/python benchmarks/recording.py
 
 # A file in the environment says that a set of requirements is installed.
 EXTRAS_base :=

@@ -84,14 +84,15 @@ def watch(layer: Labels, part: int, strokes: int) -> tuple[Waits, list[float]]:
 
 
 @contextmanager
-def noting_when_synced(project: Project) -> Iterator[list[float]]:
-    """Yield when each step was in the journal, which grows."""
+def noting_when_synced(project: Project, image_id: int) -> Iterator[list[float]]:
+    """Yield when each step of an image was in the journal, which grows."""
     synced: list[float] = []
     record = project.record_steps
 
-    def record_steps(image_id: int, steps: Sequence[Step]) -> list[Outcome]:
-        outcomes = record(image_id, steps)
-        synced.extend([perf_counter()] * len(steps))
+    def record_steps(of_image: int, steps: Sequence[Step]) -> list[Outcome]:
+        outcomes = record(of_image, steps)
+        if of_image == image_id:
+            synced.extend([perf_counter()] * len(steps))
         return outcomes
 
     with mock.patch.object(project, "record_steps", record_steps):
@@ -114,6 +115,8 @@ def run(folder: Path, strokes: int, runs: int) -> tuple[list[float], float]:
     project = bench.session.require_project()
     bench.review.open_row(0)
     wait_until(lambda: bench.opened.image is not None)
+    image = bench.opened.image
+    assert image is not None
     (mask,) = (layer for layer in own_layers(viewer.layers) if role_of(layer) is Role.MASK)
     own = Labels(np.zeros_like(mask.data), colormap=mask.colormap, name="own")
     viewer.add_layer(own)
@@ -126,7 +129,7 @@ def run(folder: Path, strokes: int, runs: int) -> tuple[list[float], float]:
         for layer, other, title in ((own, mask, "without"), (mask, own, "autosave")):
             layer.visible, other.visible = True, False
             viewer.layers.selection.active = layer
-            with noting_when_synced(project) as synced:
+            with noting_when_synced(project, image.known_id) as synced:
                 waits, ended = watch(layer, number, strokes if number else 20)
                 bench.recording.flush()
             found.append(waits)
@@ -138,8 +141,6 @@ def run(folder: Path, strokes: int, runs: int) -> tuple[list[float], float]:
             print(f"{number:3} synced   {recorded}", flush=True)
             longest = max(longest, recorded.longest)
     bench.session.save()
-    image = bench.opened.image
-    assert image is not None
     stored = project.read_mask(image.known_id)
     if stored is None or not np.array_equal(stored.mask, mask.data):
         raise RuntimeError("what was drawn is not what was saved")

@@ -59,7 +59,6 @@ from napari_protoseg.project.journal_changes import (
     OpenedJournal,
     Outcome,
     keep_all_taken,
-    open_journal,
     record_steps,
 )
 from napari_protoseg.project.mask_rows import select_summaries
@@ -728,8 +727,7 @@ class Project:
                 self._database.writing() as connection,
             ):
                 begin_journal(connection, image_id)
-        with self._database.excluding() as connection:
-            return open_journal(connection, self._arrays, image_id)
+        return self._masks.open_journal(image_id)
 
     def record_steps(self, image_id: int, steps: Sequence[Step]) -> list[Outcome]:
         """Append steps to the journal of an image, synced to the disk: all of them, or none.

@@ -16,7 +16,6 @@ from napari_protoseg.project.edit_rows import (
     begin_journal,
     has_moved,
     insert_step,
-    journal_ends,
     next_to_go,
     number_of,
     select_steps,
@@ -24,7 +23,7 @@ from napari_protoseg.project.edit_rows import (
     set_folded,
 )
 from napari_protoseg.project.edits import Action, Recorded, Step, journal_of, rebased
-from napari_protoseg.project.image_rows import mask_shape, require_image
+from napari_protoseg.project.image_rows import require_image
 from napari_protoseg.project.mask_rows import (
     FoundMask,
     HeldMask,
@@ -38,7 +37,6 @@ from napari_protoseg.project.mask_rows import (
 )
 from napari_protoseg.project.people_rows import select_people
 from napari_protoseg.project.records import MaskSource, StoredMask
-from napari_protoseg.project.schema_rows import select_heirs
 
 
 class Outcome(Enum):
@@ -82,27 +80,21 @@ class OpenedJournal:
     people: dict[str, int]
 
 
-def open_journal(
-    connection: sqlite3.Connection, arrays: ArrayFolder, image_id: int
-) -> OpenedJournal:
-    """Return the mask and the journal of an image.
+def find_journal(connection: sqlite3.Connection, found: FoundMask) -> OpenedJournal:
+    """Return the journal of an image that is found in the same transaction, its mask not yet read.
 
     Raises
     ------
     ProjectError
-        There is no such image, or its mask or its journal is damaged.
-    StorageError
-        The arrays cannot be read.
+        The journal is damaged.
     """
-    shape = mask_shape(connection, image_id)
-    ends = journal_ends(connection, image_id)
-    folded, last = (0, 0) if ends is None else ends
-    with journal_of(image_id):
-        steps = tuple(select_steps(connection, image_id, shape, select_heirs(connection)))
+    with journal_of(found.image_id):
+        steps = tuple(select_steps(connection, found.image_id, found.shape, found.heirs))
+    folded, last = found.ends or (0, 0)
     return OpenedJournal(
-        image_id=image_id,
-        shape=shape,
-        stored=load_mask(connection, arrays, image_id),
+        image_id=found.image_id,
+        shape=found.shape,
+        stored=None,
         steps=steps,
         folded=folded,
         last=last,

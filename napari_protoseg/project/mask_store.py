@@ -17,7 +17,12 @@ from pathlib import Path
 from napari_protoseg.errors import ProjectError, StorageError
 from napari_protoseg.project.arrays import ArrayFolder, MaskArrays
 from napari_protoseg.project.database import Database
-from napari_protoseg.project.journal_changes import Fold, FreshConfidence
+from napari_protoseg.project.journal_changes import (
+    Fold,
+    FreshConfidence,
+    OpenedJournal,
+    find_journal,
+)
 from napari_protoseg.project.mask_changes import NewMask, store_corrections, store_masks
 from napari_protoseg.project.mask_rows import FoundMask, MaskState, find_mask
 from napari_protoseg.project.people_rows import person_setter
@@ -64,6 +69,18 @@ class MaskStore:
             found = self._found(image_id)
             try:
                 return found.seen(self._arrays)
+            except (ProjectError, StorageError):
+                if not self._have_moved([found]):
+                    raise
+
+    def open_journal(self, image_id: int) -> OpenedJournal:
+        """Return the mask of an image with its journal; errors as by `read`."""
+        while True:
+            with self._database.reading() as connection:
+                found = find_mask(connection, image_id)
+                opened = find_journal(connection, found)
+            try:
+                return replace(opened, stored=found.seen(self._arrays))
             except (ProjectError, StorageError):
                 if not self._have_moved([found]):
                     raise

@@ -325,7 +325,7 @@ READER = FuzzedReader(
             "next_to_go", "journal_ends",
         ),
         "napari_protoseg/project/edits.py": ("move", "histories", "journal_of"),
-        "napari_protoseg/project/journal_changes.py": ("open_journal", "Fold.of"),
+        "napari_protoseg/project/journal_changes.py": ("find_journal", "Fold.of"),
         "napari_protoseg/project/mask_rows.py": (
             "find_mask", "FoundMask.loaded", "FoundMask.seen", "FoundMask._stored",
             "MaskState.source", "_replayed", "_record_folded",
