@@ -82,7 +82,7 @@ def test_without_the_packages_it_is_said_before(
     assert "not installed: onnx, onnxscript" in obstacle(both_stages, tmp_path)
 
 
-@pytest.mark.parametrize("done", [0, 1])
+@pytest.mark.parametrize("done", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_stop_before_it_is_written_leaves_nothing(tmp_path: Path, both_stages: Path, done: int):
     def stop(event: Event) -> Request | None:
         return Request.STOP if isinstance(event, Progress) and event.done == done else None

@@ -26,7 +26,11 @@ from napari_protoseg.training.fingerprint import DataFingerprint
 from napari_protoseg.training.loop import BEST, LAST, TrainingResult, train_network
 
 
-@pytest.fixture(scope="module", params=FORMS)
+# What is averaged competes, too.
+@pytest.fixture(
+    scope="module",
+    params=["mean maps", "averaged", pytest.param("competing", marks=pytest.mark.slow)],
+)
 def config(request: pytest.FixtureRequest) -> TrainingConfig:
     return FORMS[request.param]
 

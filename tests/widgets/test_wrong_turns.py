@@ -166,7 +166,8 @@ _ENDS = {
 @pytest.mark.parametrize(
     "verb",
     [
-        *("sample", "look", "make", "add", "import", "estimate"),
+        pytest.param("sample", marks=pytest.mark.slow),
+        *("look", "make", "add", "import", "estimate"),
         *("bank", "training", "resumed", "masks", "apply", "export", "find", "class"),
         pytest.param("second", marks=pytest.mark.slow),
     ],
