@@ -23,14 +23,16 @@ from napari_protoseg.project.edit_rows import (
     set_folded,
 )
 from napari_protoseg.project.edits import Action, Recorded, Step, journal_of, rebased
-from napari_protoseg.project.image_rows import require_image
-from napari_protoseg.project.mask_rows import (
+from napari_protoseg.project.found_masks import (
     FoundMask,
     HeldMask,
     MaskState,
-    forget_mask,
     keep_taken,
     load_mask,
+)
+from napari_protoseg.project.image_rows import require_image
+from napari_protoseg.project.mask_rows import (
+    forget_mask,
     record_sources,
     record_taken,
     write_entries,

@@ -20,9 +20,8 @@ from napari_protoseg.project.edit_rows import (
     new_writer,
 )
 from napari_protoseg.project.edits import Action, Edit, EditKey, EditKind, Step, difference
+from napari_protoseg.project.found_masks import FoundMask, HeldMask
 from napari_protoseg.project.mask_rows import (
-    FoundMask,
-    HeldMask,
     record_sources,
     record_taken,
     write_entries,

@@ -4,33 +4,22 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Self
 
-import numpy as np
-
-from napari_protoseg.errors import ProjectError
 from napari_protoseg.project.arrays import ArrayFolder, MaskArrays, array_name
 from napari_protoseg.project.edit_codec import PixelChange, packed
 from napari_protoseg.project.edit_rows import (
     journal_ends,
     replace_pixels,
-    select_steps,
     set_folded,
 )
-from napari_protoseg.project.edits import Action, EditKey, Recorded, Step, journal_of
-from napari_protoseg.project.heirs import Heirs
+from napari_protoseg.project.edits import EditKey
 from napari_protoseg.project.image_rows import mask_shape
 from napari_protoseg.project.records import (
     MaskSource,
     MaskSummary,
-    StoredMask,
-    are_protected,
-    no_source,
 )
-from napari_protoseg.project.schema_rows import select_heirs
 from napari_protoseg.project.times import found_time, recorded_time
 
 
@@ -120,230 +109,6 @@ def record_sources(connection: sqlite3.Connection, sources: Mapping[int, MaskSou
     )
 
 
-def load_mask(
-    connection: sqlite3.Connection, arrays: ArrayFolder, image_id: int
-) -> StoredMask | None:
-    """Return the mask of an image with all steps of its journal, or None where it has none.
-
-    It is as it is seen now: with what stands in the place of classes that are gone.
-
-    Raises
-    ------
-    ProjectError
-        There is no such image, or its mask or its journal is damaged.
-    StorageError
-        The arrays cannot be read.
-    """
-    return find_mask(connection, image_id).seen(arrays)
-
-
-@dataclass(frozen=True, eq=False)
-class HeldMask:
-    """A mask with all steps of its journal as the project holds it, classes that are gone in it.
-
-    Parameters
-    ----------
-    mask
-        None where there is none.
-    edits
-        Of the edits since the stored mask, those that were made over pixels of such classes, by
-        key: what they have really changed.
-    """
-
-    mask: StoredMask | None
-    edits: Mapping[EditKey, PixelChange]
-
-
-@dataclass(frozen=True)
-class MaskState:
-    """What tells the mask on disk, and the steps that it holds, from an earlier or later one.
-
-    Parameters
-    ----------
-    array
-        Name of its array, its row there, and its digest; None where there is none.
-    about
-        What else is recorded of where it came from.
-    folded
-        Number of the last step that it holds.
-    schema
-        Version of the class schema, on which it depends what a step over classes that are gone
-        really changes.
-    """
-
-    array: tuple[str, int, str] | None
-    about: tuple[Any, ...]
-    folded: int
-    schema: int
-
-    @classmethod
-    def of(cls, connection: sqlite3.Connection, image_id: int) -> Self:
-        """Return that of an image now."""
-        found = connection.execute(
-            "SELECT array, row, digest, round_id, bank_version, label_condition, recipe, created,"
-            " labels, corrected_by, corrected FROM masks WHERE image_id = ?",
-            (image_id,),
-        ).fetchone()
-        array, about = (None, ()) if found is None else (found[:3], found[3:])
-        ends = journal_ends(connection, image_id)
-        (schema,) = connection.execute("SELECT max(version) FROM class_schemas").fetchone()
-        return cls(array, about, 0 if ends is None else ends[0], schema)
-
-    @property
-    def source(self) -> MaskSource | None:
-        """What the mask came from; None where there is none."""
-        if self.array is None:
-            return None
-        round_id, bank_version, label_condition, recipe_json, created, labels = self.about[:6]
-        return MaskSource(
-            round_id=round_id,
-            bank_version=bank_version,
-            label_condition=label_condition,
-            recipe_json=recipe_json,
-            created=found_time(created),
-            labels=None if labels is None else str(labels),
-        )
-
-    @property
-    def is_corrected(self) -> bool:
-        """Whether anybody has set pixels of the mask."""
-        return self.array is not None and self.about[-1] is not None
-
-
-@dataclass(frozen=True)
-class FoundMask:
-    """What the database knows of the mask of an image; no pixel of it is read yet.
-
-    Parameters
-    ----------
-    image_id
-        The image.
-    shape
-        Its height and width.
-    state
-        Which mask that is.
-    ends
-        Numbers of the last step that it holds and of the last in the journal; None without one.
-    source
-        What it came from; None where there is none.
-    later
-        The steps that it does not hold yet.
-    heirs
-        What stands in the place of classes that are gone.
-    """
-
-    image_id: int
-    shape: tuple[int, int]
-    state: MaskState
-    ends: tuple[int, int] | None
-    source: MaskSource | None
-    later: tuple[Recorded, ...]
-    heirs: Heirs
-
-    @property
-    def is_journaled(self) -> bool:
-        """Whether the image was ever opened to be edited."""
-        return self.ends is not None
-
-    def is_current(self, connection: sqlite3.Connection) -> bool:
-        """Tell whether neither mask nor journal have changed since."""
-        return MaskState.of(connection, self.image_id) == self.state and (
-            journal_ends(connection, self.image_id) == self.ends
-        )
-
-    def loaded(self, arrays: ArrayFolder) -> HeldMask:
-        """Read the mask, with its later steps.
-
-        It may be called outside the transaction that has found it: where the row was used again
-        since, the mask is as good as damaged, and is to be looked for again.
-
-        Raises
-        ------
-        ProjectError
-            The mask or its journal is damaged.
-        StorageError
-            The arrays cannot be read.
-        """
-        stored = self._stored(arrays)
-        if not self.later:
-            return HeldMask(stored, {})
-        with journal_of(self.image_id):
-            steps = [recorded.step for recorded in self.later]
-            return _replayed(stored, self.image_id, self.shape, steps, self.heirs)
-
-    def seen(self, arrays: ArrayFolder) -> StoredMask | None:
-        """Read the mask as it is seen now, with what stands in the place of classes that are gone.
-
-        Errors as by `loaded`.
-        """
-        return self.seen_of(self.loaded(arrays).mask)
-
-    def seen_of(self, held: StoredMask | None) -> StoredMask | None:
-        """Return the mask as it is seen of that as it is held."""
-        if held is None or not self.heirs:
-            return held
-        mask, setters = self.heirs.seen(held.mask, held.setters)
-        return replace(held, mask=mask, setters=setters)
-
-    def _stored(self, arrays: ArrayFolder) -> StoredMask | None:
-        if self.state.array is None:
-            return None
-        assert self.source is not None
-        _, row, digest = self.state.array
-        entry = arrays.read(*self.shape, row)
-        if entry.digest != digest:
-            raise ProjectError(
-                "the mask is damaged",
-                where=f"image {self.image_id}",
-                remedy="Restore the project folder from a copy."
-                if self.state.is_corrected
-                else "Restore the project folder from a copy, or predict again.",
-            )
-        return StoredMask(self.image_id, entry.mask, entry.confidence, entry.origins, self.source)
-
-
-def find_mask(connection: sqlite3.Connection, image_id: int) -> FoundMask:
-    """Return what the database knows of the mask of an image.
-
-    Raises
-    ------
-    ProjectError
-        There is no such image, or its journal is damaged.
-    """
-    shape = mask_shape(connection, image_id)
-    state = MaskState.of(connection, image_id)
-    later: list[Recorded] = []
-    ends = journal_ends(connection, image_id)
-    if ends is not None and ends[0] != ends[1]:
-        with journal_of(image_id):
-            later = select_steps(connection, image_id, shape, after=ends[0])
-    return FoundMask(
-        image_id=image_id,
-        shape=shape,
-        state=state,
-        ends=ends,
-        source=state.source,
-        later=tuple(later),
-        heirs=select_heirs(connection),
-    )
-
-
-def load_held(connection: sqlite3.Connection, arrays: ArrayFolder, image_id: int) -> HeldMask:
-    """Return the mask of an image with all steps of its journal; errors as `load_mask`."""
-    return find_mask(connection, image_id).loaded(arrays)
-
-
-def keep_taken(connection: sqlite3.Connection, arrays: ArrayFolder, image_id: int) -> None:
-    """Record what edits over classes that are gone have really taken away, before it is too late.
-
-    To be called before the stored mask holds them by other means than a fold, and before other
-    classes stand in the place of those that are gone; errors as `load_mask`.
-    """
-    ends, heirs = journal_ends(connection, image_id), select_heirs(connection)
-    if heirs and ends is not None and ends[0] != ends[1]:
-        record_taken(connection, image_id, load_held(connection, arrays, image_id).edits)
-
-
 def record_taken(
     connection: sqlite3.Connection, image_id: int, edits: Mapping[EditKey, PixelChange]
 ) -> None:
@@ -385,37 +150,6 @@ def _record_folded(
             (*latest, image_id),
         )
     set_folded(connection, image_id, until)
-
-
-def _replayed(
-    stored: StoredMask | None,
-    image_id: int,
-    shape: tuple[int, int],
-    steps: Sequence[Step],
-    heirs: Heirs,
-) -> HeldMask:
-    """Return a mask after steps; what no model and no person is sure of has confidence 0."""
-    if stored is None:
-        nothing = np.zeros(shape, dtype=np.uint8)
-        mask, setters, confidence = nothing, nothing.copy(), np.zeros(shape, dtype=np.float16)
-        source = no_source(steps[0].time)
-    else:
-        mask, setters = stored.mask, stored.setters
-        confidence, source = stored.confidence, stored.source
-    edits: dict[EditKey, PixelChange] = {}
-    for step in steps:
-        change = edits.get(step.edit.key) or step.edit.change
-        if step.action is Action.UNDO:
-            change = change.reversed
-        elif (real := heirs.over(change, mask, setters)) is not change:
-            change = edits[step.edit.key] = real
-        change.apply(mask, setters)
-        confidence.put(change.positions, are_protected(change.after[1]))
-        if step.edit.sources is not None:
-            source = step.source_after or no_source(step.time)
-    if stored is None and not mask.any() and not setters.any():
-        return HeldMask(None, edits)
-    return HeldMask(StoredMask(image_id, mask, confidence, setters, source), edits)
 
 
 def _free_rows(connection: sqlite3.Connection, array: str, count: int) -> list[int]:

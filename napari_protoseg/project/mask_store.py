@@ -17,6 +17,7 @@ from pathlib import Path
 from napari_protoseg.errors import ProjectError, StorageError
 from napari_protoseg.project.arrays import ArrayFolder, MaskArrays
 from napari_protoseg.project.database import Database
+from napari_protoseg.project.found_masks import FoundMask, MaskState, find_mask
 from napari_protoseg.project.journal_changes import (
     Fold,
     FreshConfidence,
@@ -24,7 +25,6 @@ from napari_protoseg.project.journal_changes import (
     find_journal,
 )
 from napari_protoseg.project.mask_changes import NewMask, store_corrections, store_masks
-from napari_protoseg.project.mask_rows import FoundMask, MaskState, find_mask
 from napari_protoseg.project.people_rows import person_setter
 from napari_protoseg.project.records import Correction, MaskSource, PredictedMask, StoredMask
 from napari_protoseg.project.schema_rows import select_schema

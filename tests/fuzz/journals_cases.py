@@ -326,10 +326,11 @@ READER = FuzzedReader(
         ),
         "napari_protoseg/project/edits.py": ("move", "histories", "journal_of"),
         "napari_protoseg/project/journal_changes.py": ("find_journal", "Fold.of"),
-        "napari_protoseg/project/mask_rows.py": (
+        "napari_protoseg/project/found_masks.py": (
             "find_mask", "FoundMask.loaded", "FoundMask.seen", "FoundMask._stored",
-            "MaskState.source", "_replayed", "_record_folded",
+            "MaskState.source", "_replayed",
         ),
+        "napari_protoseg/project/mask_rows.py": ("_record_folded",),
         "napari_protoseg/project/people_rows.py": ("select_people",),
         "napari_protoseg/project/inspection.py": ("_journal_faults",),
         "napari_protoseg/project/heirs.py": (

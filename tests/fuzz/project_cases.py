@@ -458,10 +458,10 @@ READER = FuzzedReader(
         ),
         "napari_protoseg/project/times.py": ("found_time",),
         "napari_protoseg/project/image_rows.py": ("select_images", "select_present"),
-        "napari_protoseg/project/mask_rows.py": (
+        "napari_protoseg/project/found_masks.py": (
             "find_mask", "FoundMask.loaded", "FoundMask._stored", "MaskState.source",
-            "select_summaries",
         ),
+        "napari_protoseg/project/mask_rows.py": ("select_summaries",),
         "napari_protoseg/project/bank_rows.py": ("select_bank",),
         "napari_protoseg/project/round_rows.py": ("select_latest_round",),
         "napari_protoseg/project/review_rows.py": (
