@@ -1,6 +1,6 @@
 """What the line costs beside its networks: ratios, each in one run on one machine.
 
-``python benchmarks/speed.py [--only steps,masks,line,memory,growth] [--tiles 493]``
+``python benchmarks/speed.py [--only steps,masks,line,memory,growth,attempts] [--tiles 493]``
 
 Both sides of a ratio are timed in turns, and their medians compared. It ends with 1 where a bar
 does not hold. Memory is measured on Linux alone.
@@ -9,11 +9,13 @@ does not hold. Memory is measured on Linux alone.
 from __future__ import annotations
 
 import argparse
+import copy
 import shutil
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -193,6 +195,46 @@ def growth(folder: Path) -> None:
         print(f"quick, {count} tiles to masks / forward pass: {ratio.ratio:.2f}", flush=True)
 
 
+def attempts(bench: Bench) -> None:
+    """Print what ways to compute faster bring here, that are not taken."""
+    step, bare = bench.step(Matching.NONE), bench.bare(bench.network)
+    threads = torch.get_num_threads()
+
+    def within(context: Callable[[], AbstractContextManager[object]], run: Timed) -> Timed:
+        def entered() -> None:
+            with context():
+                run()
+
+        return entered
+
+    @contextmanager
+    def one_thread() -> Iterator[None]:
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+    def half() -> AbstractContextManager[object]:
+        return torch.autocast("cpu", dtype=torch.bfloat16)
+
+    compiled = copy.deepcopy(bench.network)
+    compiled.compile()
+    seconds = _timed(bench.bare(compiled))
+    ways: dict[str, tuple[Timed | None, Timed]] = {
+        "bfloat16": (within(half, step), within(half, bare)),
+        f"one thread instead of {threads}": (within(one_thread, step), within(one_thread, bare)),
+        f"torch.compile, which took {seconds:.0f} s": (None, bench.bare(compiled)),
+    }
+    for name, (other_step, other_bare) in ways.items():
+        sides = {"bare": bare, "bare so": other_bare}
+        if other_step is not None:
+            sides |= {"step": step, "step so": other_step}
+        took = in_turns(sides, _ROUNDS)
+        of_step = f"step {took['step so'] / took['step']:.2f}, " if other_step is not None else ""
+        print(f"{name}: {of_step}forward pass {took['bare so'] / took['bare']:.2f}", flush=True)
+
+
 def _timed(run: Callable[[], object]) -> float:
     before = perf_counter()
     run()
@@ -201,7 +243,7 @@ def _timed(run: Callable[[], object]) -> float:
 
 def main() -> int:
     """Measure, and return the exit code."""
-    parts = ("steps", "masks", "line", "memory", "growth")
+    parts = ("steps", "masks", "line", "memory", "growth", "attempts")
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -238,6 +280,8 @@ def main() -> int:
             tell(*memory(folder))
         if "growth" in chosen:
             growth(folder)
+    if "attempts" in chosen:
+        attempts(bench)
     missed = [ratio for ratio in ratios if not ratio.holds]
     print("every bar holds" if not missed else f"{len(missed)} of {len(ratios)} bars missed")
     return 1 if missed else 0
