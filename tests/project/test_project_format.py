@@ -14,7 +14,7 @@ from napari_protoseg.project import (
     Origin,
     PredictedMask,
     Project,
-    mask_changes,
+    mask_store,
 )
 from napari_protoseg.project.database import Database, prefer_write_ahead_log
 from napari_protoseg.project.migrations import MIGRATIONS
@@ -64,7 +64,7 @@ def test_a_project_of_format_3_opens_with_its_corrections_and_can_be_edited(
     drawn[0, 0] = 2
     source = MaskSource(round_id=None, label_condition="given", recipe_json="{}", created=NOW)
     with Project.open(folder) as project, monkeypatch.context() as patched:
-        patched.setattr(mask_changes, "person_setter", lambda *_: Origin.PERSON)  # without a name
+        patched.setattr(mask_store, "person_setter", lambda *_: Origin.PERSON)  # without a name
         project.write_mask(PredictedMask(1, mask, np.ones((9, 9), np.float16)), source)
         project.correct_mask(1, drawn, base=project.read_mask(1), person="Ada", now=NOW)
     as_format(3, folder / "project.db")
