@@ -130,6 +130,11 @@ class FoundMask:
     heirs: Heirs
 
     @property
+    def last(self) -> int:
+        """Number of the last step in the journal."""
+        return 0 if self.ends is None else self.ends[1]
+
+    @property
     def is_journaled(self) -> bool:
         """Whether the image was ever opened to be edited."""
         return self.ends is not None

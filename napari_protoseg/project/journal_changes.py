@@ -169,9 +169,7 @@ class Fold:
     def of(
         cls, found: FoundMask, arrays: ArrayFolder, confidence: FreshConfidence | None = None
     ) -> Fold:
-        """Read the mask, and let it hold its later steps, of which there are some.
-
-        It needs no transaction.
+        """Read the mask, and let it hold its later steps; it needs no transaction.
 
         Parameters
         ----------
@@ -208,8 +206,7 @@ class Fold:
         StorageError
             The disk is full or cannot be written.
         """
-        image_id = self.found.image_id
-        last = self.found.later[-1].number
+        image_id, last = self.found.image_id, self.found.last
         if MaskState.of(connection, image_id) != self.found.state:
             return False
         record_taken(connection, image_id, self.held.edits)

@@ -88,7 +88,8 @@ class MaskStore:
     def fold(self, image_id: int, confidence: FreshConfidence | None) -> int:
         """Store the mask of an image with every step that its journal has now.
 
-        Steps that are recorded meanwhile are not in it.
+        Steps that are recorded meanwhile are not in it. A prediction's confidence is stored also
+        where the mask on disk holds all of its steps already.
 
         Returns
         -------
@@ -102,7 +103,8 @@ class MaskStore:
         self._database.require_writable()
         while True:
             found = self._found(image_id)
-            if not found.later:
+            is_fresh = confidence is not None and confidence.source == found.source
+            if not (found.later or is_fresh):
                 return 0
             try:
                 fold = Fold.of(found, self._arrays, confidence)

@@ -283,13 +283,12 @@ class Recorder:
             threading.excepthook(threading.ExceptHookArgs(found))
 
     def _record(self, project: Project, image_id: int, steps: list[Step]) -> list[RecorderEvent]:
-        # Known before the steps are: a mask that holds them may be stored right after.
-        self._keep_confidence(image_id, steps)
         outcomes = project.record_steps(image_id, steps)
         with self._changed:
             if project is not self._first_project:
                 self._handed_over.update(outcomes)
             if all(outcome is Outcome.AS_MADE for outcome in outcomes):
+                self._keep_confidence(image_id, steps)
                 return []
             self._confidence.pop(image_id, None)  # others may have stored another prediction
             return [MaskMoved(image_id)]
@@ -309,14 +308,13 @@ class Recorder:
         return [Folded(image_id)] if folded else []
 
     def _keep_confidence(self, image_id: int, steps: list[Step]) -> None:
-        """Keep that of the last prediction until the mask is stored."""
-        with self._changed:
-            for step in steps:
-                if step.edit.kind is EditKind.MODEL:
-                    self._confidence.pop(image_id, None)
-                    if step.confidence is not None:
-                        kept = FreshConfidence(step.confidence, step.source_after)
-                        self._confidence[image_id] = kept
+        """Keep that of the last prediction until it is stored with the mask."""
+        for step in steps:
+            if step.edit.kind is EditKind.MODEL:
+                self._confidence.pop(image_id, None)
+                if step.confidence is not None:
+                    kept = FreshConfidence(step.confidence, step.source_after)
+                    self._confidence[image_id] = kept
 
     def _note_done(self, line: _Line, done: list[tuple[int, Step | _Fold]]) -> bool:
         """Note that a try has worked; True where some had failed, and nothing fails any more."""

@@ -359,6 +359,27 @@ def test_steps_are_recorded_while_a_mask_is_made_ready(
         assert np.array_equal(stored.setters, edited.setters)
 
 
+def test_the_confidence_of_a_prediction_is_stored_though_its_pixels_are_already(
+    project: Project,
+) -> None:
+    recorder, edited = Recorder(project, Heard()), opened(project)
+    step = edited.enter_prediction(whole(1, 0.25), SOURCE, now=NOW)
+    assert step is not None
+    recorder.record(1, step)
+    recorder.flush()
+    assert project.fold_journal(1) == 1  # an earlier fold may find the step before its confidence
+    dot(recorder, edited, 0)
+    recorder.flush()
+    assert project.fold_journal(1) == 1
+    recorder.fold(1)
+    recorder.close()
+    stored = project.read_mask(1)
+    assert stored is not None
+    assert stored.confidence[0, :2].tolist() == [1, 0.25]
+    assert stored.mask[0, :2].tolist() == [2, 1]
+    assert project.unfolded_images() == []
+
+
 def test_a_mask_that_others_have_stored_meanwhile_is_made_ready_anew(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
