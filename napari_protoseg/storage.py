@@ -124,19 +124,21 @@ def replacing(path: Path) -> Iterator[Path]:
 def staged(folder: Path, content: bytes) -> Iterator[Path]:
     """Yield a temporary file of `folder` with `content`, synced: `take_place` is quick then.
 
+    The folder is there.
+
     Raises
     ------
     StorageError
         The disk is full, read-only, or not writable by this person.
     """
     with storage_errors(folder):
-        make_folder(folder)
         handle, name = tempfile.mkstemp(prefix=".staged.", dir=folder)
         os.close(handle)
         temporary = Path(name)
         try:
             temporary.chmod(_MODE)
             temporary.write_bytes(content)
+            del content
             sync(temporary)
             yield temporary
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -41,7 +42,7 @@ class FileStore(LocalStore):
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
         """Return the bytes of one file, or None where there is none."""
-        _require_file(self.root / key)
+        await asyncio.to_thread(_require_file, self.root / key)
         return await super().get(key, prototype, byte_range)
 
     async def get_partial_values(
@@ -50,26 +51,32 @@ class FileStore(LocalStore):
         """Return parts of files, None for those that are not there."""
         wanted = list(key_ranges)
         for key, _ in wanted:
-            _require_file(self.root / key)
+            await asyncio.to_thread(_require_file, self.root / key)
         return await super().get_partial_values(prototype, wanted)
 
 
 class SyncedStore(FileStore):
     """A folder whose every file is complete or absent, and on the disk once it is set."""
 
+    def __init__(self, root: Path, *, read_only: bool = False) -> None:
+        super().__init__(root, read_only=read_only)
+        self._turn = asyncio.Lock()
+
     def set_sync(self, key: str, value: Buffer) -> None:
         """Write one file."""
         write_atomically(self.root / key, value.to_bytes())
 
-    # Not handed to another thread: writes are one after the other, as the disk takes them.
+    # In another thread, for what zarr does elsewhere would wait for this disk, too; writes are one
+    # after the other, as the disk takes them.
     async def set(self, key: str, value: Buffer) -> None:
         """Write one file."""
-        self.set_sync(key, value)
+        async with self._turn:
+            await asyncio.to_thread(self.set_sync, key, value)
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
         """Write one file where there is none."""
         if not await self.exists(key):
-            self.set_sync(key, value)
+            await self.set(key, value)
 
 
 def _require_file(path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from zarr.storage import MemoryStore
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.project.array_store import FileStore, SyncedStore
 from napari_protoseg.project.records import MOST_PIXELS, has_protected
-from napari_protoseg.storage import make_folder, staged, storage_errors, take_place
+from napari_protoseg.storage import make_folder, staged, storage_errors, sync, take_place
 
 _CHUNK = 512
 _SHARD_PIXELS = 16 * 224 * 224
@@ -123,6 +123,9 @@ class ArrayFolder:
             yield entry
             return
         with ExitStack() as stack:
+            with storage_errors(self._path), suppress(FileExistsError):
+                self._path.mkdir()  # and none above it: a project that was moved is not made anew
+                sync(self._path.parent)
             shards = []
             for part, (_, dtype, fill) in zip(entry.parts, _GROUPS, strict=True):
                 metadata, content = _encoded(part, dtype, fill)

@@ -75,8 +75,13 @@ class NewMask:
         mask: PredictedMask,
         source: MaskSource,
         schema: ClassSchema,
+        *,
+        is_alone: bool,
     ) -> Self:
         """Put what a person has set, or was imported, over a mask of a model.
+
+        A damaged mask that nobody has set pixels of is given up, where it `is_alone`: where
+        nobody can be writing what was read.
 
         Raises
         ------
@@ -92,8 +97,9 @@ class NewMask:
             return cls(found, entry, {}, None)
         try:
             held, is_lost = found.loaded(arrays), False
-        except ProjectError:
-            if found.state.is_corrected or found.later or not found.is_journaled:
+        except ProjectError as error:
+            is_damaged = is_alone and not isinstance(error.__cause__, MemoryError)
+            if not is_damaged or found.state.is_corrected or found.later:
                 raise
             held, is_lost = HeldMask(None, {}), True
         stored = found.seen_of(held.mask)

@@ -8,16 +8,17 @@ something meanwhile, it is made anew.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 from napari_protoseg.errors import ProjectError, StorageError
 from napari_protoseg.project.arrays import ArrayFolder, MaskArrays
 from napari_protoseg.project.database import Database
-from napari_protoseg.project.found_masks import FoundMask, MaskState, find_mask
+from napari_protoseg.project.found_masks import FoundMask, find_mask
 from napari_protoseg.project.journal_changes import (
     Fold,
     FreshConfidence,
@@ -34,8 +35,10 @@ _TRIES = 2
 """How often masks are made beside the work of others, who may change again what they are made of
 meanwhile; then these have to wait."""
 
-Make = Callable[[ClassSchema, Sequence[FoundMask]], list[NewMask]]
+Make = Callable[[FoundMask, ClassSchema, bool], NewMask]
 Store = Callable[[sqlite3.Connection, Sequence[NewMask], Mapping[int, MaskArrays]], None]
+Found = TypeVar("Found")
+Loaded = TypeVar("Loaded")
 
 
 class MaskStore:
@@ -65,25 +68,31 @@ class MaskStore:
             There is no such image, or its mask or its journal is damaged.
         StorageError
         """
-        while True:
-            found = self._found(image_id)
-            try:
-                return found.seen(self._arrays)
-            except (ProjectError, StorageError):
-                if not self._have_moved([found]):
-                    raise
+        return self._read(lambda connection: find_mask(connection, image_id), _seen)
 
     def open_journal(self, image_id: int) -> OpenedJournal:
         """Return the mask of an image with its journal; errors as by `read`."""
-        while True:
-            with self._database.reading() as connection:
-                found = find_mask(connection, image_id)
-                opened = find_journal(connection, found)
-            try:
-                return replace(opened, stored=found.seen(self._arrays))
-            except (ProjectError, StorageError):
-                if not self._have_moved([found]):
-                    raise
+
+        def find(connection: sqlite3.Connection) -> tuple[FoundMask, OpenedJournal]:
+            found = find_mask(connection, image_id)
+            return found, find_journal(connection, found)
+
+        return self._read(find, _opened)
+
+    def _read(
+        self,
+        find: Callable[[sqlite3.Connection], Found],
+        load: Callable[[Found, ArrayFolder], Loaded],
+    ) -> Loaded:
+        """Return what `load` reads of the arrays, of what `find` has found in the rows."""
+        with self._database.reading() as connection:
+            found = find(connection)
+        try:
+            return load(found, self._arrays)
+        except (ProjectError, StorageError):
+            # Others may have written meanwhile what was read: only without them is it damaged.
+            with self._database.excluding() as connection:
+                return load(find(connection), self._arrays)
 
     def fold(self, image_id: int, confidence: FreshConfidence | None) -> int:
         """Store the mask of an image with every step that its journal has now.
@@ -101,21 +110,27 @@ class MaskStore:
         ProjectError, StorageError
         """
         self._database.require_writable()
-        while True:
-            found = self._found(image_id)
-            is_fresh = confidence is not None and confidence.source == found.source
-            if not (found.later or is_fresh):
+        for _ in range(_TRIES):
+            with self._database.reading() as connection:
+                found = find_mask(connection, image_id)
+            if not _is_to_be_folded(found, confidence):
                 return 0
             try:
                 fold = Fold.of(found, self._arrays, confidence)
             except (ProjectError, StorageError):
-                if not self._have_moved([found]):
-                    raise
-                continue
+                break  # as in `_read`
             made = {} if fold.entry is None else {image_id: fold.entry}
-            with self._staging(made) as entries, self._database.writing() as connection:
-                if fold.store(connection, self._arrays, entries.get(image_id)):
-                    return len(found.later)
+            with ExitStack() as staging:
+                entries = self._staged(made, staging)
+                with self._database.writing() as connection:
+                    if fold.store(connection, self._arrays, entries.get(image_id)):
+                        return len(found.later)
+        with self._database.writing() as connection:
+            found = find_mask(connection, image_id)
+            if _is_to_be_folded(found, confidence):
+                fold = Fold.of(found, self._arrays, confidence)
+                fold.store(connection, self._arrays, fold.entry)
+            return len(found.later)
 
     def store_masks(
         self,
@@ -124,15 +139,14 @@ class MaskStore:
         labels: Mapping[int, str] | None = None,
     ) -> None:
         """Make each of `masks`, of a model, the current one of its image; see `Project`."""
-        sources = {mask.image_id: source for mask in masks}
+        mask_of = {mask.image_id: mask for mask in masks}
+        sources = dict.fromkeys(mask_of, source)
         if labels is not None:
             sources = {i: replace(source, labels=labels.get(i)) for i in sources}
 
-        def make(schema: ClassSchema, founds: Sequence[FoundMask]) -> list[NewMask]:
-            return [
-                NewMask.of_model(found, self._arrays, mask, sources[mask.image_id], schema)
-                for found, mask in zip(founds, masks, strict=True)
-            ]
+        def make(found: FoundMask, schema: ClassSchema, is_alone: bool) -> NewMask:
+            mask, of_mask = mask_of[found.image_id], sources[found.image_id]
+            return NewMask.of_model(found, self._arrays, mask, of_mask, schema, is_alone=is_alone)
 
         def store(
             connection: sqlite3.Connection,
@@ -141,7 +155,7 @@ class MaskStore:
         ) -> None:
             store_masks(connection, self._arrays, made, entries, sources, source.created)
 
-        self._store([mask.image_id for mask in masks], make, store)
+        self._store(list(mask_of), make, store)
 
     def store_corrections(
         self, corrections: Sequence[Correction], *, person: str, now: datetime
@@ -150,11 +164,13 @@ class MaskStore:
         with self._database.writing() as connection:
             setter = person_setter(connection, person)
 
-        def make(schema: ClassSchema, founds: Sequence[FoundMask]) -> list[NewMask]:
-            return [
-                NewMask.of_correction(found, self._arrays, correction, person, setter, now, schema)
-                for found, correction in zip(founds, corrections, strict=True)
-            ]
+        correction_of = {correction.image_id: correction for correction in corrections}
+
+        def make(found: FoundMask, schema: ClassSchema, is_alone: bool) -> NewMask:
+            correction = correction_of[found.image_id]
+            return NewMask.of_correction(
+                found, self._arrays, correction, person, setter, now, schema
+            )
 
         def store(
             connection: sqlite3.Connection,
@@ -163,49 +179,66 @@ class MaskStore:
         ) -> None:
             store_corrections(connection, self._arrays, made, entries, person=person, now=now)
 
-        self._store([correction.image_id for correction in corrections], make, store)
+        self._store(list(correction_of), make, store)
 
     def _store(self, image_ids: Sequence[int], make: Make, store: Store) -> None:
         """Store what is made of the current masks of images: all, or none."""
         self._database.require_writable()
-        for _ in range(_TRIES):
-            with self._database.reading() as connection:
-                schema, founds = self._find(connection, image_ids)
-            try:
-                made = make(schema, founds)
-            except (ProjectError, StorageError):
-                if not self._have_moved(founds):
-                    raise
-                continue
-            with (
-                self._staging({new.image_id: new.entry for new in made}) as entries,
-                self._database.writing() as connection,
-            ):
-                if all(new.found.is_current(connection) for new in made):
-                    store(connection, made, entries)
-                    return
-        with self._database.writing() as connection:
-            made = make(*self._find(connection, image_ids))
-            store(connection, made, {new.image_id: new.entry for new in made})
+        made: dict[int, NewMask] = {}
+        entries: dict[int, MaskArrays] = {}
 
-    def _find(
-        self, connection: sqlite3.Connection, image_ids: Sequence[int]
-    ) -> tuple[ClassSchema, list[FoundMask]]:
-        founds = [find_mask(connection, image_id) for image_id in image_ids]
-        return select_schema(connection, self._folder), founds
+        def to_make(connection: sqlite3.Connection) -> list[int]:
+            return [
+                image_id
+                for image_id in image_ids
+                if image_id not in made or not made[image_id].found.is_current(connection)
+            ]
 
-    def _found(self, image_id: int) -> FoundMask:
-        with self._database.reading() as connection:
-            return find_mask(connection, image_id)
+        with ExitStack() as staging:
+            for _ in range(_TRIES):
+                with self._database.reading() as connection:
+                    schema = select_schema(connection, self._folder)
+                    founds = [find_mask(connection, i) for i in to_make(connection)]
+                try:
+                    new = {found.image_id: make(found, schema, False) for found in founds}
+                except (ProjectError, StorageError):
+                    break  # as in `_read`
+                made |= new
+                entries |= self._staged({i: new[i].entry for i in new}, staging)
+                with self._database.writing() as connection:
+                    if not to_make(connection):
+                        store(connection, list(made.values()), entries)
+                        return
+            with self._database.writing() as connection:
+                schema = select_schema(connection, self._folder)
+                for image_id in to_make(connection):
+                    new_mask = make(find_mask(connection, image_id), schema, True)
+                    made[image_id], entries[image_id] = new_mask, new_mask.entry
+                store(connection, list(made.values()), entries)
 
-    @contextmanager
-    def _staging(self, entries: Mapping[int, MaskArrays]) -> Iterator[Mapping[int, MaskArrays]]:
-        """Yield the same masks, written beside their places where that takes long."""
-        with ExitStack() as stack:
-            staging = self._arrays.staging
-            yield {i: stack.enter_context(staging(entry)) for i, entry in entries.items()}
+    def _staged(
+        self, entries: Mapping[int, MaskArrays], staging: ExitStack
+    ) -> Mapping[int, MaskArrays]:
+        """Return the same masks, written beside their places where that takes long."""
+        try:
+            return {
+                image_id: staging.enter_context(self._arrays.staging(entry))
+                for image_id, entry in entries.items()
+            }
+        except StorageError:
+            self._database.require_writable()  # it may be that others have it, or it is gone
+            raise
 
-    def _have_moved(self, founds: Sequence[FoundMask]) -> bool:
-        """Tell whether a mask is another since, so that its row may have been used again."""
-        with self._database.excluding() as connection:
-            return any(MaskState.of(connection, f.image_id) != f.state for f in founds)
+
+def _seen(found: FoundMask, arrays: ArrayFolder) -> StoredMask | None:
+    return found.seen(arrays)
+
+
+def _opened(found: tuple[FoundMask, OpenedJournal], arrays: ArrayFolder) -> OpenedJournal:
+    mask, opened = found
+    return replace(opened, stored=mask.seen(arrays))
+
+
+def _is_to_be_folded(found: FoundMask, confidence: FreshConfidence | None) -> bool:
+    is_fresh = confidence is not None and confidence.source == found.source
+    return bool(found.later) or is_fresh

@@ -36,6 +36,10 @@ class _Fold:
     """A mask is to be stored with the steps before this one."""
 
 
+_Waiting = tuple[int, Step | _Fold]
+"""An image, and what is to be done of it."""
+
+
 @dataclass
 class _Line:
     """One kind of work, done in order by a thread of its own, and what has become of it."""
@@ -78,7 +82,7 @@ class Recorder:
         self._tell = tell
         self._retry_seconds = retry_seconds
         self._changed = threading.Condition()
-        self._waiting: list[tuple[int, Step | _Fold]] = []
+        self._waiting: list[_Waiting] = []
         self._confidence: dict[int, FreshConfidence] = {}
         self._handed_over: Counter[Outcome] = Counter()
         self._has_failed = False
@@ -234,7 +238,7 @@ class Recorder:
             line.is_urged = False
             return not self._is_closing
 
-    def _next(self, line: _Line) -> list[tuple[int, Step | _Fold]]:
+    def _next(self, line: _Line) -> list[_Waiting]:
         """Return what to try first: a run of steps of one image, or a fold of recorded steps."""
         if line is self._steps:
             steps = [waiting for waiting in self._waiting if isinstance(waiting[1], Step)]
@@ -260,19 +264,23 @@ class Recorder:
             else:
                 events = self._store(project, image_id)
         except ProtosegError as error:
-            self._fail(line, project, error)
+            self._fail(line, tried, project, error)
             return
         except Exception as error:  # noqa: BLE001 (it is told, and what waits must not be lost)
-            self._fail(line, project, _unexpected(project, error))
+            self._fail(line, tried, project, _unexpected(project, error))
             return
         if self._note_done(line, tried):
             events.append(RecordingResumed())
         for event in events:
             self._report(event)
 
-    def _fail(self, line: _Line, project: Project, error: ProtosegError) -> None:
-        if self._note_failure(line, project, error):
-            self._report(RecordingFailed(error, len(self.unsynced)))
+    def _fail(
+        self, line: _Line, tried: list[_Waiting], project: Project, error: ProtosegError
+    ) -> None:
+        if self._note_failure(line, tried, project, error):
+            with self._changed:
+                waiting = self._steps_waiting() if self._steps.failure else 0
+            self._report(RecordingFailed(error, waiting))
 
     def _report(self, event: RecorderEvent) -> None:
         """Tell the listener; an error of its own is shown as that of a thread, and ends nothing."""
@@ -316,11 +324,10 @@ class Recorder:
                     kept = FreshConfidence(step.confidence, step.source_after)
                     self._confidence[image_id] = kept
 
-    def _note_done(self, line: _Line, done: list[tuple[int, Step | _Fold]]) -> bool:
+    def _note_done(self, line: _Line, done: list[_Waiting]) -> bool:
         """Note that a try has worked; True where some had failed, and nothing fails any more."""
         with self._changed:
-            gone = set(map(id, done))
-            self._waiting = [waiting for waiting in self._waiting if id(waiting) not in gone]
+            self._waiting = self._all_but(done)
             line.failure = None
             line.tries += 1
             fails = self._steps.failure or self._masks.failure
@@ -330,14 +337,22 @@ class Recorder:
             self._changed.notify_all()
             return has_resumed
 
+    def _all_but(self, gone: list[_Waiting]) -> list[_Waiting]:
+        others = set(map(id, gone))
+        return [waiting for waiting in self._waiting if id(waiting) not in others]
+
     def _steps_waiting(self) -> int:
         return sum(isinstance(item, Step) for _, item in self._waiting)
 
-    def _note_failure(self, line: _Line, project: Project, failure: ProtosegError) -> bool:
+    def _note_failure(
+        self, line: _Line, tried: list[_Waiting], project: Project, failure: ProtosegError
+    ) -> bool:
         """Note that a try has failed; False where it was in an opening that was left since."""
         with self._changed:
             if project is not self._project:
                 return False
+            if line is self._masks:  # another mask may be stored
+                self._waiting = [*self._all_but(tried), *tried]
             line.failure = failure
             self._has_failed = True
             line.tries += 1

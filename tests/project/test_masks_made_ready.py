@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from zarr.abc.store import RangeByteRequest
 
 from napari_protoseg.errors import ProjectError, StorageError
 from napari_protoseg.project import ImageRecord, MaskSource, PredictedMask, Project
+from napari_protoseg.project.array_store import FileStore
 from napari_protoseg.project.arrays import ArrayFolder, MaskArrays
 from napari_protoseg.project.database import Database
+from napari_protoseg.project.mask_changes import NewMask
 from napari_protoseg.project.records import Correction, Origin, StoredMask
 from napari_protoseg.review.journal import Journal
 from napari_protoseg.schema import ClassSchema
@@ -163,3 +169,136 @@ def test_a_full_disk_leaves_nothing_and_is_raised(
         with pytest.raises(StorageError, match="no space"):
             project.write_mask(whole(2), SOURCE)
     assert stored(project).mask[0, 0] == 1
+
+
+SMALL = 40  # of which many masks share a shard
+
+
+class Between:
+    """Lets something happen once, between the two looks that zarr takes at a shard."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.is_begun, self.is_done = threading.Event(), threading.Event()
+        self.armed = False
+        get = FileStore.get
+
+        async def late(store: FileStore, key: str, prototype: Any, byte_range: Any = None) -> Any:
+            if self.armed and type(store) is FileStore and isinstance(byte_range, RangeByteRequest):
+                self.armed = False
+                self.is_begun.set()
+                while not self.is_done.is_set():
+                    await asyncio.sleep(0.01)
+            return await get(store, key, prototype, byte_range)
+
+        monkeypatch.setattr(FileStore, "get", late)
+
+    @contextmanager
+    def happens(self, action: Callable[[], object]) -> Iterator[None]:
+        def act() -> None:
+            assert self.is_begun.wait(60)
+            try:
+                action()
+            finally:
+                self.is_done.set()
+
+        thread = threading.Thread(target=act)
+        thread.start()
+        self.armed = True
+        yield
+        thread.join(60)
+        assert not self.armed
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Project]:
+    """Two images of which one mask stands before the other in their shard, and has a history."""
+    with Project.create(tmp_path / "pair", SCHEMA, created=NOW) as project:
+        project.add_images(
+            ImageRecord(
+                path=tmp_path / f"{n}.png",
+                content_hash=str(n),
+                width=SMALL,
+                height=SMALL,
+                label=(1, 1, 1),
+            )
+            for n in (1, 2)
+        )
+        project.introduce("Ada")
+        for image_id in (2, 1):
+            project.write_mask(noisy(image_id, 0), SOURCE)
+        dot(project, 0)
+        undone(project)
+        project.fold_journal(1)
+        yield project
+
+
+def noisy(image_id: int, seed: int) -> PredictedMask:
+    """Return a mask that takes more or less room the other way round with each seed."""
+    random = np.random.default_rng(seed)
+    shape = (SMALL, SMALL)
+    mask = random.integers(1, 4, shape, dtype=np.uint8) if seed % 2 == 0 else np.ones(shape)
+    mask[0, :4] = 1
+    return PredictedMask(image_id, mask.astype(np.uint8), np.full(shape, 0.5, np.float16))
+
+
+@pytest.mark.parametrize("work", ["read", "open", "fold", "predict"])
+def test_a_mask_is_not_taken_for_damaged_while_another_of_its_shard_is_written(
+    pair: Project, monkeypatch: pytest.MonkeyPatch, work: str
+) -> None:
+    between = Between(monkeypatch)
+    if work == "fold":
+        dot(pair, 1)
+    known = pair.read_mask(1)
+    assert known is not None
+    with between.happens(lambda: [pair.write_mask(noisy(2, seed), SOURCE) for seed in (1, 3)]):
+        match work:
+            case "read":
+                found = pair.read_mask(1)
+                assert found is not None
+                assert np.array_equal(found.mask, known.mask)
+            case "open":
+                assert pair.open_journal(1).stored is not None
+            case "fold":
+                assert pair.fold_journal(1) == 1
+            case "predict":
+                pair.write_mask(noisy(1, 5), SOURCE)
+    assert len(pair.open_journal(1).steps) >= 2, "what can be undone is still there"
+    assert pair.read_mask(1) is not None
+
+
+def test_a_project_that_is_moved_away_meanwhile_is_not_made_anew(
+    project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    project.write_mask(whole(1), SOURCE)
+    away, of_model = tmp_path / "away", NewMask.of_model.__func__
+
+    def late(cls: type[NewMask], *given: Any, **named: Any) -> NewMask:
+        new = of_model(cls, *given, **named)
+        project.folder.rename(away)
+        return new
+
+    with monkeypatch.context() as patch:
+        patch.setattr(NewMask, "of_model", classmethod(late))
+        with pytest.raises(StorageError, match="no longer here"):
+            project.write_mask(whole(2), SOURCE)
+    assert not project.folder.exists()
+    away.rename(project.folder)
+    assert stored(project).mask[0, 0] == 1
+
+
+def test_of_many_masks_those_alone_are_made_again_that_others_have_changed(
+    pair: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    of_model = NewMask.of_model.__func__
+
+    def counted(cls: type[NewMask], found: Any, *given: Any, **named: Any) -> NewMask:
+        made.append(found.image_id)
+        if len(made) == 2:
+            dot(pair, 1)
+        return of_model(cls, found, *given, **named)
+
+    monkeypatch.setattr(NewMask, "of_model", classmethod(counted))
+    pair.write_masks([noisy(1, 5), noisy(2, 5)], SOURCE)
+    assert made == [1, 2, 1]
+    assert stored(pair).mask[0, :3].tolist() == [1, 2, 1]

@@ -380,6 +380,34 @@ def test_the_confidence_of_a_prediction_is_stored_though_its_pixels_are_already(
     assert project.unfolded_images() == []
 
 
+def test_a_mask_that_cannot_be_stored_keeps_no_other_from_it(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fold = project.fold_journal
+
+    def of_one_alone(image_id: int, confidence) -> int:
+        if image_id == 1:
+            raise StorageError("no permission", where="a shard", remedy="Ask its owner.")
+        return fold(image_id, confidence)
+
+    heard = Heard()
+    recorder, edited = Recorder(project, heard, retry_seconds=0.05), opened(project)
+    dot(recorder, edited, 0)
+    other, _ = Journal(project, 2).open()
+    step = other.stroke(noise(0), author="Ada", now=NOW)
+    assert step is not None
+    recorder.record(2, step)
+    with monkeypatch.context() as patch:
+        patch.setattr(project, "fold_journal", of_one_alone)
+        recorder.fold(1)
+        recorder.fold(2)
+        heard.wait_for(Folded)
+        assert project.unfolded_images() == [1]
+        assert all(e.waiting == 0 for e in heard.events if isinstance(e, RecordingFailed))
+    recorder.close()
+    assert project.unfolded_images() == []
+
+
 def test_a_mask_that_others_have_stored_meanwhile_is_made_ready_anew(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
