@@ -48,7 +48,7 @@ ON_QT5 := QT_API=pyqt5 PYTEST_QT_API=pyqt5
 
 # Two halves that take about equally long, side by side: each of them keeps one core busy, and no
 # threads of arithmetic wait for another.
-FIRST_HALF := tests/plugin tests/widgets tests/faults tests/network tests/encoders tests/review
+FIRST_HALF := tests/plugin tests/widgets tests/faults tests/review
 
 test-window:
 	$(ON_QT5) OMP_NUM_THREADS=1 xvfb-run -a $(BIN)/pytest $(FIRST_HALF)
@@ -98,7 +98,7 @@ $(VENV)/pyvenv.cfg:
 	.ci/create-environment $(VENV)
 
 $(VENV)/installed-%: $(VENV)/pyvenv.cfg pyproject.toml
-	$(BIN)/pip install --disable-pip-version-check --editable '.$(EXTRAS_$*)'
+	$(BIN)/pip install --disable-pip-version-check --no-compile --editable '.$(EXTRAS_$*)'
 	touch $@
 
 $(VENV)/installed-app: | screen

@@ -147,6 +147,7 @@ SECOND_STAGES = {
     "second stage, DeepLabV3+": PixelConfig(decoder=Decoder.DEEPLABV3PLUS),
     "second stage, cross-entropy": PixelConfig(loss=PixelLoss.CROSS_ENTROPY),
     "second stage, generalised cross-entropy": PixelConfig(loss=PixelLoss.GENERALISED),
+    "second stage, shared targets": PixelConfig(loss=PixelLoss.SHARED, ignored=0),
 }
 
 

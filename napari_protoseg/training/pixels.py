@@ -24,9 +24,12 @@ _EXPONENT = 0.7
 _CROSS, _REVERSE, _LOG_ZERO = 0.1, 1.0, -4.0
 """Weights of both parts of the symmetric cross-entropy, and what stands for the logarithm of 0."""
 
+_IMPOSSIBLE = -1e4
+"""Log-probability of a class that is left out: finite, so that gradients are."""
+
 
 class PixelLoss(StrEnum):
-    """Loss of a pixel whose class a model has said."""
+    """Loss of a pixel whose class a model has said; all but `SHARED` weigh it by confidence."""
 
     CROSS_ENTROPY = "cross-entropy"
     """Follows every pixel, the wrong ones too."""
@@ -35,6 +38,10 @@ class PixelLoss(StrEnum):
     disagrees with pulls less."""
     SYMMETRIC = "symmetric"
     """Cross-entropy, and its reverse (Wang et al. 2019, arXiv 1908.06112)."""
+    SHARED = "shared"
+    """``-(q log p + (1 - q) log p')`` with ``p`` the probability of the class that was said, ``p'``
+    that of the other classes that the image's label allows, and ``q`` what the first stage gives
+    the class: ``(1 + m) / 2``, where its confidence ``m`` is how far the class leads."""
 
 
 class PixelConfig(BaseModel):
@@ -61,11 +68,6 @@ class PixelConfig(BaseModel):
     absence_weight: float = Field(default=0.5, ge=0)
 
 
-def pixel_loss(log_probabilities: Tensor, loss: PixelLoss) -> Tensor:
-    """Return the loss of each pixel from the log-probability of the class it is said to be of."""
-    return _LOSSES[loss](log_probabilities)
-
-
 def _generalised(log_probabilities: Tensor) -> Tensor:
     return (1 - (_EXPONENT * log_probabilities).exp()) / _EXPONENT
 
@@ -75,39 +77,70 @@ def _symmetric(log_probabilities: Tensor) -> Tensor:
     return _CROSS * -log_probabilities + _REVERSE * reverse
 
 
-_LOSSES: Mapping[PixelLoss, Callable[[Tensor], Tensor]] = {
+_ONE_CLASS: Mapping[PixelLoss, Callable[[Tensor], Tensor]] = {
     PixelLoss.CROSS_ENTROPY: torch.neg,
     PixelLoss.GENERALISED: _generalised,
     PixelLoss.SYMMETRIC: _symmetric,
 }
+"""Losses that look at nothing but the log-probability of the class a pixel is said to be of."""
 
 
 _STRENGTH: Mapping[PixelLoss, float] = {
     PixelLoss.CROSS_ENTROPY: 1.0,
     PixelLoss.GENERALISED: 1.0,
     PixelLoss.SYMMETRIC: _CROSS - _REVERSE * _LOG_ZERO,
+    PixelLoss.SHARED: 4.0,
 }
-"""How much stronger than by the cross-entropy a pixel may pull; one that is certain always does."""
+"""How much stronger than by the cross-entropy a pixel pulls that is certain: as strongly as any
+may, and where many that a model is wrong about speak together, as four of them."""
 
 
 @dataclass(frozen=True)
-class _Targets:
-    """Images with what is believed of their pixels, taken apart again."""
+class PixelTargets:
+    """What is believed of the pixels of some images.
+
+    Parameters
+    ----------
+    images
+        Themselves, ``(B, 3, H, W)``.
+    positions
+        Of the class that each pixel is said to be of, 0 where none is known, ``(B, H, W)``.
+    confidence
+        In that, 0..1; 0 where the pixel is ignored.
+    certain
+        Whether a person has set the pixel.
+    known
+        Whether a class is known.
+    of_image
+        Weight of each image, ``(B, 1, 1)``.
+    """
 
     images: Tensor
     positions: Tensor
-    trusted: Tensor
+    confidence: Tensor
     certain: Tensor
     known: Tensor
+    of_image: Tensor
 
     @classmethod
-    def of(cls, batch: Batch) -> _Targets:
+    def of(cls, batch: Batch) -> PixelTargets:
+        """Take apart what `PseudoMask.laid_on` has laid together."""
         images, layers = batch.images[:, :3], batch.images[:, 3:]
         positions, weights = (layers * 255).round().long().unbind(1)
         known, certain = positions != NO_CLASS, weights == CERTAIN
-        of_image = batch.weights[:, None, None]
-        trusted = of_image * torch.where(certain, 1.0, weights / (CERTAIN - 1))
-        return cls(images, torch.where(known, positions, 0), trusted * known, certain, known)
+        return cls(
+            images,
+            torch.where(known, positions, 0),
+            torch.where(certain, 1.0, weights / (CERTAIN - 1)) * known,
+            certain,
+            known,
+            batch.weights[:, None, None],
+        )
+
+    def trusted(self, loss: PixelLoss) -> Tensor:
+        """Return how much the loss of each pixel counts."""
+        heard = self.confidence > 0 if loss is PixelLoss.SHARED else self.confidence
+        return self.of_image * heard
 
 
 class PixelObjective:
@@ -158,28 +191,68 @@ class PixelObjective:
 
     def _sizes(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the trust in all pixels, and the number of all that are of some class."""
-        targets = _Targets.of(batch)
-        return targets.trusted.sum().clamp(min=1), targets.known.sum().clamp(min=1)
+        targets = PixelTargets.of(batch)
+        trusted = targets.trusted(self._config.loss)
+        return trusted.sum().clamp(min=1), targets.known.sum().clamp(min=1)
 
     def _sums(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the summed losses of what is believed, and of what labels exclude."""
-        targets = _Targets.of(batch)
+        targets = PixelTargets.of(batch)
         with mixed_precision(self._device):
             (logits,) = self._model(targets.images)
         size = (targets.images.shape[2], targets.images.shape[3])
         logits = F.interpolate(logits.float(), size, mode="bilinear", align_corners=False)
         every = logits.log_softmax(1)
-        of_class = every.gather(1, targets.positions[:, None])[:, 0]
-        certain = -of_class * _STRENGTH[self._config.loss]
-        losses = torch.where(targets.certain, certain, pixel_loss(of_class, self._config.loss))
+        loss = self._config.loss
+        losses = pixel_losses(every, targets, batch.labels, loss)
         left_open = targets.known & ~targets.certain
-        excluded = _excluded_loss(every, batch.labels) * batch.weights[:, None, None]
-        return (targets.trusted * losses).sum(), (left_open * excluded).sum()
+        excluded = _excluded_loss(every, batch.labels) * targets.of_image
+        return (targets.trusted(loss) * losses).sum(), (left_open * excluded).sum()
+
+
+def pixel_losses(
+    log_probabilities: Tensor, targets: PixelTargets, labels: Tensor, loss: PixelLoss
+) -> Tensor:
+    """Return the loss of each pixel, ``(B, H, W)``, not yet weighed.
+
+    Parameters
+    ----------
+    log_probabilities
+        Of each class, ``(B, C, H, W)``.
+    targets
+        What is believed of the pixels.
+    labels
+        Of the images, ``(B, C)``, as `Label` says.
+    loss
+        Of those that no person has set; the others are drawn to their class alone, and more
+        strongly.
+    """
+    of_class = log_probabilities.gather(1, targets.positions[:, None])[:, 0]
+    certain = -of_class * _STRENGTH[loss]
+    if loss is PixelLoss.SHARED:
+        believed = _shared(log_probabilities, of_class, targets, labels)
+    else:
+        believed = _ONE_CLASS[loss](of_class)
+    return torch.where(targets.certain, certain, believed)
+
+
+def _shared(
+    log_probabilities: Tensor, of_class: Tensor, targets: PixelTargets, labels: Tensor
+) -> Tensor:
+    allowed = _allowed(labels).expand_as(log_probabilities)
+    others = allowed.scatter(1, targets.positions[:, None], False)
+    log_others = log_probabilities.masked_fill(~others, _IMPOSSIBLE).logsumexp(1)
+    share = torch.where(others.any(1), (1 + targets.confidence) / 2, 1.0)
+    return -(share * of_class + (1 - share) * log_others)
 
 
 def _excluded_loss(log_probabilities: Tensor, labels: Tensor) -> Tensor:
     """Return ``-log`` of the probability of the classes that a label allows, ``(B, H, W)``."""
-    allowed = labels != 0
-    allowed = allowed | ~allowed.any(1, keepdim=True)
-    kept = log_probabilities.masked_fill(~allowed[:, :, None, None], -torch.inf)
+    kept = log_probabilities.masked_fill(~_allowed(labels), _IMPOSSIBLE)
     return -kept.logsumexp(1)
+
+
+def _allowed(labels: Tensor) -> Tensor:
+    """Return the classes that are not absent, all where every one is, ``(B, C, 1, 1)``."""
+    allowed = labels != 0
+    return (allowed | ~allowed.any(1, keepdim=True))[:, :, None, None]

@@ -20,7 +20,13 @@ from napari_protoseg.schema import ClassSchema
 from napari_protoseg.training.config import TrainingConfig
 from napari_protoseg.training.images import Batch, TrainingImage, plain_batches
 from napari_protoseg.training.loop import TrainingInputs, train_network
-from napari_protoseg.training.pixels import PixelConfig, PixelLoss, PixelObjective, pixel_loss
+from napari_protoseg.training.pixels import (
+    PixelConfig,
+    PixelLoss,
+    PixelObjective,
+    PixelTargets,
+    pixel_losses,
+)
 from napari_protoseg.training.pseudo_masks import (
     CERTAIN,
     NO_CLASS,
@@ -111,13 +117,18 @@ def shares(model: SegmentationNetwork) -> tuple[float, float]:
     return float(second[:, LEFT].mean()), float(second[:, ~LEFT].mean())
 
 
-def test_pixels_that_a_person_set_win_over_a_model_that_is_wrong_about_many_more(tmp_path: Path):
+@pytest.mark.parametrize(
+    "loss", [PixelLoss.SYMMETRIC, pytest.param(PixelLoss.SHARED, marks=pytest.mark.slow)]
+)
+def test_pixels_that_a_person_set_win_over_a_model_that_is_wrong_about_many_more(
+    tmp_path: Path, loss: PixelLoss
+):
     config = CONFIG.model_copy(update={"epochs": 16})
     wrong = [all_first(0.5)] * 8
     corrected = [right_side_set(mask, 0.5) for mask in wrong[:4]] + wrong[4:]
     outcomes = []
     for name, masks in (("wrong", wrong), ("corrected", corrected)):
-        given = inputs(tmp_path / name, masks, PixelConfig())
+        given = inputs(tmp_path / name, masks, PixelConfig(loss=loss))
         finish(train_network(given, config))
         outcomes.append(shares(given.model))
     (left_before, right_before), (left, right) = outcomes
@@ -214,14 +225,46 @@ def test_a_batch_in_pieces_gives_the_gradient_of_the_whole():
     assert torch.allclose(found[0][1], found[1][1], rtol=1e-3, atol=1e-6)
 
 
+def pull(loss: PixelLoss, logits: list[float], confidence: float, labels: list[int]):
+    """Return the gradient of the logits of a pixel that is said to be of the first class."""
+    each = torch.tensor(logits, requires_grad=True)
+    log_probabilities = each.log_softmax(0)[None, :, None, None]
+    weight = round(confidence * 253) + 1
+    layers = torch.tensor([0.0, 0.0, 0.0, 0.0, weight / 255])[None, :, None, None]
+    batch = Batch(layers, torch.tensor([labels]), torch.ones(1))
+    targets = PixelTargets.of(batch)
+    pixel_losses(log_probabilities, targets, batch.labels, loss).sum().backward()
+    assert each.grad is not None
+    return each.grad
+
+
 def test_a_robust_loss_is_pulled_less_by_pixels_that_the_network_disagrees_with():
-    pulls = {}
-    for loss in PixelLoss:
-        logit = torch.tensor([-3.0], requires_grad=True)
-        pixel_loss(torch.nn.functional.logsigmoid(logit), loss).sum().backward()
-        pulls[loss] = abs(float(logit.grad))
+    pulls = {loss: abs(float(pull(loss, [-3.0, 0.0], 1, [1, 1])[0])) for loss in PixelLoss}
     assert pulls[PixelLoss.GENERALISED] < 0.3 * pulls[PixelLoss.CROSS_ENTROPY]
     assert pulls[PixelLoss.SYMMETRIC] < 0.5 * pulls[PixelLoss.CROSS_ENTROPY]
+
+
+def test_what_confidence_lacks_is_shared_by_the_other_classes_that_the_label_allows():
+    logits, allowed = [0.3, -0.2, 1.0, 0.5], [1, 1, 1, 0]
+    share = (1 + (round(0.7 * 253) + 1) / 254) / 2
+    probabilities = torch.tensor(logits).softmax(0)
+    others = probabilities * torch.tensor([0.0, 1.0, 1.0, 0.0])
+    wanted = share * torch.tensor([1.0, 0.0, 0.0, 0.0]) + (1 - share) * others / others.sum()
+    found = pull(PixelLoss.SHARED, logits, 0.7, allowed)
+    assert torch.allclose(found, probabilities - wanted, atol=1e-6)
+
+
+def test_where_classes_are_alike_none_of_them_is_spoken_for():
+    for logits in ([2.0, 0.0], [0.0, 2.0]):
+        found = pull(PixelLoss.SHARED, logits, 0, [1, 1])
+        assert torch.allclose(found, torch.tensor(logits).softmax(0) - 0.5, atol=3e-3)
+
+
+def test_the_only_class_that_the_label_allows_takes_all_of_it():
+    logits = [0.3, -0.2, 1.0]
+    found = pull(PixelLoss.SHARED, logits, 0.4, [1, 0, 0])
+    expected = torch.tensor(logits).softmax(0) - torch.tensor([1.0, 0.0, 0.0])
+    assert torch.allclose(found, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("event", [1, 3, 6])

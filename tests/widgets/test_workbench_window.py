@@ -219,7 +219,7 @@ def test_a_training_goes_on_behind_a_closed_dock(user: Any, bench: Workbench, ba
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("times", [4, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_openings_leave_nothing_behind(user: Any, trained: Path, times: int):
     user.viewer.window.remove_dock_widget(user.dock)
     left = use_and_close(user, trained)  # also makes what napari, torch and zarr keep for good
