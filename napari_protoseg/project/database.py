@@ -219,8 +219,8 @@ class Database:
     def excluding(self) -> Iterator[sqlite3.Connection]:
         """Yield the connection within a transaction that no program writes beside, to read.
 
-        Whoever reads arrays needs it, too: the rows of masks are used again. It does without
-        the lock of the project.
+        What cannot be read of the arrays is damaged for certain only where nobody writes them. It
+        does without the lock of the project.
         """
         with self._in_use(self._lock):
             self._connection.execute("PRAGMA query_only = OFF")  # else no such transaction begins
