@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -42,7 +41,7 @@ class FileStore(LocalStore):
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
         """Return the bytes of one file, or None where there is none."""
-        await asyncio.to_thread(_require_file, self.root / key)
+        _require_file(self.root / key)
         return await super().get(key, prototype, byte_range)
 
     async def get_partial_values(
@@ -51,32 +50,27 @@ class FileStore(LocalStore):
         """Return parts of files, None for those that are not there."""
         wanted = list(key_ranges)
         for key, _ in wanted:
-            await asyncio.to_thread(_require_file, self.root / key)
+            _require_file(self.root / key)
         return await super().get_partial_values(prototype, wanted)
 
 
 class SyncedStore(FileStore):
     """A folder whose every file is complete or absent, and on the disk once it is set."""
 
-    def __init__(self, root: Path, *, read_only: bool = False) -> None:
-        super().__init__(root, read_only=read_only)
-        self._turn = asyncio.Lock()
-
     def set_sync(self, key: str, value: Buffer) -> None:
         """Write one file."""
         write_atomically(self.root / key, value.to_bytes())
 
-    # In another thread, for what zarr does elsewhere would wait for this disk, too; writes are one
-    # after the other, as the disk takes them.
+    # Not handed to another thread: writes are one after the other, as the disk takes them, and none
+    # comes late after one that has failed, when others may have the rows already.
     async def set(self, key: str, value: Buffer) -> None:
         """Write one file."""
-        async with self._turn:
-            await asyncio.to_thread(self.set_sync, key, value)
+        self.set_sync(key, value)
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
         """Write one file where there is none."""
         if not await self.exists(key):
-            await self.set(key, value)
+            self.set_sync(key, value)
 
 
 def _require_file(path: Path) -> None:

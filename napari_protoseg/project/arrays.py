@@ -162,16 +162,16 @@ class ArrayFolder:
                 if rows[-1] >= array.shape[0]:
                     per_shard = masks_per_shard(height, width)
                     array.resize(((rows[-1] // per_shard + 1) * per_shard, height, width))
-                shards = [e.shards[number] for e in entries if isinstance(e, StagedArrays)]
-                common = _common(array)
-                if len(shards) == len(entries) and all(s.metadata == common for s in shards):
-                    for row, shard in zip(rows, shards, strict=True):
-                        key = f"{array.path}/{array.metadata.encode_chunk_key((row, 0, 0))}"
-                        take_place(shard.file, self._path / key)
-                    continue
-                for start, stop in _runs(rows):
-                    block = np.stack([entry.parts[number] for entry in entries[start:stop]])
-                    array[rows[start] : rows[stop - 1] + 1] = block
+                common, others = _common(array), {}
+                for row, entry in zip(rows, entries, strict=True):
+                    shard = entry.shards[number] if isinstance(entry, StagedArrays) else None
+                    if shard is None or shard.metadata != common:
+                        others[row] = entry.parts[number]
+                        continue
+                    key = f"{array.path}/{array.metadata.encode_chunk_key((row, 0, 0))}"
+                    take_place(shard.file, self._path / key)
+                for first, stop in _runs(list(others)):
+                    array[first:stop] = np.stack([others[row] for row in range(first, stop)])
 
     def read(self, height: int, width: int, row: int) -> MaskArrays:
         """Read what stands in `row` of the arrays for one image size in pixels.
@@ -260,9 +260,9 @@ def _common(array: zarr.Array[Any]) -> dict[str, Any]:
 
 
 def _runs(rows: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Yield the bounds of each run of consecutive numbers within `rows`."""
+    """Yield the first of each run of consecutive `rows`, and where it stops."""
     start = 0
     for stop in range(1, len(rows) + 1):
         if stop == len(rows) or rows[stop] != rows[stop - 1] + 1:
-            yield start, stop
+            yield rows[start], rows[stop - 1] + 1
             start = stop

@@ -275,7 +275,9 @@ def _replayed(
         change.apply(mask, setters)
         confidence.put(change.positions, are_protected(change.after[1]))
         if step.edit.sources is not None:
-            source = step.source_after or no_source(step.time)
+            before, source = source, step.source_after or no_source(step.time)
+            if source != before:  # what is known is of another prediction
+                confidence[~are_protected(setters)] = 0
     if stored is None and not mask.any() and not setters.any():
         return HeldMask(None, edits)
     return HeldMask(StoredMask(image_id, mask, confidence, setters, source), edits)

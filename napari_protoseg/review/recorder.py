@@ -163,8 +163,14 @@ class Recorder:
                 return any(isinstance(item, line.of) for line in lines for _, item in self._waiting)
 
             def failures() -> list[ProtosegError]:
+                """Of steps; of masks once no step waits, which whoever gives up would lose."""
                 tried = zip(lines, before, strict=True)
-                return [line.failure for line, n in tried if line.failure and line.tries > n]
+                count = self._steps_waiting()
+                return [
+                    line.failure
+                    for line, n in tried
+                    if line.failure and line.tries > n and (line is self._steps or not count)
+                ]
 
             def is_settled() -> bool:
                 return not is_waiting() or bool(failures()) or self._has_ended

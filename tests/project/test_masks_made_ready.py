@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from zarr.abc.store import RangeByteRequest
 
 from napari_protoseg.errors import ProjectError, StorageError
 from napari_protoseg.project import ImageRecord, MaskSource, PredictedMask, Project
+from napari_protoseg.project import arrays as arrays_module
 from napari_protoseg.project.array_store import FileStore
 from napari_protoseg.project.arrays import ArrayFolder, MaskArrays
 from napari_protoseg.project.database import Database
@@ -302,3 +304,41 @@ def test_of_many_masks_those_alone_are_made_again_that_others_have_changed(
     pair.write_masks([noisy(1, 5), noisy(2, 5)], SOURCE)
     assert made == [1, 2, 1]
     assert stored(pair).mask[0, :3].tolist() == [1, 2, 1]
+
+
+def test_staged_masks_are_put_in_place_beside_one_that_has_changed_too_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Project.create(tmp_path / "many", SCHEMA, created=NOW) as project:
+        project.add_images(
+            ImageRecord(
+                path=tmp_path / f"{n}.png",
+                content_hash=str(n),
+                width=SIZE,
+                height=SIZE,
+                label=(1, 1, 1),
+            )
+            for n in range(3)
+        )
+        project.introduce("Ada")
+        of_model, times, placed = NewMask.of_model.__func__, iter(range(2)), []
+
+        def counted(cls: type[NewMask], found: Any, *given: Any, **named: Any) -> NewMask:
+            new = of_model(cls, found, *given, **named)
+            if found.image_id == 1 and (column := next(times, None)) is not None:
+                dot(project, column)
+            return new
+
+        place = arrays_module.take_place
+        monkeypatch.setattr(NewMask, "of_model", classmethod(counted))
+        monkeypatch.setattr(
+            arrays_module, "take_place", lambda *files: (placed.append(files), place(*files))
+        )
+        masks = [replace(whole(1), image_id=image_id) for image_id in (1, 2, 3)]
+        project.write_masks(masks, SOURCE)
+        assert len(placed) == 6, "of two masks, each with three parts"
+        for image_id in (2, 3):
+            found = project.read_mask(image_id)
+            assert found is not None
+            assert found.mask.min() == 1
+        assert stored(project).mask[0, :3].tolist() == [2, 2, 1]

@@ -380,6 +380,33 @@ def test_the_confidence_of_a_prediction_is_stored_though_its_pixels_are_already(
     assert project.unfolded_images() == []
 
 
+def test_pixels_that_a_prediction_leaves_alone_have_no_confidence_of_another(
+    project: Project,
+) -> None:
+    project.write_mask(whole(1, 0.5), SOURCE)
+    recorder, edited = Recorder(project, Heard()), opened(project)
+    other = whole(1, 0.875)
+    other.mask[0, 0] = 2
+    step = edited.enter_prediction(other, replace(SOURCE, recipe_json='{"o": 1}'), now=NOW)
+    assert step is not None
+    recorder.record(1, replace(step, confidence=None))  # as of a program that ended before
+    recorder.fold(1)
+    recorder.flush()
+
+    def known() -> list[float]:
+        stored = project.read_mask(1)
+        assert stored is not None
+        return stored.confidence[0, :2].tolist()
+
+    assert known() == [0, 0]
+    back = edited.undo(now=NOW)
+    assert back is not None
+    recorder.record(1, back)
+    recorder.fold(1)
+    recorder.close()
+    assert known() == [0, 0]
+
+
 def test_a_mask_that_cannot_be_stored_keeps_no_other_from_it(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
