@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -57,12 +58,28 @@ class FileStore(LocalStore):
 class SyncedStore(FileStore):
     """A folder whose every file is complete or absent, and on the disk once it is set."""
 
+    def __init__(self, root: Path, *, read_only: bool = False) -> None:
+        super().__init__(root, read_only=read_only)
+        self._writing = threading.Lock()
+        self._is_over = False
+
+    def end(self) -> None:
+        """Let nothing be written from now on.
+
+        Where one write fails, zarr goes on with those that it has begun beside it: others may have
+        the rows by then.
+        """
+        with self._writing:
+            self._is_over = True
+
     def set_sync(self, key: str, value: Buffer) -> None:
         """Write one file."""
-        write_atomically(self.root / key, value.to_bytes())
+        with self._writing:
+            if self._is_over:
+                raise RuntimeError(f"{key} comes too late")
+            write_atomically(self.root / key, value.to_bytes())
 
-    # Not handed to another thread: writes are one after the other, as the disk takes them, and none
-    # comes late after one that has failed, when others may have the rows already.
+    # Not handed to another thread: writes are one after the other, as the disk takes them.
     async def set(self, key: str, value: Buffer) -> None:
         """Write one file."""
         self.set_sync(key, value)

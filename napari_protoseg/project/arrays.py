@@ -152,26 +152,34 @@ class ArrayFolder:
         ProjectError
             The arrays on disk are damaged.
         """
-        height, width = entries[0].mask.shape
         with self._errors():
             make_folder(self._path)  # Zarr would make it, and not sync its name
             store = SyncedStore(self._path)
-            root = zarr.open_group(store, mode="a", zarr_format=3)
-            for number, (name, dtype, fill) in enumerate(_GROUPS):
-                array = _writable_array(root.require_group(name), height, width, dtype, fill)
-                if rows[-1] >= array.shape[0]:
-                    per_shard = masks_per_shard(height, width)
-                    array.resize(((rows[-1] // per_shard + 1) * per_shard, height, width))
-                common, others = _common(array), {}
-                for row, entry in zip(rows, entries, strict=True):
-                    shard = entry.shards[number] if isinstance(entry, StagedArrays) else None
-                    if shard is None or shard.metadata != common:
-                        others[row] = entry.parts[number]
-                        continue
-                    key = f"{array.path}/{array.metadata.encode_chunk_key((row, 0, 0))}"
-                    take_place(shard.file, self._path / key)
-                for first, stop in _runs(list(others)):
-                    array[first:stop] = np.stack([others[row] for row in range(first, stop)])
+            try:
+                self._write(store, rows, entries)
+            finally:
+                store.end()
+
+    def _write(
+        self, store: SyncedStore, rows: Sequence[int], entries: Sequence[MaskArrays]
+    ) -> None:
+        height, width = entries[0].mask.shape
+        root = zarr.open_group(store, mode="a", zarr_format=3)
+        for number, (name, dtype, fill) in enumerate(_GROUPS):
+            array = _writable_array(root.require_group(name), height, width, dtype, fill)
+            if rows[-1] >= array.shape[0]:
+                per_shard = masks_per_shard(height, width)
+                array.resize(((rows[-1] // per_shard + 1) * per_shard, height, width))
+            common, others = _common(array), {}
+            for row, entry in zip(rows, entries, strict=True):
+                shard = entry.shards[number] if isinstance(entry, StagedArrays) else None
+                if shard is None or shard.metadata != common:
+                    others[row] = entry.parts[number]
+                    continue
+                key = f"{array.path}/{array.metadata.encode_chunk_key((row, 0, 0))}"
+                take_place(shard.file, self._path / key)
+            for first, stop in _runs(list(others)):
+                array[first:stop] = np.stack([others[row] for row in range(first, stop)])
 
     def read(self, height: int, width: int, row: int) -> MaskArrays:
         """Read what stands in `row` of the arrays for one image size in pixels.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,7 +18,7 @@ import pytest
 from zarr.abc.store import RangeByteRequest
 
 from napari_protoseg.errors import ProjectError, StorageError
-from napari_protoseg.project import ImageRecord, MaskSource, PredictedMask, Project
+from napari_protoseg.project import ImageRecord, MaskSource, PredictedMask, Project, array_store
 from napari_protoseg.project import arrays as arrays_module
 from napari_protoseg.project.array_store import FileStore
 from napari_protoseg.project.arrays import ArrayFolder, MaskArrays
@@ -342,3 +344,28 @@ def test_staged_masks_are_put_in_place_beside_one_that_has_changed_too_often(
             assert found is not None
             assert found.mask.min() == 1
         assert stored(project).mask[0, :3].tolist() == [2, 2, 1]
+
+
+def test_no_write_comes_after_one_that_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, written, is_over = array_store.write_atomically, [], threading.Event()
+
+    def failing(path: Path, content: bytes) -> None:
+        written.append(is_over.is_set())
+        time.sleep(0.05)
+        if len(written) == 1:
+            raise OSError(errno.ENOSPC, "no space", str(path))
+        write(path, content)
+
+    entry = MaskArrays(whole(1).mask, whole(1).confidence, whole(1).mask)
+    arrays = ArrayFolder(tmp_path / "arrays.zarr")
+    rows = range(16)  # more than zarr begins at once
+    arrays.write(rows, [entry] * len(rows))
+    monkeypatch.setattr(array_store, "write_atomically", failing)
+    with pytest.raises(StorageError, match="no space"):
+        arrays.write(rows, [entry] * len(rows))
+    is_over.set()
+    time.sleep(0.5)
+    assert written
+    assert True not in written
