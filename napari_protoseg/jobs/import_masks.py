@@ -31,6 +31,10 @@ class MaskPurpose(StrEnum):
     """To go on from: their labelled pixels are kept by every prediction."""
 
 
+_AT_ONCE = 2**19
+"""Pixels of masks from which on they are stored, in one transaction."""
+
+
 @dataclass(frozen=True)
 class ImportedMasks:
     """What was imported.
@@ -59,9 +63,11 @@ def import_masks(
     person: str,
     now: datetime,
 ) -> Job[ImportedMasks | None]:
-    """Import PNG masks that are named as the images of the project: all of them, or none.
+    """Import PNG masks that are named as the images of the project: none where one is unfit.
 
-    Masks for truth are copied to ``truth/`` in the project, in its own codes.
+    Masks for truth are copied to ``truth/`` in the project, in its own codes. Others are stored a
+    few at a time, so that who draws meanwhile does not wait; a kill or a full disk leaves those
+    that were stored, and the same import again brings the rest.
 
     Parameters
     ----------
@@ -81,7 +87,7 @@ def import_masks(
     Returns
     -------
     ImportedMasks or None
-        None after a stop: nothing was imported.
+        None after a stop while they are read: nothing was imported. After that it goes on.
 
     Raises
     ------
@@ -122,7 +128,7 @@ def import_masks(
     if purpose is MaskPurpose.TRUTH:
         _keep_truth(project, masks)
     else:
-        _keep_corrections(project, masks, person=person, now=now)
+        yield from _keep_corrections(project, masks, person=person, now=now)
     matched = {path for _, path in pairs}
     return ImportedMasks(
         imported=len(masks),
@@ -160,9 +166,9 @@ def _keep_truth(project: Project, masks: list[tuple[int, NDArray[np.uint8]]]) ->
 
 def _keep_corrections(
     project: Project, masks: list[tuple[int, NDArray[np.uint8]]], *, person: str, now: datetime
-) -> None:
-    corrections = []
-    for image_id, mask in masks:
+) -> Job[None]:
+    corrections: list[Correction] = []
+    for number, (image_id, mask) in enumerate(masks, start=1):
         base = project.read_mask(image_id)
         is_set = mask != UNLABELLED
         whole = mask if base is None else np.where(is_set, mask, base.mask)
@@ -171,4 +177,7 @@ def _keep_corrections(
                 image_id=image_id, mask=whole, is_set=is_set, base=base, origin=Origin.IMPORTED
             )
         )
-    project.store_corrections(corrections, person=person, now=now)
+        if number == len(masks) or sum(c.mask.size for c in corrections) >= _AT_ONCE:
+            project.store_corrections(corrections, person=person, now=now)
+            corrections.clear()
+            yield Progress("Storing masks", number, len(masks))

@@ -11,7 +11,14 @@ from driven_jobs import finish
 from PIL import Image
 from tiny_project import CASE_PATTERN, NOW
 
-from napari_protoseg.errors import EvaluationError, ImageError, LabelError, ProjectError, Stopped
+from napari_protoseg.errors import (
+    EvaluationError,
+    ImageError,
+    LabelError,
+    ProjectError,
+    Stopped,
+    StorageError,
+)
 from napari_protoseg.evaluation.protocol import MaskCodes
 from napari_protoseg.events import Request
 from napari_protoseg.jobs.add import AddImages, add_images, read_addition
@@ -150,6 +157,32 @@ def test_masks_to_correct_protect_what_they_label(made: Path, with_validation: P
         assert stored is not None
         assert summary.corrected_by == "Ada"
         assert np.array_equal(stored.origins == Origin.IMPORTED, stored.mask > 0)
+
+
+def test_a_full_disk_leaves_the_masks_that_are_stored_and_the_same_import_brings_the_rest(
+    made: Path, with_validation: Project, monkeypatch: pytest.MonkeyPatch
+):
+    project, times = with_validation, iter(range(2))
+    monkeypatch.setattr("napari_protoseg.jobs.import_masks._AT_ONCE", 1)
+    store = project.store_corrections
+
+    def full_after_two(corrections, *, person, now):
+        if next(times, None) is None:
+            raise StorageError("no space left on the disk", where="disk", remedy="Free some.")
+        store(corrections, person=person, now=now)
+
+    def imported():
+        masks = made / "validation" / "masks"
+        codes, purpose = MaskCodes.PROJECT, MaskPurpose.CORRECTION
+        return finish(import_masks(project, masks, codes, purpose, person="Ada", now=NOW))[0]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(project, "store_corrections", full_after_two)
+        with pytest.raises(StorageError, match="no space"):
+            imported()
+    assert len(project.mask_summaries()) == 2
+    assert imported().imported == 4
+    assert len(project.mask_summaries()) == 4
 
 
 def test_masks_that_do_not_fit_are_named_and_none_is_imported(
