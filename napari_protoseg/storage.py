@@ -108,16 +108,10 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     with storage_errors(path):
         make_folder(path.parent)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        try:
-            temporary.chmod(_MODE)
+        with _temporary_file(path.parent, path.name[:40]) as temporary:
             yield temporary
             sync(temporary)
             take_place(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -131,25 +125,30 @@ def staged(folder: Path, content: bytes) -> Iterator[Path]:
     StorageError
         The disk is full, read-only, or not writable by this person.
     """
-    with storage_errors(folder):
-        handle, name = tempfile.mkstemp(prefix=".staged.", dir=folder)
-        os.close(handle)
-        temporary = Path(name)
-        try:
-            temporary.chmod(_MODE)
-            temporary.write_bytes(content)
-            del content
-            sync(temporary)
-            yield temporary
-        finally:
-            temporary.unlink(missing_ok=True)
+    with storage_errors(folder), _temporary_file(folder, "staged") as temporary:
+        temporary.write_bytes(content)
+        del content
+        sync(temporary)
+        yield temporary
 
 
 def take_place(temporary: Path, path: Path) -> None:
-    """Let a file that is `staged` on the same disk take the place of `path`, synced."""
-    make_folder(path.parent)
+    """Let a synced file on the same disk take the place of `path`, whose folder is there."""
     temporary.replace(path)
     sync(path.parent)
+
+
+@contextmanager
+def _temporary_file(folder: Path, name: str) -> Iterator[Path]:
+    """Yield a file of `folder` that is gone afterwards, unless it has taken another's place."""
+    handle, found = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
+    os.close(handle)
+    temporary = Path(found)
+    try:
+        temporary.chmod(_MODE)
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:

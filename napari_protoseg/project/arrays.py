@@ -177,6 +177,7 @@ class ArrayFolder:
                     others[row] = entry.parts[number]
                     continue
                 key = f"{array.path}/{array.metadata.encode_chunk_key((row, 0, 0))}"
+                make_folder((self._path / key).parent)
                 take_place(shard.file, self._path / key)
             for first, stop in _runs(list(others)):
                 array[first:stop] = np.stack([others[row] for row in range(first, stop)])

@@ -34,15 +34,27 @@ SIZE = 600  # large enough for a shard of its own
 SOURCE = MaskSource(round_id=None, label_condition="given", recipe_json="{}", created=NOW)
 
 
+def made(folder: Path, count: int, size: int) -> Project:
+    """Make a project with images of one size, and a person."""
+    project = Project.create(folder, SCHEMA, created=NOW)
+    project.add_images(
+        ImageRecord(
+            path=folder.parent / f"{number}.png",
+            content_hash=str(number),
+            width=size,
+            height=size,
+            label=(1, 1, 1),
+        )
+        for number in range(count)
+    )
+    project.introduce("Ada")
+    return project
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
     folder = tmp_path / "project"
-    with Project.create(folder, SCHEMA, created=NOW) as project:
-        path = tmp_path / "1.png"
-        project.add_images(
-            [ImageRecord(path=path, content_hash="1", width=SIZE, height=SIZE, label=(1, 1, 1))]
-        )
-        project.introduce("Ada")
+    with made(folder, 1, SIZE) as project:
         yield project
         assert list((folder / "arrays.zarr").glob(".*")) == []
 
@@ -216,18 +228,7 @@ class Between:
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[Project]:
     """Two images of which one mask stands before the other in their shard, and has a history."""
-    with Project.create(tmp_path / "pair", SCHEMA, created=NOW) as project:
-        project.add_images(
-            ImageRecord(
-                path=tmp_path / f"{n}.png",
-                content_hash=str(n),
-                width=SMALL,
-                height=SMALL,
-                label=(1, 1, 1),
-            )
-            for n in (1, 2)
-        )
-        project.introduce("Ada")
+    with made(tmp_path / "pair", 2, SMALL) as project:
         for image_id in (2, 1):
             project.write_mask(noisy(image_id, 0), SOURCE)
         dot(project, 0)
@@ -311,18 +312,7 @@ def test_of_many_masks_those_alone_are_made_again_that_others_have_changed(
 def test_staged_masks_are_put_in_place_beside_one_that_has_changed_too_often(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Project.create(tmp_path / "many", SCHEMA, created=NOW) as project:
-        project.add_images(
-            ImageRecord(
-                path=tmp_path / f"{n}.png",
-                content_hash=str(n),
-                width=SIZE,
-                height=SIZE,
-                label=(1, 1, 1),
-            )
-            for n in range(3)
-        )
-        project.introduce("Ada")
+    with made(tmp_path / "many", 3, SIZE) as project:
         of_model, times, placed = NewMask.of_model.__func__, iter(range(2)), []
 
         def counted(cls: type[NewMask], found: Any, *given: Any, **named: Any) -> NewMask:
@@ -368,4 +358,4 @@ def test_no_write_comes_after_one_that_has_failed(
     is_over.set()
     time.sleep(0.5)
     assert written
-    assert True not in written
+    assert not any(written), "something came after the error"
