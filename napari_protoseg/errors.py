@@ -67,6 +67,10 @@ class ProjectLockedError(ProjectError):
     """Another process writes to the project, or has taken it over: here it is read-only."""
 
 
+class ProjectClosedError(ProjectError):
+    """The project is closed in this program, or just being closed."""
+
+
 class WeightsError(ProtosegError):
     """Weights of a network are missing, unsafe to read, or of another network."""
 

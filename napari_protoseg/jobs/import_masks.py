@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_protoseg.errors import ImageError, ProjectError
+from napari_protoseg.errors import ImageError, ProjectError, ProtosegError
 from napari_protoseg.evaluation.protocol import MaskCodes, class_positions
-from napari_protoseg.events import Job, Progress, Request
+from napari_protoseg.events import Job, Notice, Progress, Request, Severity
 from napari_protoseg.exports.indexed_png import write_indexed_png
 from napari_protoseg.images.reading import read_mask
 from napari_protoseg.project.folder import Project
@@ -31,8 +31,9 @@ class MaskPurpose(StrEnum):
     """To go on from: their labelled pixels are kept by every prediction."""
 
 
-_AT_ONCE = 2**19
-"""Pixels of masks from which on they are stored, in one transaction."""
+_AT_ONCE = 16 * 224 * 224
+"""Pixels of masks from which on they are stored, in one transaction: as many as a shard of small
+ones holds."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class ImportedMasks:
     ----------
     imported
         Number of masks.
+    left_out
+        Number of masks that a stop has left out.
     without_mask
         Number of images of the project that have none in the folder.
     without_image
@@ -50,6 +53,7 @@ class ImportedMasks:
     """
 
     imported: int
+    left_out: int
     without_mask: int
     without_image: tuple[str, ...]
 
@@ -66,8 +70,8 @@ def import_masks(
     """Import PNG masks that are named as the images of the project: none where one is unfit.
 
     Masks for truth are copied to ``truth/`` in the project, in its own codes. Others are stored a
-    few at a time, so that who draws meanwhile does not wait; a kill or a full disk leaves those
-    that were stored, and the same import again brings the rest.
+    few at a time, so that who draws meanwhile does not wait; a stop, a kill or a full disk leaves
+    those that were stored, and the same import again brings the rest.
 
     Parameters
     ----------
@@ -87,7 +91,7 @@ def import_masks(
     Returns
     -------
     ImportedMasks or None
-        None after a stop while they are read: nothing was imported. After that it goes on.
+        None after a stop while they are read: nothing was imported.
 
     Raises
     ------
@@ -125,13 +129,15 @@ def import_masks(
         masks.append((image.known_id, _read(path, image, project.schema, codes)))
         if (yield Progress("Reading masks", number, len(pairs))) is Request.STOP:
             return None
+    imported = len(masks)
     if purpose is MaskPurpose.TRUTH:
         _keep_truth(project, masks)
     else:
-        yield from _keep_corrections(project, masks, person=person, now=now)
+        imported = yield from _keep_corrections(project, masks, person=person, now=now)
     matched = {path for _, path in pairs}
     return ImportedMasks(
-        imported=len(masks),
+        imported=imported,
+        left_out=len(masks) - imported,
         without_mask=sum(map(len, named.values())) - len(masks),
         without_image=tuple(path.name for path in files if path not in matched),
     )
@@ -166,18 +172,31 @@ def _keep_truth(project: Project, masks: list[tuple[int, NDArray[np.uint8]]]) ->
 
 def _keep_corrections(
     project: Project, masks: list[tuple[int, NDArray[np.uint8]]], *, person: str, now: datetime
-) -> Job[None]:
-    corrections: list[Correction] = []
-    for number, (image_id, mask) in enumerate(masks, start=1):
-        base = project.read_mask(image_id)
-        is_set = mask != UNLABELLED
-        whole = mask if base is None else np.where(is_set, mask, base.mask)
-        corrections.append(
+) -> Job[int]:
+    """Store masks a few at a time; return how many, which a stop makes fewer."""
+    stored = 0
+    for number in range(1, len(masks) + 1):
+        waiting = masks[stored:number]
+        if number < len(masks) and sum(mask.size for _, mask in waiting) < _AT_ONCE:
+            continue
+        corrections = [
             Correction(
-                image_id=image_id, mask=whole, is_set=is_set, base=base, origin=Origin.IMPORTED
+                image_id=image_id,
+                mask=mask,
+                is_set=mask != UNLABELLED,
+                base=None,
+                origin=Origin.IMPORTED,
             )
-        )
-        if number == len(masks) or sum(c.mask.size for c in corrections) >= _AT_ONCE:
+            for image_id, mask in waiting
+        ]
+        try:
             project.store_corrections(corrections, person=person, now=now)
-            corrections.clear()
-            yield Progress("Storing masks", number, len(masks))
+        except ProtosegError:
+            if stored:
+                text = f"Masks that are imported: {stored} of {len(masks)}. Import them again "
+                yield Notice(text + "to bring the rest.", Severity.WARNING)
+            raise
+        stored = number
+        if (yield Progress("Storing masks", number, len(masks))) is Request.STOP:
+            break
+    return stored

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from zarr.abc.buffer import Buffer
 from zarr.storage import MemoryStore
 
-from napari_protoseg.errors import ProjectError
+from napari_protoseg.errors import ProjectError, StorageError
 from napari_protoseg.project.array_store import FileStore, SyncedStore
 from napari_protoseg.project.records import MOST_PIXELS, has_protected
 from napari_protoseg.storage import make_folder, staged, storage_errors, sync, take_place
@@ -31,7 +31,7 @@ _MOST_IN_A_CHUNK = 2**22
 
 _DECODING_ERRORS = (
     ValueError, TypeError, LookupError, RuntimeError, ArithmeticError, AttributeError,
-    AssertionError, MemoryError,
+    AssertionError,
 )  # fmt: skip
 
 # Name of a group, type of its arrays, and the fill value, which stands in no mask.
@@ -103,7 +103,11 @@ def masks_per_shard(height: int, width: int) -> int:
 
 
 class ArrayFolder:
-    """The Zarr folder of a project. Its caller sees to it that nobody else uses it at once."""
+    """The Zarr folder of a project, of which any thread may read.
+
+    Its caller sees to it that one alone writes at a time, and that what is read while another
+    writes is looked at by its digest.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -117,20 +121,21 @@ class ArrayFolder:
         Raises
         ------
         StorageError
-            The disk is full or cannot be written.
+            The disk is full or cannot be written, or there is too little memory.
         """
         if masks_per_shard(*entry.mask.shape) > 1:
             yield entry
             return
         with ExitStack() as stack:
-            with storage_errors(self._path), suppress(FileExistsError):
-                self._path.mkdir()  # and none above it: a project that was moved is not made anew
-                sync(self._path.parent)
             shards = []
-            for part, (_, dtype, fill) in zip(entry.parts, _GROUPS, strict=True):
-                metadata, content = _encoded(part, dtype, fill)
-                file = stack.enter_context(staged(self._path, content))
-                shards.append(_StagedShard(metadata, file))
+            with self._errors():
+                with suppress(FileExistsError):
+                    self._path.mkdir()  # none above it: a project that was moved is not made anew
+                    sync(self._path.parent)
+                for part, (_, dtype, fill) in zip(entry.parts, _GROUPS, strict=True):
+                    metadata, content = _encoded(part, dtype, fill)
+                    file = stack.enter_context(staged(self._path, content))
+                    shards.append(_StagedShard(metadata, file))
             ready = StagedArrays(entry.mask, entry.confidence, entry.origins, tuple(shards))
             _ = ready.digest, ready.has_protected
             yield ready
@@ -148,7 +153,7 @@ class ArrayFolder:
         Raises
         ------
         StorageError
-            The disk is full or cannot be written.
+            The disk is full or cannot be written, or there is too little memory.
         ProjectError
             The arrays on disk are damaged.
         """
@@ -188,7 +193,7 @@ class ArrayFolder:
         Raises
         ------
         StorageError
-            The folder cannot be read.
+            The folder cannot be read, or there is too little memory.
         ProjectError
             The arrays on disk are missing or damaged.
         """
@@ -219,6 +224,12 @@ class ArrayFolder:
         with storage_errors(self._path):
             try:
                 yield
+            except MemoryError as error:
+                raise StorageError(
+                    "there is not enough memory for the arrays",
+                    where=self._path,
+                    remedy="Close other programs, then try again.",
+                ) from error
             # What zarr and its codecs raise for metadata and chunks that they cannot decode.
             except _DECODING_ERRORS as error:
                 raise ProjectError(

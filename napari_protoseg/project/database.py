@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from napari_protoseg.errors import (
+    ProjectClosedError,
     ProjectError,
     ProjectLockedError,
     StorageError,
@@ -198,7 +199,7 @@ class Database:
         """Keep other threads out, one that closes it among them."""
         with lock, sqlite_errors(self._path):
             if self._is_closed:
-                raise ProjectError(
+                raise ProjectClosedError(
                     "the project is closed here", where=self._path.parent, remedy="Open it again."
                 )
             yield

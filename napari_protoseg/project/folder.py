@@ -55,7 +55,6 @@ from napari_protoseg.project.inspection import (
     unnamed_files,
 )
 from napari_protoseg.project.journal_changes import (
-    FreshConfidence,
     OpenedJournal,
     Outcome,
     keep_all_taken,
@@ -68,6 +67,7 @@ from napari_protoseg.project.people_rows import person_setter
 from napari_protoseg.project.records import (
     BankRow,
     Correction,
+    FreshConfidence,
     ImageRecord,
     MaskSource,
     MaskSummary,
@@ -108,9 +108,9 @@ from napari_protoseg.storage import storage_errors
 class Project:
     """An open project; made by `create` or `open`, and closed by `close` or ``with``.
 
-    Every method may be called from any thread; they wait for each other. All of them
-    raise `StorageError` where the disk is full, or cannot be written or read, and have
-    then changed nothing.
+    Every method may be called from any thread; those that write wait for each other. All of them
+    raise `StorageError` where the disk is full, or cannot be written or read, and have then changed
+    nothing.
     """
 
     def __init__(self, folder: Path, database: Database, schema: ClassSchema) -> None:

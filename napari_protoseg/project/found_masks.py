@@ -21,7 +21,13 @@ from napari_protoseg.project.edits import Action, EditKey, Recorded, Step, journ
 from napari_protoseg.project.heirs import Heirs
 from napari_protoseg.project.image_rows import mask_shape
 from napari_protoseg.project.mask_rows import record_taken
-from napari_protoseg.project.records import MaskSource, StoredMask, are_protected, no_source
+from napari_protoseg.project.records import (
+    FreshConfidence,
+    MaskSource,
+    StoredMask,
+    are_protected,
+    no_source,
+)
 from napari_protoseg.project.schema_rows import select_heirs
 from napari_protoseg.project.times import found_time
 
@@ -145,11 +151,18 @@ class FoundMask:
             journal_ends(connection, self.image_id) == self.ends
         )
 
-    def loaded(self, arrays: ArrayFolder) -> HeldMask:
+    def loaded(self, arrays: ArrayFolder, fresh: FreshConfidence | None = None) -> HeldMask:
         """Read the mask, with its later steps.
 
         It may be called outside the transaction that has found it: where the row was used again
         since, the mask is as good as damaged, and is to be looked for again.
+
+        Parameters
+        ----------
+        arrays
+            Where its pixels are.
+        fresh
+            Of a prediction that is among the steps, or was; None: where it is not known.
 
         Raises
         ------
@@ -159,11 +172,13 @@ class FoundMask:
             The arrays cannot be read.
         """
         stored = self._stored(arrays)
+        if stored is not None and fresh is not None:
+            stored = fresh.on(stored)
         if not self.later:
             return HeldMask(stored, {})
         with journal_of(self.image_id):
             steps = [recorded.step for recorded in self.later]
-            return _replayed(stored, self.image_id, self.shape, steps, self.heirs)
+            return _replayed(stored, self.image_id, self.shape, steps, self.heirs, fresh)
 
     def seen(self, arrays: ArrayFolder) -> StoredMask | None:
         """Read the mask as it is seen now, with what stands in the place of classes that are gone.
@@ -256,6 +271,7 @@ def _replayed(
     shape: tuple[int, int],
     steps: Sequence[Step],
     heirs: Heirs,
+    fresh: FreshConfidence | None,
 ) -> HeldMask:
     """Return a mask after steps; what no model and no person is sure of has confidence 0."""
     if stored is None:
@@ -276,7 +292,9 @@ def _replayed(
         confidence.put(change.positions, are_protected(change.after[1]))
         if step.edit.sources is not None:
             before, source = source, step.source_after or no_source(step.time)
-            if source != before:  # what is known is of another prediction
+            if fresh is not None and fresh.source == source:
+                np.copyto(confidence, fresh.values, where=~are_protected(setters))
+            elif source != before:  # what is known is of another prediction
                 confidence[~are_protected(setters)] = 0
     if stored is None and not mask.any() and not setters.any():
         return HeldMask(None, edits)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.project.arrays import ArrayFolder, MaskArrays
@@ -38,7 +37,7 @@ from napari_protoseg.project.mask_rows import (
     write_entries,
 )
 from napari_protoseg.project.people_rows import select_people
-from napari_protoseg.project.records import MaskSource, StoredMask
+from napari_protoseg.project.records import FreshConfidence, StoredMask
 
 
 class Outcome(Enum):
@@ -131,22 +130,6 @@ def record_steps(
     return outcomes
 
 
-@dataclass(frozen=True)
-class FreshConfidence:
-    """That of a prediction which entered the mask as an edit.
-
-    Parameters
-    ----------
-    values
-        ``(height, width)``, 0..1.
-    source
-        The prediction; of a mask that comes from another, the confidence is another.
-    """
-
-    values: NDArray[np.float16]
-    source: MaskSource | None
-
-
 @dataclass(frozen=True, eq=False)
 class Fold:
     """The mask of an image with the steps of its journal, ready to be stored.
@@ -174,21 +157,18 @@ class Fold:
         Parameters
         ----------
         confidence
-            For the pixels that nobody but its model has set; None keeps what is known.
+            Of a prediction that is among the steps; None keeps what is known.
 
         Raises
         ------
         ProjectError, StorageError
             As by `FoundMask.loaded`.
         """
-        held = found.loaded(arrays)
+        held = found.loaded(arrays, confidence)
         stored = held.mask
         if stored is None or not (stored.source.is_of_model or stored.setters.any()):
             return cls(found, held, None)  # all that was drawn is undone again
-        known = stored.confidence
-        if confidence is not None and confidence.source == stored.source:
-            known = np.where(stored.is_protected, known, confidence.values)
-        return cls(found, held, MaskArrays(stored.mask, known, stored.setters))
+        return cls(found, held, MaskArrays(stored.mask, stored.confidence, stored.setters))
 
     def store(
         self, connection: sqlite3.Connection, arrays: ArrayFolder, entry: MaskArrays | None

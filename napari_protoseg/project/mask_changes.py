@@ -97,9 +97,8 @@ class NewMask:
             return cls(found, entry, {}, None)
         try:
             held, is_lost = found.loaded(arrays), False
-        except ProjectError as error:
-            is_damaged = is_alone and not isinstance(error.__cause__, MemoryError)
-            if not is_damaged or found.state.is_corrected or found.later:
+        except ProjectError:
+            if not is_alone or found.state.is_corrected or found.later:
                 raise
             held, is_lost = HeldMask(None, {}), True
         stored = found.seen_of(held.mask)
@@ -127,21 +126,23 @@ class NewMask:
 
         Errors as by `of_model`.
         """
-        mask, is_set = correction.mask, correction.is_set
+        is_import = correction.origin is Origin.IMPORTED
+        is_set = correction.is_set
+        mask = np.where(is_set, correction.mask, np.uint8(UNLABELLED))
         confidence = np.where(is_set, np.float16(1), np.float16(0))
-        of_set = setter if correction.origin is Origin.PERSON else correction.origin
+        of_set = Origin.IMPORTED if is_import else setter
         setters = np.where(is_set, np.uint8(of_set), np.uint8(Origin.NONE))
         if correction.base is not None:
+            mask = np.where(is_set, mask, correction.base.mask)
             confidence = np.where(is_set, confidence, correction.base.confidence)
             setters = np.where(is_set, setters, correction.base.setters)
         _require_fitting(PredictedMask(found.image_id, mask, confidence), found.shape, schema)
         entry = MaskArrays(mask, confidence, setters)
-        is_import = correction.origin is Origin.IMPORTED
         if not (is_import or found.is_journaled or found.heirs):
             return cls(found, entry, {}, None)
         held = found.loaded(arrays)
         stored = found.seen_of(held.mask)
-        if is_import and stored is not None:  # which may have changed since the base was read
+        if is_import and stored is not None:
             entry = _keeping(stored, ~is_set | (stored.origins == Origin.PERSON), entry)
         if held.mask is not None and found.heirs:
             stored, entry = held.mask, found.heirs.kept(held.mask, entry)

@@ -1,8 +1,8 @@
-"""The current masks of a project: what takes long of reading and storing them keeps nobody waiting.
+"""The current masks of a project: what takes long of reading and storing them is done beside others.
 
 A stroke is recorded while a mask is read, encoded and written beside its place. What it was made
 of is looked at again in the transaction that lets it take that place: where others have stored
-something meanwhile, it is made anew.
+something meanwhile, it is made anew, and at last within the transaction, for which others wait.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from napari_protoseg.errors import ProjectError, StorageError
 from napari_protoseg.project.arrays import ArrayFolder, MaskArrays
 from napari_protoseg.project.database import Database
 from napari_protoseg.project.found_masks import FoundMask, find_mask
-from napari_protoseg.project.journal_changes import (
-    Fold,
-    FreshConfidence,
-    OpenedJournal,
-    find_journal,
-)
+from napari_protoseg.project.journal_changes import Fold, OpenedJournal, find_journal
 from napari_protoseg.project.mask_changes import NewMask, store_corrections, store_masks
 from napari_protoseg.project.people_rows import person_setter
-from napari_protoseg.project.records import Correction, MaskSource, PredictedMask, StoredMask
+from napari_protoseg.project.records import (
+    Correction,
+    FreshConfidence,
+    MaskSource,
+    PredictedMask,
+    StoredMask,
+)
 from napari_protoseg.project.schema_rows import select_schema
 from napari_protoseg.schema import ClassSchema
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum, IntEnum
 from pathlib import Path
@@ -283,6 +283,29 @@ class StoredMask(PredictedMask):
         return are_protected(self.setters)
 
 
+@dataclass(frozen=True, eq=False)
+class FreshConfidence:
+    """That of a prediction which enters a mask as a step: the journal does not hold it.
+
+    Parameters
+    ----------
+    values
+        ``(height, width)``, 0..1.
+    source
+        The prediction.
+    """
+
+    values: NDArray[np.float16]
+    source: MaskSource | None
+
+    def on(self, mask: StoredMask) -> StoredMask:
+        """Return a mask with the confidence of what nobody but the model has set, if it is its."""
+        if mask.source != self.source:
+            return mask
+        confidence = np.where(mask.is_protected, mask.confidence, self.values)
+        return replace(mask, confidence=confidence)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Correction:
     """A mask with pixels that a person has set, or an import.
@@ -296,7 +319,8 @@ class Correction:
     is_set
         ``(height, width)``: which pixels were set.
     base
-        The mask that the others were taken from; None where there was none.
+        The mask that a person has started from, and which has the other pixels; None where there
+        was none. An import has none: the others stay as they are when it is stored.
     origin
         Who has set them.
     """

@@ -11,13 +11,15 @@ from itertools import takewhile
 from time import monotonic
 
 from napari_protoseg.errors import (
+    ProjectClosedError,
     ProjectError,
     ProjectLockedError,
     ProtosegError,
 )
 from napari_protoseg.project.edits import EditKind, Step
 from napari_protoseg.project.folder import Project
-from napari_protoseg.project.journal_changes import FreshConfidence, Outcome
+from napari_protoseg.project.journal_changes import Outcome
+from napari_protoseg.project.records import FreshConfidence
 from napari_protoseg.review.recorder_events import (
     Folded,
     FoldFailed,
@@ -25,6 +27,8 @@ from napari_protoseg.review.recorder_events import (
     RecorderEvent,
     RecordingFailed,
     RecordingResumed,
+    StoringFailed,
+    StoringResumed,
     UnexpectedFailure,
 )
 
@@ -46,6 +50,8 @@ class _Line:
 
     of: type[Step | _Fold]
     failure: ProtosegError | None = None
+    has_failed: bool = False
+    """Also while another try has worked, but not all is done that waited."""
     tries: int = 0
     is_urged: bool = False
 
@@ -85,7 +91,6 @@ class Recorder:
         self._waiting: list[_Waiting] = []
         self._confidence: dict[int, FreshConfidence] = {}
         self._handed_over: Counter[Outcome] = Counter()
-        self._has_failed = False
         self._is_closing = False
         self._has_ended = False
         self._steps, self._masks = _Line(Step), _Line(_Fold)
@@ -104,9 +109,15 @@ class Recorder:
 
     @property
     def failure(self) -> ProtosegError | None:
-        """Why steps cannot be recorded, or else masks not stored; None while they can."""
+        """Why steps cannot be recorded; None while they can."""
         with self._changed:
-            return self._steps.failure or self._masks.failure
+            return self._steps.failure
+
+    @property
+    def failure_of_masks(self) -> ProtosegError | None:
+        """Why masks cannot be stored; None while they can."""
+        with self._changed:
+            return self._masks.failure
 
     @property
     def handed_over(self) -> Counter[Outcome]:
@@ -160,7 +171,7 @@ class Recorder:
             self._urge(*(line for line in lines if line.failure is not None))
 
             def is_waiting() -> bool:
-                return any(isinstance(item, line.of) for line in lines for _, item in self._waiting)
+                return any(map(self._is_waiting, lines))
 
             def failures() -> list[ProtosegError]:
                 """Of steps; of masks once no step waits, which whoever gives up would lose."""
@@ -259,7 +270,7 @@ class Recorder:
         return []
 
     def _try(self, line: _Line) -> None:
-        """Record what waits first, in one transaction."""
+        """Record the steps that wait first, in one transaction, or store the first mask."""
         with self._changed:
             project, tried = self._project, self._next(line)
         image_id = tried[0][0]
@@ -276,17 +287,19 @@ class Recorder:
             self._fail(line, tried, project, _unexpected(project, error))
             return
         if self._note_done(line, tried):
-            events.append(RecordingResumed())
+            events.append(RecordingResumed() if line is self._steps else StoringResumed())
         for event in events:
             self._report(event)
 
     def _fail(
         self, line: _Line, tried: list[_Waiting], project: Project, error: ProtosegError
     ) -> None:
-        if self._note_failure(line, tried, project, error):
-            with self._changed:
-                waiting = self._steps_waiting() if self._steps.failure else 0
-            self._report(RecordingFailed(error, waiting))
+        if not self._note_failure(line, tried, project, error):
+            return
+        if line is self._steps:
+            self._report(RecordingFailed(error, len(self.unsynced)))
+        else:
+            self._report(StoringFailed(error))
 
     def _report(self, event: RecorderEvent) -> None:
         """Tell the listener; an error of its own is shown as that of a thread, and ends nothing."""
@@ -312,9 +325,9 @@ class Recorder:
             confidence = self._confidence.get(image_id)
         try:
             folded = project.fold_journal(image_id, confidence)
+        except (ProjectLockedError, ProjectClosedError):
+            raise  # no mask is damaged
         except ProjectError as error:
-            if isinstance(error, ProjectLockedError) or project.is_read_only:
-                raise  # others have it, or it is closed here: no mask is damaged
             return [FoldFailed(image_id, error)]  # to try again would keep others waiting
         with self._changed:
             if self._confidence.get(image_id) is confidence:  # else there is a newer prediction
@@ -331,21 +344,23 @@ class Recorder:
                     self._confidence[image_id] = kept
 
     def _note_done(self, line: _Line, done: list[_Waiting]) -> bool:
-        """Note that a try has worked; True where some had failed, and nothing fails any more."""
+        """Note that a try has worked; True where some had failed, and nothing waits any more."""
         with self._changed:
             self._waiting = self._all_but(done)
             line.failure = None
             line.tries += 1
-            fails = self._steps.failure or self._masks.failure
-            has_resumed = self._has_failed and not (fails or self._steps_waiting())
+            has_resumed = line.has_failed and not self._is_waiting(line)
             if has_resumed:
-                self._has_failed = False
+                line.has_failed = False
             self._changed.notify_all()
             return has_resumed
 
     def _all_but(self, gone: list[_Waiting]) -> list[_Waiting]:
         others = set(map(id, gone))
         return [waiting for waiting in self._waiting if id(waiting) not in others]
+
+    def _is_waiting(self, line: _Line) -> bool:
+        return any(isinstance(item, line.of) for _, item in self._waiting)
 
     def _steps_waiting(self) -> int:
         return sum(isinstance(item, Step) for _, item in self._waiting)
@@ -360,7 +375,7 @@ class Recorder:
             if line is self._masks:  # another mask may be stored
                 self._waiting = [*self._all_but(tried), *tried]
             line.failure = failure
-            self._has_failed = True
+            line.has_failed = True
             line.tries += 1
             self._changed.notify_all()
             return True

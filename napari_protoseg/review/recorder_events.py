@@ -29,7 +29,25 @@ class UnexpectedFailure(StorageError):  # noqa: N818 (it stands for the error th
 
 @dataclass(frozen=True)
 class RecordingResumed:
-    """What could not be recorded before has been, and no step waits."""
+    """Steps that could not be recorded before have been, and none waits."""
+
+
+@dataclass(frozen=True)
+class StoringFailed:
+    """A mask cannot be stored, for a reason that may pass; it is tried again.
+
+    Parameters
+    ----------
+    error
+        Why.
+    """
+
+    error: ProtosegError
+
+
+@dataclass(frozen=True)
+class StoringResumed:
+    """Masks that could not be stored before have been, and none waits."""
 
 
 @dataclass(frozen=True)
@@ -77,4 +95,12 @@ class Folded:
     image_id: int
 
 
-RecorderEvent = RecordingFailed | RecordingResumed | MaskMoved | FoldFailed | Folded
+RecorderEvent = (
+    RecordingFailed
+    | RecordingResumed
+    | StoringFailed
+    | StoringResumed
+    | MaskMoved
+    | FoldFailed
+    | Folded
+)

@@ -25,7 +25,6 @@ from napari_protoseg.masks.recipe import Recipe
 from napari_protoseg.project.folder import Project
 from napari_protoseg.workbench.page import PageState
 from napari_protoseg.workbench.session import Session
-from napari_protoseg.workbench.tasks import Task
 from napari_protoseg.workbench.typed_path import typed_path
 
 _Stamp = tuple[Path, int | None, int | None]
@@ -54,7 +53,6 @@ class ExportState(PageState):
         self._planned_for: tuple[Exportable, Recipe] | None = None
         self._problem: str | None = None
         self._stamp: _Stamp | None = None
-        self._exporting: Task | None = None
         session.opened.connect(self._forget)
         for signal in (
             session.schema_changed,
@@ -169,8 +167,7 @@ class ExportState(PageState):
             raise ExportError(reason.rstrip("."), where="Export", remedy="Then export.")
         makes_masks = self._plan is not None and self._plan.makes_masks
         self.exported = None
-        self._exporting = Task("Export", partial(self._done, makes_masks))
-        self.session.start(self._exporting, self._job())
+        self.session.run("Export", self._job(), partial(self._done, makes_masks))
 
     def _job(self) -> Job[Exported | None] | Job[ExportedNetwork | None]:
         session, folder = self.session, self.folder
@@ -228,8 +225,6 @@ class ExportState(PageState):
     def _follow_task(self) -> None:
         task = self.session.task
         if task is not None and task.is_over:
-            if task is self._exporting and task.problem is not None:
-                self.session.masks_changed.emit()  # some may have been made before it failed
             self.look()
         else:
             self.changed.emit()

@@ -270,6 +270,8 @@ class LabelsState(PageState):
             self.session.say("Stopped. No mask was imported.")
             return
         words = [f"Masks imported: {imported.imported}."]
+        if imported.left_out:
+            words.append(f"Stopped before the others: {imported.left_out}.")
         if imported.without_mask:
             words.append(f"Images without a mask there: {imported.without_mask}.")
         if imported.without_image:

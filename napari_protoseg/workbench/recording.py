@@ -22,6 +22,8 @@ from napari_protoseg.review.recorder_events import (
     RecorderEvent,
     RecordingFailed,
     RecordingResumed,
+    StoringFailed,
+    StoringResumed,
     UnexpectedFailure,
 )
 from napari_protoseg.workbench.patience import AGAIN_SECONDS
@@ -30,7 +32,7 @@ from napari_protoseg.workbench.tasks import Problem
 
 
 class Recording:
-    """Records what is done to the masks of the open project, in the recorder's own thread.
+    """Records what is done to the masks of the open project, in threads of the recorder's.
 
     What the recorder tells there is handed over to the main thread before anything is done of it.
 
@@ -91,12 +93,13 @@ class Recording:
     def settle(self) -> bool:
         """Wait until every step is on disk, and the masks are stored that can be.
 
-        A mask that cannot be stored now is told of, and stored later: no step of it is lost.
+        A mask that cannot be stored now is told of, and stored later: no step of it is lost. A
+        damaged one is told of, and is tried again with the next step alone.
 
         Returns
         -------
         bool
-            Whether all masks are stored.
+            Whether no mask waits to be stored.
 
         Raises
         ------
@@ -155,20 +158,19 @@ class Recording:
             self._session.patience.wait(flush, self._session.require_project().folder)
 
     def _tell(self, project: Project, event: RecorderEvent) -> None:
-        """Hand an event over; in the recorder's thread."""
+        """Hand an event over; in a thread of the recorder's."""
         self._session.runner.hand_over(partial(self._hear, project, event))
 
     def _hear(self, project: Project, event: RecorderEvent) -> None:
         session = self._session
         if project is not session.project or self._recorder is None:
             return  # it was closed meanwhile
-        if isinstance(event, RecordingFailed | RecordingResumed):
-            self._follow_lock(event)
-        if isinstance(event, RecordingFailed):
-            self._tell_unexpected(event.error)
+        error = event.error if isinstance(event, RecordingFailed | StoringFailed) else None
+        if error is not None or isinstance(event, RecordingResumed | StoringResumed):
+            self._follow_lock(error)
+        if error is not None:
+            self._tell_unexpected(error)
         match event:
-            case RecordingFailed(error, 0):
-                session.messages.stand(_of_masks(error))
             case RecordingFailed(error, waiting):
                 session.messages.stand(
                     f"What you do is not saved: {error} Steps that are kept in memory, and tried "
@@ -177,13 +179,18 @@ class Recording:
                 if not self._is_told:
                     self._is_told = True
                     self.held_up.emit()
+            case StoringFailed(error) if not self.is_held_up:  # else there is worse to be told
+                session.messages.stand(_of_masks(error))
             case RecordingResumed() if not self.is_held_up:  # else it has failed again since
                 self._is_told = False
-                session.messages.lift()
+                self._stand_for_masks()
                 all_is_there = not self._recorder.unsynced
                 more = ": all that you have drawn is on disk." if all_is_there else "."
                 session.say(f"Saving goes on{more}")
                 self.resumed.emit()
+            case StoringResumed() if not self.is_held_up:
+                self._stand_for_masks()
+                session.say("Masks are stored again.")
             case FoldFailed(_, error):
                 more = "" if self.is_held_up else " What you draw is recorded."
                 session.say(f"{error}{more}", Severity.WARNING)
@@ -191,6 +198,14 @@ class Recording:
                 self.moved.emit(image_id)
             case Folded():
                 session.reviewed.emit()
+
+    def _stand_for_masks(self) -> None:
+        """Let no warning stand but that masks cannot be stored, where it is so."""
+        failure = None if self._recorder is None else self._recorder.failure_of_masks
+        if failure is None:
+            self._session.messages.lift()
+        else:
+            self._session.messages.stand(_of_masks(failure))
 
     def look_who_writes(self) -> None:
         """Tell where it was found only now that another program has taken the project over."""
@@ -212,10 +227,9 @@ class Recording:
             self._unexpected.add(str(error))
             self._session.tell(Problem.of(cause), stays=True)
 
-    def _follow_lock(self, event: RecordingFailed | RecordingResumed) -> None:
+    def _follow_lock(self, error: ProtosegError | None) -> None:
         """Tell once that another program has taken the project over, whatever failed before."""
         was = self._is_locked_out
-        error = event.error if isinstance(event, RecordingFailed) else None
         self._is_locked_out = isinstance(error, ProjectLockedError)
         if self._is_locked_out and not was:
             self._session.task_changed.emit()

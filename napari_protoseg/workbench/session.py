@@ -398,6 +398,11 @@ class Session:
         self.progressed.emit(event)
 
     def _over(self, task: Task) -> None:
+        has_result = task.problem is None and task.last_words is None
+        if not has_result and self.project is not None:
+            # It may have stored images and masks before.
+            self.images_changed.emit()
+            self.masks_changed.emit()
         if task.problem is not None:
             self.tell(task.problem)
         elif task.last_words is not None:

@@ -19,7 +19,7 @@ from mutations import NUMBERS, TEXTS, damaged, json_text
 
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.project import ImageRecord, MaskSource, PredictedMask, Project
-from napari_protoseg.project.journal_changes import FreshConfidence
+from napari_protoseg.project.records import FreshConfidence
 from napari_protoseg.review.edited_mask import EditedMask
 from napari_protoseg.review.journal import Journal, recover
 from napari_protoseg.schema import ClassSchema

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from driven_jobs import finish
+from driven_jobs import finish, stop_after
 from PIL import Image
 from tiny_project import CASE_PATTERN, NOW
 
@@ -20,9 +20,9 @@ from napari_protoseg.errors import (
     StorageError,
 )
 from napari_protoseg.evaluation.protocol import MaskCodes
-from napari_protoseg.events import Request
+from napari_protoseg.events import Event, Job, Notice, Request
 from napari_protoseg.jobs.add import AddImages, add_images, read_addition
-from napari_protoseg.jobs.import_masks import MaskPurpose, import_masks
+from napari_protoseg.jobs.import_masks import ImportedMasks, MaskPurpose, import_masks
 from napari_protoseg.labels.brackets import bracket_label
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import Origin, Split
@@ -159,6 +159,12 @@ def test_masks_to_correct_protect_what_they_label(made: Path, with_validation: P
         assert np.array_equal(stored.origins == Origin.IMPORTED, stored.mask > 0)
 
 
+def to_correct(project: Project, workspace: Path) -> Job[ImportedMasks | None]:
+    masks = workspace / "validation" / "masks"
+    codes, purpose = MaskCodes.PROJECT, MaskPurpose.CORRECTION
+    return import_masks(project, masks, codes, purpose, person="Ada", now=NOW)
+
+
 def test_a_full_disk_leaves_the_masks_that_are_stored_and_the_same_import_brings_the_rest(
     made: Path, with_validation: Project, monkeypatch: pytest.MonkeyPatch
 ):
@@ -171,18 +177,25 @@ def test_a_full_disk_leaves_the_masks_that_are_stored_and_the_same_import_brings
             raise StorageError("no space left on the disk", where="disk", remedy="Free some.")
         store(corrections, person=person, now=now)
 
-    def imported():
-        masks = made / "validation" / "masks"
-        codes, purpose = MaskCodes.PROJECT, MaskPurpose.CORRECTION
-        return finish(import_masks(project, masks, codes, purpose, person="Ada", now=NOW))[0]
-
+    said: list[Event] = []
     with monkeypatch.context() as patch:
         patch.setattr(project, "store_corrections", full_after_two)
         with pytest.raises(StorageError, match="no space"):
-            imported()
+            finish(to_correct(project, made), said.append)
+    assert isinstance(said[-1], Notice)
+    assert "Masks that are imported: 2 of 4." in said[-1].text
     assert len(project.mask_summaries()) == 2
-    assert imported().imported == 4
+    assert finish(to_correct(project, made))[0].imported == 4
     assert len(project.mask_summaries()) == 4
+
+
+def test_an_import_that_is_stopped_keeps_what_is_stored(
+    made: Path, with_validation: Project, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("napari_protoseg.jobs.import_masks._AT_ONCE", 1)
+    ended, _ = finish(to_correct(with_validation, made), stop_after(4 + 1))
+    assert (ended.imported, ended.left_out) == (1, 3)
+    assert len(with_validation.mask_summaries()) == 1
 
 
 def test_masks_that_do_not_fit_are_named_and_none_is_imported(

@@ -24,7 +24,7 @@ from napari_protoseg.project.array_store import FileStore
 from napari_protoseg.project.arrays import ArrayFolder, MaskArrays
 from napari_protoseg.project.database import Database
 from napari_protoseg.project.mask_changes import NewMask
-from napari_protoseg.project.records import Correction, Origin, StoredMask
+from napari_protoseg.project.records import Correction, FreshConfidence, Origin, StoredMask
 from napari_protoseg.review.journal import Journal
 from napari_protoseg.schema import ClassSchema
 
@@ -98,13 +98,18 @@ def stored(project: Project) -> StoredMask:
     return mask
 
 
-def undone(project: Project) -> np.ndarray:
-    """Undo what was done last; return the first pixels of the mask."""
+def undo(project: Project) -> None:
+    """Undo what was done last."""
     journal = Journal(project, 1)
     edited, _ = journal.open()
     step = edited.undo(now=NOW)
     assert step is not None
     journal.append([step])
+
+
+def undone(project: Project) -> np.ndarray:
+    """Undo what was done last; return the first pixels of the mask."""
+    undo(project)
     return stored(project).mask[0, :4]
 
 
@@ -137,6 +142,30 @@ def test_another_prediction_is_what_can_be_undone_to(
     assert stored(project).source == other
 
 
+@pytest.mark.parametrize("is_stored_between", [True, False])
+def test_of_pixels_that_are_given_back_nothing_is_known(
+    project: Project, is_stored_between: bool
+) -> None:
+    journal = Journal(project, 1)
+    edited, _ = journal.open()
+    entered = edited.enter_prediction(whole(1, 0.75), SOURCE, now=NOW)
+    assert entered is not None
+    fresh: FreshConfidence | None = FreshConfidence(whole(1, 0.75).confidence, SOURCE)
+    journal.append([entered])
+    if is_stored_between:
+        project.fold_journal(1, fresh)
+        fresh = None
+    drawn = edited.mask.copy()
+    drawn[0, :2] = 2
+    step = edited.stroke(drawn, author="Ada", now=NOW)
+    back = edited.release(drawn == 2, author="Ada", now=NOW)
+    assert step is not None
+    assert back is not None
+    journal.append([step, back])
+    project.fold_journal(1, fresh)
+    assert stored(project).confidence[0, :3].tolist() == [0, 0, 0.75]
+
+
 def test_a_class_that_has_gone_is_refused(
     project: Project, meanwhile: list[Callable[[], object]]
 ) -> None:
@@ -159,6 +188,22 @@ def test_strokes_are_kept_by_an_import(
     assert mask.mask[0, :2].tolist() == [2, 1]
     assert mask.origins[0, :2].tolist() == [Origin.PERSON, Origin.IMPORTED]
     assert undone(project).tolist() == [2, 0, 0, 0]
+
+
+def test_what_is_undone_while_masks_are_imported_stays_undone(
+    project: Project, meanwhile: list[Callable[[], object]]
+) -> None:
+    dot(project, 0)
+    is_set = np.zeros((SIZE, SIZE), np.bool_)
+    is_set[0, 1] = True
+    imported = Correction(
+        image_id=1, mask=whole(1).mask, is_set=is_set, base=None, origin=Origin.IMPORTED
+    )
+    meanwhile.append(lambda: undo(project))
+    project.store_corrections((imported,), person="Bea", now=NOW)
+    mask = stored(project)
+    assert mask.mask[0, :3].tolist() == [0, 1, 0]
+    assert mask.origins[0, :3].tolist() == [Origin.NONE, Origin.IMPORTED, Origin.NONE]
 
 
 def test_steps_that_others_have_stored_meanwhile_are_not_stored_again(

@@ -301,11 +301,8 @@ class Journaled(RuleBasedStateMachine):
     @rule(mask=masks, elsewhere=st.booleans())
     def a_job_imports_a_mask(self, mask: np.ndarray, elsewhere: bool) -> None:
         self.recorder.flush()
-        base = self.project.read_mask(self.image)
-        is_set = mask > 0
-        whole = mask if base is None else np.where(is_set, mask, base.mask)
         correction = Correction(
-            image_id=self.image, mask=whole, is_set=is_set, base=base, origin=Origin.IMPORTED
+            image_id=self.image, mask=mask, is_set=mask > 0, base=None, origin=Origin.IMPORTED
         )
         with self.a_job(elsewhere=elsewhere) as project:
             project.store_corrections((correction,), person="Bob", now=self.now())

@@ -10,13 +10,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from hung_disk import HungDisk
 
-from napari_protoseg.errors import ProjectLockedError, StorageError
-from napari_protoseg.project import ImageRecord, MaskSource, PredictedMask, Project
+from napari_protoseg.errors import ProjectError, ProjectLockedError, StorageError
+from napari_protoseg.project import ImageRecord, MaskSource, PredictedMask, Project, arrays
 from napari_protoseg.project.arrays import ArrayFolder, MaskArrays
 from napari_protoseg.project.journal_changes import Outcome
 from napari_protoseg.review.edited_mask import EditedMask
@@ -29,6 +30,8 @@ from napari_protoseg.review.recorder_events import (
     RecorderEvent,
     RecordingFailed,
     RecordingResumed,
+    StoringFailed,
+    StoringResumed,
 )
 from napari_protoseg.schema import ClassSchema
 
@@ -430,7 +433,9 @@ def test_a_mask_that_cannot_be_stored_keeps_no_other_from_it(
         recorder.fold(2)
         heard.wait_for(Folded)
         assert project.unfolded_images() == [1]
-        assert all(e.waiting == 0 for e in heard.events if isinstance(e, RecordingFailed))
+        assert not any(isinstance(event, RecordingFailed) for event in heard.events)
+        assert recorder.failure is None
+    heard.wait_for(StoringResumed)
     recorder.close()
     assert project.unfolded_images() == []
 
@@ -621,6 +626,46 @@ def test_it_is_told_that_recording_goes_on_once_no_step_waits(
     recorder.close()
 
 
+def test_steps_go_on_and_it_is_told_while_masks_cannot_be_stored(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder, heard, edited = with_a_step_on_disk(project)
+
+    def fail(*_: object) -> None:
+        raise StorageError("no space", where="disk", remedy="Make some.")
+
+    monkeypatch.setattr(project, "fold_journal", fail)
+    recorder.fold(1)
+    heard.wait_for(StoringFailed)
+    with monkeypatch.context() as patch:
+        patch.setattr(project, "record_steps", fail)
+        dot(recorder, edited, 1)
+        heard.wait_for(RecordingFailed)
+        assert recorder.failure is not None
+    recorder.retry()
+    heard.wait_for(RecordingResumed)
+    assert recorder.failure is None
+    assert recorder.failure_of_masks is not None
+    assert not any(isinstance(event, StoringResumed) for event in heard.events)
+    monkeypatch.undo()
+    recorder.close()
+    heard.wait_for(StoringResumed)
+    assert project.unfolded_images() == []
+
+
+def test_a_mask_for_which_there_is_no_memory_is_not_called_damaged(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder, heard, _ = with_a_step_on_disk(project)
+    with monkeypatch.context() as patch:
+        patch.setattr(arrays, "_writable_array", Mock(side_effect=MemoryError))
+        recorder.fold(1)
+        heard.wait_for(StoringFailed)
+    assert "not enough memory" in str(recorder.failure_of_masks)
+    recorder.close()
+    assert project.unfolded_images() == []
+
+
 def with_a_step_on_disk(project: Project) -> tuple[Recorder, Heard, EditedMask]:
     heard = Heard()
     recorder, edited = Recorder(project, heard, retry_seconds=60), opened(project)
@@ -635,20 +680,21 @@ def test_a_mask_of_a_project_that_was_taken_over_waits_and_is_not_called_damaged
     recorder, heard, edited = with_a_step_on_disk(project)
     (project.folder / "project.lock").write_text("of somebody else")
     recorder.fold(1)
-    heard.wait_for(RecordingFailed)
+    heard.wait_for(StoringFailed)
     (failed,) = heard.events
-    assert isinstance(failed, RecordingFailed)
+    assert isinstance(failed, StoringFailed)
     assert isinstance(failed.error, ProjectLockedError)
-    assert failed.waiting == 0
-    assert isinstance(recorder.failure, ProjectLockedError)
+    assert isinstance(recorder.failure_of_masks, ProjectLockedError)
+    assert recorder.failure is None
     dot(recorder, edited, 1)
     with pytest.raises(ProjectLockedError):
         recorder.flush()
-    assert not any(isinstance(event, RecordingResumed) for event in heard.events)
+    assert not any(isinstance(e, RecordingResumed | StoringResumed) for e in heard.events)
     with Project.open(project.folder, take_over=True) as again:
         recorder.go_on_in(again)
         recorder.flush()
         heard.wait_for(RecordingResumed)
+        heard.wait_for(StoringResumed)
         heard.wait_for(Folded)
         recorder.fold(1)  # the step that came after the first
         recorder.close()
@@ -659,9 +705,18 @@ def test_a_mask_of_a_project_that_is_closed_waits_and_is_not_called_damaged(
     project: Project,
 ) -> None:
     recorder, heard, _ = with_a_step_on_disk(project)
-    project.close()
+    busy = sqlite3.connect(project.folder / "project.db", isolation_level=None)
+    busy.execute("BEGIN IMMEDIATE")  # closing waits for it
+    closing = threading.Thread(target=project.close)
+    closing.start()
+    with pytest.raises(ProjectError, match="closed"):
+        while True:
+            project.unfolded_images()
     recorder.fold(1)
-    heard.wait_for(RecordingFailed)
+    heard.wait_for(StoringFailed)
+    busy.execute("COMMIT")
+    busy.close()
+    closing.join()
     assert not any(isinstance(event, FoldFailed) for event in heard.events)
     with Project.open(project.folder) as again:
         recorder.go_on_in(again)

@@ -38,7 +38,7 @@ def _never_in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 def wait_for_threads() -> None:
     """Wait until what hung has ended."""
     for thread in threading.enumerate():
-        if thread.name in ("recorder", "closing"):
+        if thread.name in ("recorder", "mask writer", "closing"):
             thread.join(60)
             assert not thread.is_alive()
 
