@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.project.arrays import ArrayFolder
@@ -282,14 +283,19 @@ def _replayed(
         mask, setters = stored.mask, stored.setters
         confidence, source = stored.confidence, stored.source
     edits: dict[EditKey, PixelChange] = {}
+    sure_before: dict[EditKey, NDArray[np.float16]] = {}  # of the pixels of each edit
     for step in steps:
         change = edits.get(step.edit.key) or step.edit.change
+        sure = None
         if step.action is Action.UNDO:
             change = change.reversed
-        elif (real := heirs.over(change, mask, setters)) is not change:
-            change = edits[step.edit.key] = real
+            sure = sure_before.pop(step.edit.key, None)
+        else:
+            if (real := heirs.over(change, mask, setters)) is not change:
+                change = edits[step.edit.key] = real
+            sure_before[step.edit.key] = confidence.take(change.positions)
         change.apply(mask, setters)
-        confidence.put(change.positions, are_protected(change.after[1]))
+        confidence.put(change.positions, are_protected(change.after[1]) if sure is None else sure)
         if step.edit.sources is not None:
             before, source = source, step.source_after or no_source(step.time)
             if fresh is not None and fresh.source == source:

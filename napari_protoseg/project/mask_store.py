@@ -1,4 +1,4 @@
-"""The current masks of a project: what takes long of reading and storing them is done beside others.
+"""The masks of a project: what takes long of reading and storing them is done beside others.
 
 A stroke is recorded while a mask is read, encoded and written beside its place. What it was made
 of is looked at again in the transaction that lets it take that place: where others have stored

@@ -166,6 +166,22 @@ def test_of_pixels_that_are_given_back_nothing_is_known(
     assert stored(project).confidence[0, :3].tolist() == [0, 0, 0.75]
 
 
+def test_what_is_drawn_and_undone_leaves_the_confidence_of_the_model(project: Project) -> None:
+    journal = Journal(project, 1)
+    edited, _ = journal.open()
+    entered = edited.enter_prediction(whole(1, 0.75), SOURCE, now=NOW)
+    assert entered is not None
+    journal.append([entered])
+    dot(project, 0)
+    undo(project)
+    project.fold_journal(1, FreshConfidence(whole(1, 0.75).confidence, SOURCE))
+    assert stored(project).confidence[0, :2].tolist() == [0.75, 0.75]
+    dot(project, 0)
+    undo(project)
+    project.fold_journal(1)
+    assert stored(project).confidence[0, :2].tolist() == [0.75, 0.75]
+
+
 def test_a_class_that_has_gone_is_refused(
     project: Project, meanwhile: list[Callable[[], object]]
 ) -> None:
