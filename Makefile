@@ -1,7 +1,7 @@
 # Needs only make, bash and git; what else is missing is installed, or named where it cannot be.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help demo app test test-window test-rest check-slow test-slow test-qt6 bench responsiveness autosave lint
+.PHONY: help demo app test test-window test-disk test-rest check-slow test-slow test-qt6 bench responsiveness autosave lint
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -41,20 +41,24 @@ app: $(VENV)/installed-app
 	$(BIN)/python -m napari_protoseg.plugin
 
 test: lint
-	$(MAKE) -j2 test-window test-rest
+	$(MAKE) -j3 test-window test-disk test-rest
 
 # PyQt6 is in the environment too once make check-slow has installed it.
 ON_QT5 := QT_API=pyqt5 PYTEST_QT_API=pyqt5
 
-# Two halves that take about equally long, side by side: each of them keeps one core busy, and no
+# Three parts side by side, for two cores: tests of what is on the disk wait for it a good deal. No
 # threads of arithmetic wait for another.
-FIRST_HALF := tests/plugin tests/widgets tests/faults tests/review
+OF_WINDOW := tests/plugin tests/widgets
+OF_DISK := tests/faults tests/fuzz tests/project tests/review
 
 test-window:
-	$(ON_QT5) OMP_NUM_THREADS=1 xvfb-run -a $(BIN)/pytest $(FIRST_HALF)
+	$(ON_QT5) OMP_NUM_THREADS=1 xvfb-run -a $(BIN)/pytest $(OF_WINDOW)
+
+test-disk:
+	$(ON_QT5) OMP_NUM_THREADS=1 xvfb-run -a $(BIN)/pytest $(OF_DISK)
 
 test-rest:
-	$(ON_QT5) OMP_NUM_THREADS=1 xvfb-run -a $(BIN)/pytest $(FIRST_HALF:%=--ignore %)
+	$(ON_QT5) OMP_NUM_THREADS=1 xvfb-run -a $(BIN)/pytest $(patsubst %,--ignore %,$(OF_WINDOW) $(OF_DISK))
 
 check-slow: $(VENV)/installed-dev $(VENV)/installed-qt6
 	$(MAKE) -j2 test-slow test-qt6
@@ -63,7 +67,7 @@ test-slow:
 	$(ON_QT5) OMP_NUM_THREADS=1 xvfb-run -a $(BIN)/pytest -m slow
 
 test-qt6:
-	QT_API=pyqt6 PYTEST_QT_API=pyqt6 OMP_NUM_THREADS=1 xvfb-run -a $(BIN)/pytest tests/plugin tests/widgets
+	QT_API=pyqt6 PYTEST_QT_API=pyqt6 OMP_NUM_THREADS=1 xvfb-run -a $(BIN)/pytest $(OF_WINDOW)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -35,7 +35,7 @@ def command(tmp_path: Path) -> Callable[[Path], list[str | Path]]:
     network = timm.create_model("test_efficientnet", pretrained=False)
     weights = tmp_path / "backbone.safetensors"
     save_file({k: v.contiguous() for k, v in network.state_dict().items()}, weights)
-    options = ["--epochs", "6", "--batch-size", "8", "--backbone", "test_efficientnet"]
+    options = ["--epochs", "4", "--batch-size", "8", "--backbone", "test_efficientnet"]
     return lambda workspace: [
         "train", workspace / "project", *options, "--backbone-weights", weights
     ]  # fmt: skip
@@ -60,7 +60,7 @@ def test_a_stopped_and_a_killed_training_end_as_one_that_was_left_alone(
     for workspace in workspaces.values():
         shutil.copytree(banked, workspace)
     stopped, killed = (
-        Process(*command(workspaces[name]), at="Epoch 2 of 6", signal=number)
+        Process(*command(workspaces[name]), at="Epoch 2 of 4", signal=number)
         for name, number in (("stopped", signal.SIGINT), ("killed", signal.SIGKILL))
     )
     code, said = stopped.end()
@@ -69,7 +69,7 @@ def test_a_stopped_and_a_killed_training_end_as_one_that_was_left_alone(
     assert last.startswith("Stopped. ")
     assert f"protoseg train {workspaces['stopped'] / 'project'} --resume" in last
     assert "Traceback" not in said
-    assert "Epoch 6" not in said
+    assert "Epoch 4" not in said
     assert status(workspaces["stopped"]) is RoundStatus.STOPPED
 
     code, _ = killed.end()
