@@ -228,7 +228,10 @@ def _masks(project: Project, report: CheckReport) -> Iterator[Event]:
             try:
                 project.read_mask(image_id)
             except (ProjectError, StorageError) as error:  # a folder of arrays may be gone
-                report.findings.append(_damaged(images[image_id], mask, error))
+                is_damaged = not isinstance(error.__cause__, MemoryError)
+                report.findings.append(
+                    _damaged(images[image_id], mask, error) if is_damaged else _of_error(error)
+                )
         yield Progress("Checking masks", number, len(masks))
 
 

@@ -128,7 +128,7 @@ class ArrayFolder:
             return
         with ExitStack() as stack:
             shards = []
-            with self._errors():
+            with self._shortages():
                 with suppress(FileExistsError):
                     self._path.mkdir()  # none above it: a project that was moved is not made anew
                     sync(self._path.parent)
@@ -220,7 +220,7 @@ class ArrayFolder:
         return MaskArrays(*parts)
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
+    def _shortages(self) -> Iterator[None]:
         with storage_errors(self._path):
             try:
                 yield
@@ -230,6 +230,12 @@ class ArrayFolder:
                     where=self._path,
                     remedy="Close other programs, then try again.",
                 ) from error
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        with self._shortages():
+            try:
+                yield
             # What zarr and its codecs raise for metadata and chunks that they cannot decode.
             except _DECODING_ERRORS as error:
                 raise ProjectError(

@@ -54,6 +54,9 @@ class NewMask:
         Its step in the journal; None without a journal, or where it changes nothing.
     is_lost
         Whether the mask before it is damaged, so that nothing before it can be undone.
+    source
+        What a corrected mask comes from, which a step of the journal may have changed; None leaves
+        what is recorded.
     """
 
     found: FoundMask
@@ -61,6 +64,7 @@ class NewMask:
     taken: Mapping[EditKey, PixelChange]
     edit: Edit | None
     is_lost: bool = False
+    source: MaskSource | None = None
 
     @property
     def image_id(self) -> int:
@@ -128,15 +132,16 @@ class NewMask:
         """
         is_import = correction.origin is Origin.IMPORTED
         is_set = correction.is_set
-        mask = np.where(is_set, correction.mask, np.uint8(UNLABELLED))
         confidence = np.where(is_set, np.float16(1), np.float16(0))
+        given = PredictedMask(found.image_id, correction.mask, confidence)
+        _require_fitting(given, found.shape, schema)
+        mask = np.where(is_set, correction.mask, np.uint8(UNLABELLED))
         of_set = Origin.IMPORTED if is_import else setter
         setters = np.where(is_set, np.uint8(of_set), np.uint8(Origin.NONE))
         if correction.base is not None:
             mask = np.where(is_set, mask, correction.base.mask)
             confidence = np.where(is_set, confidence, correction.base.confidence)
             setters = np.where(is_set, setters, correction.base.setters)
-        _require_fitting(PredictedMask(found.image_id, mask, confidence), found.shape, schema)
         entry = MaskArrays(mask, confidence, setters)
         if not (is_import or found.is_journaled or found.heirs):
             return cls(found, entry, {}, None)
@@ -150,7 +155,8 @@ class NewMask:
         if found.is_journaled:
             kind = EditKind.IMPORT if is_import else EditKind.STROKE
             edit = _edit_of(kind, stored, entry, now, author=person)
-        return cls(found, entry, held.edits, edit)
+        source = None if held.mask is None else held.mask.source
+        return cls(found, entry, held.edits, edit, source=source)
 
     def enter_journal(self, connection: sqlite3.Connection) -> None:
         """Record what the journal is to know of it, in the caller's transaction."""
@@ -203,6 +209,7 @@ def store_corrections(
     for new in made:
         new.enter_journal(connection)
     write_entries(connection, arrays, entries, now)
+    record_sources(connection, {new.image_id: new.source for new in made if new.source is not None})
     connection.executemany(
         "UPDATE masks SET corrected_by = ?, corrected = ? WHERE image_id = ?",
         [

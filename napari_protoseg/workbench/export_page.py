@@ -165,9 +165,10 @@ class ExportState(PageState):
         reason = self.needs()
         if reason is not None:
             raise ExportError(reason.rstrip("."), where="Export", remedy="Then export.")
-        makes_masks = self._plan is not None and self._plan.makes_masks
+        session, makes_masks = self.session, self._plan is not None and self._plan.makes_masks
         self.exported = None
-        self.session.run("Export", self._job(), partial(self._done, makes_masks))
+        stores = [session.masks_changed] if makes_masks else []
+        session.run("Export", self._job(), partial(self._done, makes_masks), stores=stores)
 
     def _job(self) -> Job[Exported | None] | Job[ExportedNetwork | None]:
         session, folder = self.session, self.folder

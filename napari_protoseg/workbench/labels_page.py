@@ -245,7 +245,7 @@ class LabelsState(PageState):
             person=session.person,
             now=session.now(),
         )
-        session.run("Import masks", job, self._imported)
+        session.run("Import masks", job, self._imported, stores=[session.masks_changed])
 
     def find_images(self, folder: Path) -> None:
         """Look for missing images in a folder by their content; errors as `import_masks`."""

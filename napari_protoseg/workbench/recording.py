@@ -112,6 +112,7 @@ class Recording:
         except ProtosegError as error:
             self._session.messages.stand(_of_masks(error))
             return False
+        self._stand_for_masks()
         return True
 
     def _go_on_in(self, project: Project) -> None:
@@ -190,7 +191,6 @@ class Recording:
                 self.resumed.emit()
             case StoringResumed() if not self.is_held_up:
                 self._stand_for_masks()
-                session.say("Masks are stored again.")
             case FoldFailed(_, error):
                 more = "" if self.is_held_up else " What you draw is recorded."
                 session.say(f"{error}{more}", Severity.WARNING)

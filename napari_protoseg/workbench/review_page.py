@@ -272,7 +272,7 @@ class ReviewState(PageState):
         job = make_masks(
             session.require_project(), session.recipe, device=session.device, now=session.now()
         )
-        session.run("Make masks", job, self._made)
+        session.run("Make masks", job, self._made, stores=[session.masks_changed])
 
     def apply_needs(self, images: Path | None, model_project: Path | None) -> str | None:
         """Return why a model cannot be applied to `images` now; None where it can."""
@@ -325,7 +325,8 @@ class ReviewState(PageState):
             device=session.device,
             now=session.now(),
         )
-        session.run("Apply model", job, self._applied)
+        stores = [session.images_changed, session.masks_changed]
+        session.run("Apply model", job, self._applied, stores=stores)
 
     def _change(self, **changes: object) -> None:
         self.session.set_recipe(Recipe.model_validate(self.session.recipe.model_dump() | changes))

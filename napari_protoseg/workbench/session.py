@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from psygnal import Signal
+from psygnal import Signal, SignalInstance
 
 from napari_protoseg.errors import ProjectError, ProtosegError
 from napari_protoseg.events import Event, Job, Notice, Severity
@@ -271,7 +271,13 @@ class Session:
         """Say why nothing that writes to the project can begin; None where it can."""
         return self.busy() or self.read_only()
 
-    def run(self, title: str, job: Job[Any], done: Callable[[Any], None]) -> Task:
+    def run(
+        self,
+        title: str,
+        job: Job[Any],
+        done: Callable[[Any], None],
+        stores: Sequence[SignalInstance] = (),
+    ) -> Task:
         """Start the long task: one at a time.
 
         Parameters
@@ -282,6 +288,8 @@ class Session:
             Not started yet.
         done
             Called with the job's result, on the main thread; not called where it fails.
+        stores
+            Signals of what the job may have stored before it fails, which are told then.
 
         Raises
         ------
@@ -290,7 +298,7 @@ class Session:
         StorageError
             What a person has set in the open image cannot be saved.
         """
-        task = Task(title, done)
+        task = Task(title, done, stores)
         self.start(task, job)
         return task
 
@@ -398,16 +406,17 @@ class Session:
         self.progressed.emit(event)
 
     def _over(self, task: Task) -> None:
-        has_result = task.problem is None and task.last_words is None
-        if not has_result and self.project is not None:
-            # It may have stored images and masks before.
-            self.images_changed.emit()
-            self.masks_changed.emit()
         if task.problem is not None:
             self.tell(task.problem)
         elif task.last_words is not None:
             self.say(task.last_words)
-        self.task_over.emit(task)
+        has_result = task.problem is None and task.last_words is None
+        try:
+            if not has_result and self.project is not None:
+                for signal in task.stores:
+                    signal.emit()
+        finally:
+            self.task_over.emit(task)
 
     def _refuse_while_busy(self, folder: Path) -> None:
         reason = self.busy()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
-from psygnal import Signal
+from psygnal import Signal, SignalInstance
 
 from napari_protoseg.errors import ProtosegError, Stopped
 from napari_protoseg.events import Event, Job, Progress
@@ -96,13 +96,18 @@ class Task:
         What is being done, in words for a person ("Build bank").
     done
         Called with the job's result.
+    stores
+        Signals of what the job may have stored before it fails.
     """
 
     changed = Signal()
     happened = Signal(object)
 
-    def __init__(self, title: str, done: Callable[[Any], None]) -> None:
+    def __init__(
+        self, title: str, done: Callable[[Any], None], stores: Sequence[SignalInstance] = ()
+    ) -> None:
         self.title = title
+        self.stores = tuple(stores)
         self.state = TaskState.RUNNING
         self.progress: Progress | None = None
         self.problem: Problem | None = None

@@ -222,6 +222,23 @@ def test_what_is_undone_while_masks_are_imported_stays_undone(
     assert mask.origins[0, :3].tolist() == [Origin.NONE, Origin.IMPORTED, Origin.NONE]
 
 
+def test_an_import_leaves_a_mask_the_prediction_that_a_step_has_brought(project: Project) -> None:
+    journal = Journal(project, 1)
+    edited, _ = journal.open()
+    entered = edited.enter_prediction(whole(1, 0.75), SOURCE, now=NOW)
+    assert entered is not None
+    journal.append([entered])
+    is_set = np.zeros((SIZE, SIZE), np.bool_)
+    is_set[0, 0] = True
+    imported = Correction(
+        image_id=1, mask=whole(2).mask, is_set=is_set, base=None, origin=Origin.IMPORTED
+    )
+    project.store_corrections((imported,), person="Bea", now=NOW)
+    assert stored(project).source == SOURCE
+    project.fold_journal(1, FreshConfidence(whole(1, 0.75).confidence, SOURCE))
+    assert stored(project).confidence[0, :2].tolist() == [1, 0.75]
+
+
 def test_steps_that_others_have_stored_meanwhile_are_not_stored_again(
     project: Project, meanwhile: list[Callable[[], object]]
 ) -> None:

@@ -653,17 +653,19 @@ def test_steps_go_on_and_it_is_told_while_masks_cannot_be_stored(
     assert project.unfolded_images() == []
 
 
+@pytest.mark.parametrize("size", [300, 600])  # within the transaction, and beside its place
 def test_a_mask_for_which_there_is_no_memory_is_not_called_damaged(
-    project: Project, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    recorder, heard, _ = with_a_step_on_disk(project)
-    with monkeypatch.context() as patch:
-        patch.setattr(arrays, "_writable_array", Mock(side_effect=MemoryError))
-        recorder.fold(1)
-        heard.wait_for(StoringFailed)
-    assert "not enough memory" in str(recorder.failure_of_masks)
-    recorder.close()
-    assert project.unfolded_images() == []
+    with made(tmp_path / "project", size) as project:
+        recorder, heard, _ = with_a_step_on_disk(project)
+        with monkeypatch.context() as patch:
+            patch.setattr(arrays, "_writable_array", Mock(side_effect=MemoryError))
+            recorder.fold(1)
+            heard.wait_for(StoringFailed)
+        assert "not enough memory" in str(recorder.failure_of_masks)
+        recorder.close()
+        assert project.unfolded_images() == []
 
 
 def with_a_step_on_disk(project: Project) -> tuple[Recorder, Heard, EditedMask]:

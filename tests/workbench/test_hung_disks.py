@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,6 +60,26 @@ def test_who_saves_is_told_and_what_was_drawn_is_saved_once_the_disk_answers(
     stored = desk.stored()
     assert stored is not None
     assert np.all(stored.mask[:3, :3] == 2)
+
+
+def test_it_is_not_said_any_more_that_a_mask_cannot_be_stored_once_it_is(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+):
+    project, answers = desk.session.require_project(), threading.Event()
+    fold = project.fold_journal
+
+    def late(*given: Any) -> int:
+        assert answers.wait(60)
+        return fold(*given)
+
+    monkeypatch.setattr(project, "fold_journal", late)
+    desk.painter.paint(2, side=3)
+    with impatience():
+        desk.session.save()
+    assert "Masks cannot be stored" in desk.session.messages.shown
+    answers.set()
+    desk.session.save()
+    assert "Masks cannot be stored" not in desk.session.messages.shown
 
 
 def test_who_closes_all_is_told_what_is_not_saved_and_the_project_is_whole_afterwards(desk: Desk):
