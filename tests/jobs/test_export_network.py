@@ -34,6 +34,7 @@ def test_it_takes_a_second_stage(tmp_path: Path, trained: Path):
     assert not (tmp_path / NAME).exists()
 
 
+@pytest.mark.slow
 def test_a_file_is_replaced_only_when_asked(tmp_path: Path, both_stages: Path):
     there = tmp_path / "there.onnx"
     there.write_text("years of work")

@@ -29,7 +29,10 @@ from napari_protoseg.training.loop import BEST, LAST, TrainingResult, train_netw
 # What is averaged competes, too.
 @pytest.fixture(
     scope="module",
-    params=["mean maps", "averaged", pytest.param("competing", marks=pytest.mark.slow)],
+    params=[
+        "averaged",
+        *(pytest.param(form, marks=pytest.mark.slow) for form in ("mean maps", "competing")),
+    ],
 )
 def config(request: pytest.FixtureRequest) -> TrainingConfig:
     return FORMS[request.param]

@@ -99,7 +99,11 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workbench:
 @pytest.mark.parametrize(
     ("start", "sentence"),
     [
-        (make_sample, "Stopped after 1 of 144 tiles. Nothing of the sample was kept."),
+        pytest.param(
+            make_sample,
+            "Stopped after 1 of 144 tiles. Nothing of the sample was kept.",
+            marks=pytest.mark.slow,
+        ),
         (look, "Stopped after 0 of 16 images. Nothing was kept; read the labels again."),
         (make_project, "Stopped after 1 of 4 masks. Nothing was kept; read them again."),
         (add_images, "Stopped after 1 of 4 masks. Nothing was kept; read them again."),
