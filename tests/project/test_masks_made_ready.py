@@ -25,6 +25,7 @@ from napari_protoseg.project.arrays import ArrayFolder, MaskArrays
 from napari_protoseg.project.database import Database
 from napari_protoseg.project.mask_changes import NewMask
 from napari_protoseg.project.records import Correction, FreshConfidence, Origin, StoredMask
+from napari_protoseg.review.edited_mask import EditedMask
 from napari_protoseg.review.journal import Journal
 from napari_protoseg.schema import ClassSchema
 
@@ -98,6 +99,19 @@ def stored(project: Project) -> StoredMask:
     return mask
 
 
+FRESH = FreshConfidence(whole(1, 0.75).confidence, SOURCE)
+
+
+def enter(project: Project) -> tuple[Journal, EditedMask]:
+    """Let the prediction that `FRESH` belongs to enter as a step, and have it recorded."""
+    journal = Journal(project, 1)
+    edited, _ = journal.open()
+    step = edited.enter_prediction(whole(1, 0.75), SOURCE, now=NOW)
+    assert step is not None
+    journal.append([step])
+    return journal, edited
+
+
 def undo(project: Project) -> None:
     """Undo what was done last."""
     journal = Journal(project, 1)
@@ -146,12 +160,8 @@ def test_another_prediction_is_what_can_be_undone_to(
 def test_of_pixels_that_are_given_back_nothing_is_known(
     project: Project, is_stored_between: bool
 ) -> None:
-    journal = Journal(project, 1)
-    edited, _ = journal.open()
-    entered = edited.enter_prediction(whole(1, 0.75), SOURCE, now=NOW)
-    assert entered is not None
-    fresh: FreshConfidence | None = FreshConfidence(whole(1, 0.75).confidence, SOURCE)
-    journal.append([entered])
+    journal, edited = enter(project)
+    fresh: FreshConfidence | None = FRESH
     if is_stored_between:
         project.fold_journal(1, fresh)
         fresh = None
@@ -167,14 +177,10 @@ def test_of_pixels_that_are_given_back_nothing_is_known(
 
 
 def test_what_is_drawn_and_undone_leaves_the_confidence_of_the_model(project: Project) -> None:
-    journal = Journal(project, 1)
-    edited, _ = journal.open()
-    entered = edited.enter_prediction(whole(1, 0.75), SOURCE, now=NOW)
-    assert entered is not None
-    journal.append([entered])
+    enter(project)
     dot(project, 0)
     undo(project)
-    project.fold_journal(1, FreshConfidence(whole(1, 0.75).confidence, SOURCE))
+    project.fold_journal(1, FRESH)
     assert stored(project).confidence[0, :2].tolist() == [0.75, 0.75]
     dot(project, 0)
     undo(project)
@@ -223,11 +229,7 @@ def test_what_is_undone_while_masks_are_imported_stays_undone(
 
 
 def test_an_import_leaves_a_mask_the_prediction_that_a_step_has_brought(project: Project) -> None:
-    journal = Journal(project, 1)
-    edited, _ = journal.open()
-    entered = edited.enter_prediction(whole(1, 0.75), SOURCE, now=NOW)
-    assert entered is not None
-    journal.append([entered])
+    enter(project)
     is_set = np.zeros((SIZE, SIZE), np.bool_)
     is_set[0, 0] = True
     imported = Correction(
@@ -235,7 +237,7 @@ def test_an_import_leaves_a_mask_the_prediction_that_a_step_has_brought(project:
     )
     project.store_corrections((imported,), person="Bea", now=NOW)
     assert stored(project).source == SOURCE
-    project.fold_journal(1, FreshConfidence(whole(1, 0.75).confidence, SOURCE))
+    project.fold_journal(1, FRESH)
     assert stored(project).confidence[0, :2].tolist() == [1, 0.75]
 
 
