@@ -26,10 +26,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -63,6 +65,7 @@ from napari_protoseg.jobs.segment import SegmentRequest, segment_project
 from napari_protoseg.jobs.train import train_project
 from napari_protoseg.masks.prediction import Predictor
 from napari_protoseg.masks.recipe import LabelCondition, Normalisation, Recipe
+from napari_protoseg.network.classification import PrototypeNetwork
 from napari_protoseg.network.maps import MapModel
 from napari_protoseg.network.record import ModelKind
 from napari_protoseg.network.segmentation import Decoder
@@ -103,12 +106,15 @@ class Configuration:
         Of the model.
     clusters
         Prototypes of each class.
+    centred
+        False to see pixels as they are, and not from the centre of the training images.
     """
 
     config: TrainingConfig = STANDARD
     kind: ModelKind = ModelKind.PROTOTYPES
     preset: Preset = Preset.STANDARD
     clusters: int = CLUSTERS
+    centred: bool = True
 
 
 def _standard(**changes: object) -> TrainingConfig:
@@ -129,6 +135,8 @@ CONFIGURATIONS = {
     "ours, combinations of labels as they come": Configuration(_standard(balanced=False)),
     "ours, with dense matching": Configuration(_standard(matching=Matching.DENSE)),
     "ours, linear classifier for prototypes": Configuration(STANDARD, ModelKind.PLAIN_CAM),
+    "ours, prototypes of any length": Configuration(_standard(cosine=False)),
+    "ours, pixels not seen from a centre": Configuration(centred=False),
     "ours, one prototype a class": Configuration(clusters=1),
     "ours, six prototypes a class": Configuration(clusters=6),
 }
@@ -261,7 +269,8 @@ def _runs(
             build_bank(configuration.clusters)
             train = _request(configuration, seed, rate_of(configuration_name))
             before = time.perf_counter()
-            terminal.run(train_project(project, train, device=device, now=_now))
+            with nullcontext() if configuration.centred else _uncentred():
+                terminal.run(train_project(project, train, device=device, now=_now))
             seconds = time.perf_counter() - before
             trained = configuration_name
             figures = measured(name, trained_model(project).model)
@@ -297,6 +306,11 @@ def _request(configuration: Configuration, seed: int, rate: float | None) -> Tra
         preset=configuration.preset,
         config=_seeded(configuration.config, seed, rate),
     )
+
+
+def _uncentred() -> AbstractContextManager[Any]:
+    """Keep networks from being centred: they have zeros to take off, as they are made."""
+    return patch.object(PrototypeNetwork, "centre_on", lambda *_: None)
 
 
 def _seeded(config: TrainingConfig, seed: int, rate: float | None) -> TrainingConfig:
