@@ -295,10 +295,11 @@ def rebased(edit: Edit, mask: NDArray[np.uint8], setters: NDArray[np.uint8]) -> 
     change = edit.change
     before = (mask.take(change.positions), setters.take(change.positions))
     after = change.after
+    kept = may_set(edit.kind, before[1])
     if edit.kind is EditKind.RELEASE:
         after = (before[0], setters_of_model(before[0]))
-    differs = (before[0] != after[0]) | (before[1] != after[1])
-    kept = differs & may_set(edit.kind, before[1])
+        kept &= before[1] == change.before[1]  # what others have set since is theirs to give back
+    kept &= (before[0] != after[0]) | (before[1] != after[1])
     if not kept.any():
         return None
     over = PixelChange(change.positions, before, after).only(kept)

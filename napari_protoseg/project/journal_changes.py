@@ -47,7 +47,8 @@ class Outcome(Enum):
     OVER_OTHERS = "over others"
     """Others have changed the mask meanwhile: the edit was made over what they have left."""
     REFUSED = "refused"
-    """Others have made an edit meanwhile, so this one is not the next to undo or redo."""
+    """Others have made an edit meanwhile, so this one is not the next to undo or redo, or nothing
+    of it may be done any more."""
 
 
 @dataclass(frozen=True)
@@ -223,8 +224,9 @@ def _record_edit(
     if edit is not None and edit.sources is not None:
         before = None if stored is None else stored.source
         edit = replace(edit, sources=(before, edit.sources[1]))
-    if edit is not None:
-        insert_step(connection, image_id, replace(step, edit=edit))
+    if edit is None:
+        return Outcome.REFUSED
+    insert_step(connection, image_id, replace(step, edit=edit))
     return Outcome.OVER_OTHERS
 
 

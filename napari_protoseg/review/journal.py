@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from napari_protoseg.errors import ProjectError, StorageError
 from napari_protoseg.project.edits import Step
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.journal_changes import OpenedJournal, Outcome
@@ -60,13 +59,13 @@ class Recovery:
     ----------
     recovered
         What was recorded and is now stored as masks, by image.
-    damaged
+    failed
         Why masks could not be stored, of the other images with recorded steps, or why long
-        histories could not be let go of.
+        histories could not be let go of; foreseen or not, they are still recorded.
     """
 
     recovered: tuple[Recovered, ...]
-    damaged: tuple[ProjectError | StorageError, ...]
+    failed: tuple[Exception, ...]
 
 
 class Journal:
@@ -145,18 +144,18 @@ def recover(
         The project cannot be read at all.
     """
     found = []
-    damaged: list[ProjectError | StorageError] = []
+    failed: list[Exception] = []
     for image_id in project.unfolded_images():
         try:
             recovered = recovered_steps(project.open_journal(image_id))
             project.fold_journal(image_id)
-        except (ProjectError, StorageError) as error:  # the other images are not to wait for it
-            damaged.append(error)
+        except Exception as error:  # noqa: BLE001 (told; the other images are not to wait for it)
+            failed.append(error)
             continue
         if recovered is not None:
             found.append(recovered)
     try:
         project.shorten_journals(most_edits=most_edits, most_bytes=most_bytes)
-    except StorageError as error:  # what was recovered is to be told nonetheless
-        damaged.append(error)
-    return Recovery(tuple(found), tuple(damaged))
+    except Exception as error:  # noqa: BLE001 (what was recovered is to be told nonetheless)
+        failed.append(error)
+    return Recovery(tuple(found), tuple(failed))

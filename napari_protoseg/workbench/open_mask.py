@@ -19,6 +19,7 @@ from napari_protoseg.project.records import (
     MaskSource,
     PredictedMask,
     ReviewStatus,
+    are_protected,
     no_source,
 )
 from napari_protoseg.review.edited_mask import Block, EditedMask, PixelOrigin
@@ -267,8 +268,8 @@ class OpenMask:
     def _take(self, step: Step | None) -> None:
         if step is None:
             return
-        if step.edit.sources is not None:
-            self._agreeing = None
+        if step.edit.sources is not None or _takes_protection(step):
+            self._agreeing = None  # it has said nothing of the pixels that it may change now
         is_made = step.action is Action.DO and step.edit.kind is EditKind.MODEL
         if is_made or step.edit.key in self._held_edits:
             # Only the last confidence is ever stored, and each takes two bytes a pixel.
@@ -310,6 +311,14 @@ class OpenMask:
         is_relabelled = source.labels not in (None, sight.labels)
         recipe = sight.predictor.recipe
         return is_outdated(source, sight.key, recipe, is_relabelled=is_relabelled)
+
+
+def _takes_protection(step: Step) -> bool:
+    """Tell whether a model may change a pixel after a step that it might not before."""
+    if step.action is Action.DO and step.edit.kind is not EditKind.RELEASE:
+        return False
+    change = step.change
+    return bool((are_protected(change.before[1]) & ~are_protected(change.after[1])).any())
 
 
 def _block_of(step: Step) -> Block | None:

@@ -55,7 +55,7 @@ class Recording:
         self._is_told = False
         self._is_locked_out = False
         self._unexpected: set[str] = set()
-        session.opened.connect(self._begin)
+        session.when_opened.append(self._begin)
         session.before_closing.append(self._end)
         session.when_reopening.append(self._go_on_in)
 
@@ -71,9 +71,21 @@ class Recording:
         return {step.edit.key for step in steps}
 
     def record(self, image_id: int, step: Step) -> None:
-        """Let a step be recorded; return at once. In a project that is read-only nothing is."""
+        """Let a step be recorded; return at once. In a project that is read-only nothing is.
+
+        Raises
+        ------
+        ProjectError
+            Nothing is recorded, though the project is not read-only.
+        """
         if self._recorder is not None:
             self._recorder.record(image_id, step)
+        elif not self._session.require_project().is_read_only:
+            raise ProjectError(
+                "what was drawn is not recorded",
+                where=f"image {image_id}",
+                remedy="Open the project again; please report it.",
+            )
 
     def fold(self, image_id: int) -> None:
         """Let the mask of an image be stored with all steps so far; return at once."""
@@ -126,15 +138,16 @@ class Recording:
             return
         self._is_told = self._is_locked_out = False
         self._unexpected.clear()
-        self._session.attempt(partial(self._recover, project))
         self._recorder = Recorder(project, partial(self._tell, project))
+        self._session.attempt(partial(self._recover, project))
 
     def _recover(self, project: Project) -> None:
         recovery = recover(project)
         for recovered in recovery.recovered:
             self._session.say(_of_recovered(project, recovered), Severity.WARNING)
-        for error in dict.fromkeys(map(str, recovery.damaged)):  # a full disk is so for each image
-            self._session.say(error, Severity.WARNING)
+        problems = [Problem.of(error) for error in recovery.failed]
+        for problem in {problem.sentence: problem for problem in problems}.values():
+            self._session.tell(problem, stays=True)  # a full disk is so for each image: said once
 
     def _end(self) -> None:
         """Wait for what is not on disk yet; whoever closes all the same has been asked."""
@@ -266,8 +279,8 @@ def _of_others(outcomes: Counter[Outcome]) -> str | None:
         told.append(f"Steps of yours that are saved over what it has left: {over}.")
     if refused:
         told.append(
-            f"Undos and redos of yours that are not done, since its steps come after: {refused}. "
-            "Look at the images, and undo again what is to go."
+            f"Steps of yours that are not done, since its own stand in their way: {refused}. "
+            "Look at the images, and do again what is to be."
         )
     return " ".join(told)
 

@@ -103,6 +103,8 @@ class Session:
         self.current: ImageRecord | None = None
         self.is_current_unread = False
         """Whether the open image could not be read; to show it again is to try again."""
+        self.when_opened: list[Callable[[], None]] = []
+        """What is done first of all in a project that is opened, before any page hears of it."""
         self.before_leaving: list[Callable[[], None]] = []
         """What is done before another image is opened."""
         self.before_saving: list[Callable[[], None]] = []
@@ -181,6 +183,8 @@ class Session:
             self._let_go(project, Project.withdraw)
             raise
         self.project = project
+        for begin in self.when_opened:
+            begin()
         self.opened.emit()
         notice = project.lock_notice()
         if notice is not None:
@@ -406,16 +410,16 @@ class Session:
         self.progressed.emit(event)
 
     def _over(self, task: Task) -> None:
-        if task.problem is not None:
-            self.tell(task.problem)
-        elif task.last_words is not None:
-            self.say(task.last_words)
         has_result = task.problem is None and task.last_words is None
         try:
             if not has_result and self.project is not None:
                 for signal in task.stores:
                     signal.emit()
-        finally:
+        finally:  # what became of the task is said last
+            if task.problem is not None:
+                self.tell(task.problem)
+            elif task.last_words is not None:
+                self.say(task.last_words)
             self.task_over.emit(task)
 
     def _refuse_while_busy(self, folder: Path) -> None:

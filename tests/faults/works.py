@@ -39,7 +39,7 @@ def assert_sound(project_folder: Path) -> None:
         assert not project.is_read_only
         unfolded = project.unfolded_images()
         recovery = recover(project)
-        assert recovery.damaged == ()
+        assert recovery.failed == ()
         assert [found.image_id for found in recovery.recovered] == unfolded
         assert finish(check_project(project)).problems == []
         assert not list(project.folder.rglob(".*.????????")), "half a file was left"

@@ -264,7 +264,7 @@ def _read(path: Path, random: Random) -> None:
         if random.random() < 0.3:
             recovery = recover(project, most_edits=random.choice((1, 3, 1000)))
             named = ("image ", str(project.folder))
-            assert all(error.where.startswith(named) for error in recovery.damaged)
+            assert all(error.where.startswith(named) for error in recovery.failed)
         if random.random() < 0.2:
             project.faults()
         if random.random() < 0.2:

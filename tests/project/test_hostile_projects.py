@@ -241,5 +241,5 @@ def test_a_damaged_journal_names_its_image(folder: Path, statement: str):
         for read in (project.read_mask, project.open_journal):
             with pytest.raises(ProjectError, match=r"image 1: .* damaged"):
                 read(1)
-        (found,) = recover(project).damaged
+        (found,) = recover(project).failed
         assert found.where == "image 1"

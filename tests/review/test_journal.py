@@ -299,7 +299,7 @@ def test_one_damaged_journal_keeps_no_other_image_from_being_stored(project: Pro
         connection.execute("UPDATE edits SET pixels = x'00' WHERE image_id = 1")
     recovery = recover(project)
     assert [found.image_id for found in recovery.recovered] == [2]
-    assert ["damaged" in str(error) for error in recovery.damaged] == [True]
+    assert ["damaged" in str(error) for error in recovery.failed] == [True]
     assert list(project.mask_summaries()) == [2]
 
 
@@ -315,7 +315,7 @@ def test_masks_that_are_gone_keep_no_other_image_from_being_stored(project: Proj
     other.append([stroke(drawn, 0, 1)])
     recovery = recover(project)
     assert [found.image_id for found in recovery.recovered] == [2]
-    assert ["arrays.zarr" in str(error) for error in recovery.damaged] == [True]
+    assert ["arrays.zarr" in str(error) for error in recovery.failed] == [True]
 
 
 @pytest.mark.parametrize(

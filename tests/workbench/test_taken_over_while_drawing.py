@@ -34,8 +34,8 @@ def draw(side):
     print("drawn", flush=True)
 draw(6)
 for line in sys.stdin:
-    if line == "draw more\\n":
-        draw(7)
+    if line.startswith("draw "):
+        draw(int(line.split()[1]))
     else:
         project.close()
         print("closed", flush=True)
@@ -58,8 +58,8 @@ class Other:
     def number(self) -> int:
         return self._process.pid
 
-    def draw_more(self) -> None:
-        self._ask("draw more")
+    def draw(self, side: int) -> None:
+        self._ask(f"draw {side}")
         self._wait_for("drawn")
 
     def close_project(self) -> None:
@@ -219,7 +219,7 @@ def test_where_it_was_taken_back_in_vain_the_other_goes_on_and_strokes_wait(
     desk.session.before_leaving.insert(0, refuse)
     with pytest.raises(ProjectError, match="not now"):
         desk.session.take_over()
-    other.draw_more()
+    other.draw(7)
     assert f"process {other.number}" in str(desk.session.read_only())
     assert desk.bench.recording.is_held_up
     assert np.all(desk.mask[:2, :2] == 3)
@@ -249,10 +249,38 @@ def test_an_undo_that_the_other_has_forestalled_is_told(desk: Desk, other: Other
         desk.session.save()
     desk.session.take_over()
     assert "over what it has left: 1." in desk.session.messages.shown
-    assert "not done, since its steps come after: 1." in desk.session.messages.shown
+    assert "not done, since its own stand in their way: 1." in desk.session.messages.shown
     stored = desk.stored(image_id)
     assert stored is not None
     assert stored.mask[3, 3] == 1, "what was to be undone is there"
+
+
+def test_what_the_other_has_drawn_over_is_not_given_back_to_the_model(desk: Desk, other: Other):
+    whole, image_id = slice(None), desk.image_id
+    side = len(desk.mask) - 2
+    other.draw(side)
+    desk.bench.review.release((whole, whole))  # before anyone knows of the other
+    assert not desk.is_anybodys
+    desk.session.take_over()
+    assert "over what it has left: 1." in desk.session.messages.shown
+    stored = desk.stored(image_id)
+    assert stored is not None
+    of_other = np.zeros_like(stored.is_protected)
+    of_other[-side:, -side:] = True
+    assert np.all(stored.mask[of_other] == 3)
+    assert np.array_equal(stored.is_protected, of_other), "what was hers is the model's again"
+
+
+def test_a_step_of_which_nothing_may_be_done_any_more_is_told(desk: Desk, other: Other):
+    whole, image_id = slice(None), desk.image_id
+    other.draw(len(desk.mask))
+    desk.bench.review.release((whole, whole))
+    desk.session.take_over()
+    assert "not done, since its own stand in their way: 1." in desk.session.messages.shown
+    stored = desk.stored(image_id)
+    assert stored is not None
+    assert np.all(stored.mask == 3)
+    assert stored.is_protected.all()
 
 
 def test_nothing_is_said_where_the_other_has_drawn_nothing_in_between(desk: Desk, made: Path):

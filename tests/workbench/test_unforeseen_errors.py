@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 from desk import Desk
 from hearing import Told
+from inline_runner import InlineRunner
+from psygnal import EmitLoopError
 
-from napari_protoseg.errors import StorageError
+from napari_protoseg.errors import ProjectError, StorageError
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.lock import LOCK
+from napari_protoseg.review.journal import Journal
+from napari_protoseg.workbench.recording import Recording
 
 
 def have_no_memory(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,6 +61,70 @@ def test_who_closes_is_told_how_much_is_lost_and_the_project_is_closed(
     assert not (folder / LOCK).exists()
     with Project.open(folder) as project:
         assert not project.is_read_only
+
+
+@pytest.mark.parametrize("verb", ["open_journal", "fold_journal", "shorten_journals"])
+def test_a_project_that_raises_it_as_it_is_opened_is_recorded_in_nonetheless(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, verb: str
+):
+    folder, image_id = desk.session.require_project().folder, desk.image_id
+    desk.bench.close()
+    with Project.open(folder) as project:
+        journal = Journal(project, image_id)
+        edited, _ = journal.open()
+        drawn = edited.mask.copy()
+        drawn[-1] = 3
+        step = edited.stroke(drawn, author="Ada", now=desk.session.now())
+        assert step is not None
+        journal.append([step])  # and its program ends
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no more threads")
+
+    again = Desk(InlineRunner())
+    told = Told(again.session)
+    with monkeypatch.context() as patch:
+        patch.setattr(Project, verb, fail)
+        again.session.open(folder)
+    assert [text for text in told if "no more threads" in text] != []
+    assert "in fail" in again.session.messages.details
+    again.step()
+    again.painter.paint(2, side=2)
+    again.bench.close()
+    with Project.open(folder) as project:
+        stored = project.read_mask(image_id)
+    assert stored is not None
+    assert np.all(stored.mask[:2, :2] == 2)
+    assert np.all(stored.mask[-1] == 3)
+
+
+def test_a_page_that_raises_it_as_a_project_is_opened_keeps_no_stroke_from_being_recorded(
+    desk: Desk,
+):
+    folder, image_id = desk.session.require_project().folder, desk.image_id
+    desk.bench.close()
+    again = Desk(InlineRunner())
+
+    def fail() -> None:
+        raise RuntimeError("unheard of")
+
+    again.session.opened.connect(fail)
+    with pytest.raises(EmitLoopError, match="unheard of"):
+        again.session.open(folder)
+    again.session.opened.disconnect(fail)
+    again.step()
+    again.painter.paint(2, side=2)
+    again.bench.close()
+    with Project.open(folder) as project:
+        stored = project.read_mask(image_id)
+    assert stored is not None
+    assert np.all(stored.mask[:2, :2] == 2)
+
+
+def test_a_stroke_that_nobody_records_is_refused_aloud(desk: Desk):
+    recording = Recording(desk.session)  # has not heard that a project was opened
+    with pytest.raises(ProjectError, match="what was drawn is not recorded"):
+        recording.record(desk.image_id, desk.bench.recording)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("when", ["before_saving", "before_closing"])

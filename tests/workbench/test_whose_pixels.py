@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -87,13 +88,17 @@ class Person:
         )
         return PredictedMask(self.image_id, mask, np.full(mask.shape, 0.5, np.float16)), source
 
-    def see(self, mask: Mask) -> None:
-        """Let a model propose a mask."""
-        made = self._made(mask)
-        sight = SimpleNamespace(
+    def sight(self, mask: Mask, **of_source: Any) -> Any:
+        """Return what a model sees that proposes this mask."""
+        predicted, source = self._made(mask)
+        made = predicted, replace(source, **of_source)
+        return SimpleNamespace(
             mask=lambda now: made, key=None, labels="", predictor=SimpleNamespace(recipe=Recipe())
         )
-        self.open.propose(sight)  # type: ignore[arg-type]
+
+    def see(self, mask: Mask) -> None:
+        """Let a model propose a mask."""
+        self.open.propose(self.sight(mask))
         self._enter(np.where(self.own, self.drawn, mask), self.own)
 
     def make_masks(self, mask: Mask) -> None:
@@ -255,18 +260,31 @@ def test_a_mask_that_a_newer_model_agrees_with_is_stored_as_its_own(session: Ses
     model = np.full((SIDE, SIDE), 2, dtype=np.uint8)
     person.see(model)
     person.open.store()
-    made = person._made(model)
-    newer = MaskSource(
-        round_id=None, bank_version=None, label_condition="none", recipe_json="{}", created=NOW
-    )
-    sight = SimpleNamespace(
-        mask=lambda now: (made[0], newer),
-        key=None,
-        labels="",
-        predictor=SimpleNamespace(recipe=Recipe()),
-    )
-    assert person.open.propose(sight) is None  # type: ignore[arg-type]
+    sight = person.sight(model, recipe_json="{}")
+    assert person.open.propose(sight) is None
     assert person.open.is_proposed
     assert person.open.store()
     assert person.project.mask_summaries()[person.image_id].recipe_json == "{}"
     assert not person.open.is_proposed
+
+
+def test_a_stroke_that_a_newer_model_has_not_looked_under_shows_what_it_hid_when_undone(
+    session: Session,
+):
+    person = Person(session)
+    model = np.full((SIDE, SIDE), 2, dtype=np.uint8)
+    person.see(model)
+    person.open.store()
+    drawn = model.copy()
+    drawn[:4] = 1
+    person.paint(drawn)
+    newer = model.copy()
+    newer[:4] = 3  # agrees wherever it may
+    assert person.open.propose(person.sight(newer, recipe_json="{}")) is None
+    person.undo()
+    assert not person.open.is_proposed
+    person.open.store()
+    stored = person.project.read_mask(person.image_id)
+    assert stored is not None
+    assert np.all(stored.mask == 2), "as it is seen"
+    assert person.project.mask_summaries()[person.image_id].recipe_json != "{}", "outdated"
