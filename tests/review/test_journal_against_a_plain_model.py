@@ -55,6 +55,9 @@ ORIGINS = {
 State = tuple[tuple[tuple[int, str], ...], ...]
 """Class and setter of each pixel, in rows."""
 
+Place = tuple[int, int, int, int]
+"""Row, column, height and width of a rectangle."""
+
 masks = st.lists(st.integers(0, 3), min_size=20, max_size=20).map(
     lambda values: np.array(values, dtype=np.uint8).reshape(SHAPE)
 )
@@ -101,15 +104,15 @@ class Plain:
             for old_row, seen_row, new_row in zip(self.now, seen, drawn, strict=True)
         )
 
-    def released(self, where: np.ndarray, who: str) -> State:
+    def released(self, where: np.ndarray, seen: State, who: str) -> State:
         return tuple(
             tuple(
                 (old[0], MODEL if old[0] else NOBODY)
-                if given and old[1] in (who, IMPORTED)
+                if given and was[1] in (who, IMPORTED) and old[1] == was[1]
                 else old
-                for old, given in zip(old_row, given_row, strict=True)
+                for old, was, given in zip(old_row, seen_row, given_row, strict=True)
             )
-            for old_row, given_row in zip(self.now, where, strict=True)
+            for old_row, seen_row, given_row in zip(self.now, seen, where, strict=True)
         )
 
 
@@ -182,14 +185,11 @@ class Journaled(RuleBasedStateMachine):
             assert not other.is_read_only
             yield other
 
-    def drawn(self, place: tuple[int, int, int, int], value: int) -> np.ndarray:
-        row, column, height, width = place
-        drawn = self.edited.mask.copy()
-        drawn[row : row + height, column : column + width] = value
-        return drawn
+    def drawn(self, place: Place, value: int) -> np.ndarray:
+        return np.where(within(place), np.uint8(value), self.edited.mask)
 
     @rule(place=places, value=st.integers(0, 3), author=people, cut=st.booleans())
-    def paint(self, place: tuple[int, int, int, int], value: int, author: str, cut: bool) -> None:
+    def paint(self, place: Place, value: int, author: str, cut: bool) -> None:
         drawn, plain = self.drawn(place, value), self.plain[self.image]
         row, column, height, width = place
         block = (slice(row, row + height), slice(column, column + width)) if cut else None
@@ -218,13 +218,10 @@ class Journaled(RuleBasedStateMachine):
         self.record(step, self.machine(state, kept))
 
     @rule(place=places, author=people)
-    def release(self, place: tuple[int, int, int, int], author: str) -> None:
-        row, column, height, width = place
-        where = np.zeros(SHAPE, np.bool_)
-        where[row : row + height, column : column + width] = True
-        plain = self.plain[self.image]
+    def release(self, place: Place, author: str) -> None:
+        plain, where = self.plain[self.image], within(place)
         step = self.edited.release(where, author=author, now=self.now())
-        self.record(step, plain.become(plain.released(where, author)))
+        self.record(step, plain.become(plain.released(where, plain.now, author)))
 
     @rule()
     def undo(self) -> None:
@@ -312,42 +309,49 @@ class Journaled(RuleBasedStateMachine):
 
     @rule(
         mask=masks,
+        by=st.sampled_from((MODEL, "Bob")),
         place=places,
         value=st.integers(0, 3),
-        also=st.booleans(),
+        deed=st.sampled_from(("stroke", "release", "undo")),
         elsewhere=st.booleans(),
     )
-    def a_person_draws_before_they_see_what_a_job_has_stored(
-        self,
-        mask: np.ndarray,
-        place: tuple[int, int, int, int],
-        value: int,
-        also: bool,
-        elsewhere: bool,
+    def a_person_works_before_they_see_what_others_have_stored(
+        self, mask: np.ndarray, by: str, place: Place, value: int, deed: str, elsewhere: bool
     ) -> None:
         plain = self.plain[self.image]
         seen = plain.now
         self.recorder.flush()
         self.told.clear()
-        predicted = PredictedMask(self.image, mask, np.full(SHAPE, 0.5, np.float16))
         with self.a_job(elsewhere=elsewhere) as project:
-            project.write_mask(predicted, self.source())
-        kept = (*PEOPLE, IMPORTED)
-        moved = self.machine(plain.taken(mask, MODEL, kept, whole=True), kept)
-        if also and moved:  # what they undo is not the last edit any more: it stays
-            step = self.edited.undo(now=self.now())
-            if step is not None:
-                self.recorder.record(self.image, step)
-                self.recorder.flush()
-                assert self.told == [MaskMoved(self.image)]
-        else:
-            drawn = self.drawn(place, value)
-            step = self.edited.stroke(drawn, author="Ada", now=self.now())
-            plain.become(plain.painted(drawn, seen, "Ada"))
-            if step is not None:
-                self.recorder.record(self.image, step)
-                self.recorder.flush()
-                assert self.told == [MaskMoved(self.image)] * moved
+            if by == MODEL:
+                predicted = PredictedMask(self.image, mask, np.full(SHAPE, 0.5, np.float16))
+                project.write_mask(predicted, self.source())
+                kept = (*PEOPLE, IMPORTED)
+                moved = self.machine(plain.taken(mask, MODEL, kept, whole=True), kept)
+            else:
+                journal = Journal(project, self.image)
+                theirs, _ = journal.open()
+                step = theirs.stroke(mask, author=by, now=self.now())
+                if step is not None:
+                    journal.append([step])
+                moved = plain.become(plain.painted(mask, seen, by))
+        match deed:
+            case "stroke":
+                drawn = self.drawn(place, value)
+                step = self.edited.stroke(drawn, author="Ada", now=self.now())
+                plain.become(plain.painted(drawn, seen, "Ada"))
+            case "release":
+                step = self.edited.release(within(place), author="Ada", now=self.now())
+                plain.become(plain.released(within(place), seen, "Ada"))
+            case _:
+                step = self.edited.undo(now=self.now())
+                if not moved:
+                    plain.place -= step is not None
+                # else it is not the last edit any more: what they undo stays
+        if step is not None:
+            self.recorder.record(self.image, step)
+            self.recorder.flush()
+            assert self.told == [MaskMoved(self.image)] * moved
         self.open(self.image)
 
     @rule(gone=st.integers(1, 3), heir=st.integers(0, 3), also=st.booleans())
@@ -393,6 +397,14 @@ class Journaled(RuleBasedStateMachine):
             assert_state(stored.mask, stored.setters, plain.now, self)
             assert np.all(stored.confidence[stored.is_protected] == 1)
             assert np.all(stored.confidence[~stored.is_protected] <= 0.5)
+
+
+def within(place: Place) -> np.ndarray:
+    """Return where a rectangle is."""
+    row, column, height, width = place
+    where = np.zeros(SHAPE, np.bool_)
+    where[row : row + height, column : column + width] = True
+    return where
 
 
 def assert_state(mask: np.ndarray, setters: np.ndarray, state: State, machine: Journaled) -> None:
