@@ -38,14 +38,35 @@ def write_report(results: Path, document: Path) -> None:
     A table stands between the lines ``<!-- measured: NAME -->`` and ``<!-- end -->``.
     """
     text = document.read_text()
-    for name, tissue in TISSUES.items():
-        runs = _read(results / name)
+    tables = {name: _tables(tissue, _read(results / name)) for name, tissue in TISSUES.items()}
+    for name, parts in (tables | {"folds": _fold_tables(results)}).items():
         before, mark, rest = text.partition(f"<!-- measured: {name} -->\n")
         _, end, after = rest.partition("<!-- end -->")
-        if runs and end:
-            tables = "\n\n".join(_tables(tissue, runs))
-            text = f"{before}{mark}{tables}\n{end}{after}"
+        if parts and end:
+            text = "".join([before, mark, "\n\n".join(parts), "\n", end, after])
     document.write_text(text)
+
+
+def _fold_tables(results: Path) -> list[str]:
+    """Return how far each second stage lies above its teacher on folds of the training images.
+
+    Runs that were made elsewhere stand in folders of that name (``lung, fold 0, GPU``).
+    """
+    gains: dict[str, dict[str, str]] = {}
+    folds = []
+    for folder in sorted(results.glob("*, fold *")):
+        tissue, fold, *where = folder.name.split(", ")
+        runs = _read(folder)
+        for name in runs:
+            gain = _gain(TISSUES[tissue], runs, name, OURS, RULES[1])
+            if name.startswith(SECOND) and gain is not None:
+                row = ", ".join([name, *where])
+                gains.setdefault(row, {})[f"{tissue}, {fold}"] = f"{gain[0]:+.3f}"
+                folds.append(f"{tissue}, {fold}")
+    tissues = list(TISSUES)
+    titles = sorted(set(folds), key=lambda title: (tissues.index(title.split(", ")[0]), title))
+    rows = [[name, *(of_each.get(key, "") for key in titles)] for name, of_each in gains.items()]
+    return [_markdown(["Less its teacher, predicted labels", *titles], rows)] if rows else []
 
 
 def _read(folder: Path) -> Runs:
@@ -77,6 +98,8 @@ _FIRST = (
 
 def _tables(tissue: Tissue, runs: Runs) -> list[str]:
     """Return a table for each rule about labels, and one of what is to be reached."""
+    if not runs:
+        return []
     mean = f"mean of {', '.join(tissue.quoted)}" if tissue.quoted != tissue.classes else "mean"
     tables = []
     for labels in RULES:
