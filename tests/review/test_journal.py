@@ -13,7 +13,6 @@ import pytest
 
 from napari_protoseg.errors import ProjectError, StorageError
 from napari_protoseg.project import (
-    Correction,
     ImageRecord,
     MaskSource,
     Origin,
@@ -162,8 +161,7 @@ def test_an_import_leaves_the_pixels_of_a_person_and_is_a_step(project: Project)
     edited, _ = journal.open()
     journal.append([stroke(edited, 0, 1)])
     mask = np.full(SHAPE, 2, np.uint8)
-    imported = Correction(image_id=1, mask=mask, is_set=mask > 0, base=None, origin=Origin.IMPORTED)
-    project.store_corrections((imported,), person="Bob", now=NOW)
+    project.store_imports({1: mask}, person="Bob", now=NOW)
     edited, _ = journal.open()
     assert edited.mask[:, 0].tolist() == [1, 2, 2, 2]
     assert edited.origin_of(0, 0).person == "Ada"
@@ -183,11 +181,10 @@ def test_an_import_brings_nothing_back_that_was_undone_while_it_read_its_files(
     journal.append([stroke(edited, 0, 2)])
     mask = np.zeros(SHAPE, np.uint8)
     mask[3] = 2
-    imported = Correction(image_id=1, mask=mask, is_set=mask > 0, base=None, origin=Origin.IMPORTED)
     back = edited.undo(now=NOW)
     assert back is not None
     journal.append([back])
-    project.store_corrections((imported,), person="Bob", now=NOW)
+    project.store_imports({1: mask}, person="Bob", now=NOW)
     stored = project.read_mask(1)
     assert stored is not None
     assert stored.mask[:, 0].tolist() == [1, 1, 1, 2]
