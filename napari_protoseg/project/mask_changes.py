@@ -22,6 +22,7 @@ from napari_protoseg.project.edit_rows import (
 from napari_protoseg.project.edits import Action, Edit, EditKey, EditKind, Step, difference
 from napari_protoseg.project.found_masks import FoundMask, HeldMask
 from napari_protoseg.project.mask_rows import (
+    forget_mask,
     record_sources,
     record_taken,
     write_entries,
@@ -190,7 +191,7 @@ def store_imports(
 ) -> None:
     """Store masks with what an import has brought, as `store_masks` does.
 
-    Where the import says nothing, nor anybody else has, an image without a journal has no mask.
+    Where the import says nothing, nor has anybody else, the image has no mask then.
     """
     for new in made:
         new.enter_journal(connection)
@@ -205,12 +206,10 @@ def store_imports(
             for image_id, entry in entries.items()
         ],
     )
-    # No model has made what is left then: a mask of nobody would never be made anew.
-    connection.executemany(
-        "DELETE FROM masks WHERE image_id = ? AND recipe = 'null' AND corrected IS NULL"
-        " AND image_id NOT IN (SELECT image_id FROM journals)",
-        [(image_id,) for image_id in entries],
-    )
+    for new in made:
+        is_of_model = new.source is not None and new.source.is_of_model
+        if not (is_of_model or new.entry.origins.any()):
+            forget_mask(connection, new.image_id)  # one of nobody would never be made anew
 
 
 def _require_fitting(mask: PredictedMask, size: tuple[int, int], schema: ClassSchema) -> None:

@@ -129,11 +129,12 @@ def test_an_import_that_does_not_fit_changes_nothing(project: Project, mask: np.
 
 def test_an_import_that_says_nothing_leaves_an_image_without_a_mask(project: Project):
     project.write_mask(predicted(1, 1), SOURCE)
+    project.open_journal(3)  # as who only looks at it does
     nothing = np.zeros((4, 6), np.uint8)
-    project.store_imports({1: nothing, 2: nothing}, person="Ada", now=NOW)
-    summary = project.mask_summaries()[1]
+    project.store_imports(dict.fromkeys((1, 2, 3), nothing), person="Ada", now=NOW)
+    (summary,) = project.mask_summaries().values()
     assert (summary.recipe_json, summary.corrected_by) == (SOURCE.recipe_json, None)
-    assert project.read_mask(2) is None
+    assert project.read_mask(2) is project.read_mask(3) is None
 
 
 def test_imported_pixels_are_kept_as_well(project: Project):

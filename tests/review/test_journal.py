@@ -172,6 +172,30 @@ def test_an_import_leaves_the_pixels_of_a_person_and_is_a_step(project: Project)
     assert [mask[1][0] for mask in undone(edited)] == [2, 0, 0]
 
 
+def test_an_import_that_says_nothing_leaves_what_steps_have_made(project: Project) -> None:
+    nothing = np.zeros(SHAPE, np.uint8)
+    journal = Journal(project, 1)
+    edited, _ = journal.open()
+    spread = edited.propagate(np.ones(SHAPE, np.uint8), author="Ada", now=NOW)
+    assert spread is not None
+    journal.append([spread])
+    project.store_imports({1: nothing}, person="Bob", now=NOW)
+    stored = project.read_mask(1)
+    assert stored is not None
+    assert (stored.origins == Origin.PROPAGATED).all()
+    back = edited.undo(now=NOW)
+    assert back is not None
+    journal.append([back])
+    project.store_imports({1: nothing}, person="Bob", now=NOW)
+    assert project.mask_summaries() == {}
+    again = edited.redo(now=NOW)
+    assert again is not None
+    journal.append([again])
+    stored = project.read_mask(1)
+    assert stored is not None
+    assert (stored.mask == 1).all()
+
+
 def test_an_import_brings_nothing_back_that_was_undone_while_it_read_its_files(
     project: Project,
 ) -> None:
