@@ -17,7 +17,7 @@ from napari_protoseg.events import Job, Notice, Progress, Request, Severity
 from napari_protoseg.exports.indexed_png import write_indexed_png
 from napari_protoseg.images.reading import read_mask
 from napari_protoseg.project.folder import Project
-from napari_protoseg.project.records import Correction, ImageRecord, Origin
+from napari_protoseg.project.records import ImageRecord
 from napari_protoseg.schema import UNLABELLED, ClassSchema
 from napari_protoseg.storage import make_folder, storage_errors
 
@@ -179,18 +179,8 @@ def _keep_corrections(
         waiting = masks[stored:number]
         if number < len(masks) and sum(mask.size for _, mask in waiting) < _AT_ONCE:
             continue
-        corrections = [
-            Correction(
-                image_id=image_id,
-                mask=mask,
-                is_set=mask != UNLABELLED,
-                base=None,
-                origin=Origin.IMPORTED,
-            )
-            for image_id, mask in waiting
-        ]
         try:
-            project.store_corrections(corrections, person=person, now=now)
+            project.store_imports(dict(waiting), person=person, now=now)
         except ProtosegError:
             if stored:
                 text = f"Masks that are imported: {stored} of {len(masks)}. Import them again "

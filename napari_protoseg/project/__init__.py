@@ -6,7 +6,6 @@ from napari_protoseg.project.arrays import masks_per_shard
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import (
     BankRow,
-    Correction,
     ImageRecord,
     MaskSource,
     MaskSummary,
@@ -21,7 +20,6 @@ from napari_protoseg.project.records import (
 
 __all__ = [
     "BankRow",
-    "Correction",
     "ImageRecord",
     "MaskSource",
     "MaskSummary",

@@ -66,7 +66,6 @@ from napari_protoseg.project.paths import real_path, refuse_links
 from napari_protoseg.project.people_rows import person_setter
 from napari_protoseg.project.records import (
     BankRow,
-    Correction,
     FreshConfidence,
     ImageRecord,
     MaskSource,
@@ -653,63 +652,27 @@ class Project:
         with self._database.reading() as connection:
             return select_summaries(connection)
 
-    def correct_mask(
-        self,
-        image_id: int,
-        mask: NDArray[np.uint8],
-        *,
-        base: StoredMask | None,
-        person: str,
-        now: datetime,
-    ) -> StoredMask | None:
-        """Store a mask as a person has left it.
+    def store_imports(
+        self, masks: Mapping[int, NDArray[np.uint8]], *, person: str, now: datetime
+    ) -> None:
+        """Put masks that were made elsewhere over those of their images: all of them, or none.
 
         Parameters
         ----------
-        image_id
-            Whose mask it is.
-        mask
-            ``(height, width)``: 0 unlabelled, k class id k.
-        base
-            The mask as it was before; pixels that differ from it are the person's from now on.
-            None: there was none.
+        masks
+            For each image ``(height, width)``: k class id k, which no prediction may change from
+            now on; 0 leaves a pixel as it is. One that a person has set stays in any case.
         person
-            Name.
+            Name of who imports them.
         now
             When.
-
-        Returns
-        -------
-        StoredMask or None
-            The base of the next correction; None where no person has set a pixel, nor a model.
-
-        Raises
-        ------
-        ProjectError
-            The mask has not the size of its image, or values that are no class ids.
-        """
-        if base is not None and base.mask.shape != mask.shape:
-            raise ProjectError(
-                f"its mask is {mask.shape}",
-                where=f"image {image_id}",
-                remedy=f"It must be {base.mask.shape}, as the image is.",
-            )
-        is_set = mask != (0 if base is None else base.mask)
-        correction = Correction(image_id=image_id, mask=mask, is_set=is_set, base=base)
-        self.store_corrections((correction,), person=person, now=now)
-        return self.read_mask(image_id)
-
-    def store_corrections(
-        self, corrections: Sequence[Correction], *, person: str, now: datetime
-    ) -> None:
-        """Store masks with pixels that no prediction may change: all of them, or none.
 
         Raises
         ------
         ProjectError
             A mask has not the size of its image, or values that are no class ids.
         """
-        self._masks.store_corrections(corrections, person=person, now=now)
+        self._masks.store_imports(masks, person=person, now=now)
 
     def open_journal(self, image_id: int) -> OpenedJournal:
         """Return the mask of an image, with its journal, which it has from now on to be edited.

@@ -1,4 +1,4 @@
-"""New masks of whole images, from a model, a person or an import: stored, and steps of journals."""
+"""New masks of whole images, from a model or an import: stored, and steps of journals."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from napari_protoseg.project.edit_rows import (
 from napari_protoseg.project.edits import Action, Edit, EditKey, EditKind, Step, difference
 from napari_protoseg.project.found_masks import FoundMask, HeldMask
 from napari_protoseg.project.mask_rows import (
+    forget_mask,
     record_sources,
     record_taken,
     write_entries,
 )
 from napari_protoseg.project.records import (
-    Correction,
     MaskSource,
     Origin,
     PredictedMask,
@@ -40,7 +40,7 @@ from napari_protoseg.schema import UNLABELLED, ClassSchema
 
 @dataclass(frozen=True, eq=False)
 class NewMask:
-    """What a model or a correction makes the current mask of an image, ready to be stored.
+    """What a model or an import makes the current mask of an image, ready to be stored.
 
     Parameters
     ----------
@@ -55,8 +55,8 @@ class NewMask:
     is_lost
         Whether the mask before it is damaged, so that nothing before it can be undone.
     source
-        What a corrected mask comes from, which a step of the journal may have changed; None leaves
-        what is recorded.
+        What a mask comes from that an import goes over, which a step of the journal may have
+        changed; None leaves what is recorded.
     """
 
     found: FoundMask
@@ -116,45 +116,33 @@ class NewMask:
         return cls(found, entry, held.edits, edit, is_lost)
 
     @classmethod
-    def of_correction(
+    def of_import(
         cls,
         found: FoundMask,
         arrays: ArrayFolder,
-        correction: Correction,
+        mask: NDArray[np.uint8],
         person: str,
-        setter: int,
         now: datetime,
         schema: ClassSchema,
     ) -> Self:
-        """Put what a person has set, with this setter, or an import, over the mask there is.
+        """Put the labelled pixels of a mask over those there are, except over a person's.
 
         Errors as by `of_model`.
         """
-        is_import = correction.origin is Origin.IMPORTED
-        is_set = correction.is_set
-        confidence = np.where(is_set, np.float16(1), np.float16(0))
-        given = PredictedMask(found.image_id, correction.mask, confidence)
-        _require_fitting(given, found.shape, schema)
-        mask = np.where(is_set, correction.mask, np.uint8(UNLABELLED))
-        of_set = Origin.IMPORTED if is_import else setter
-        setters = np.where(is_set, np.uint8(of_set), np.uint8(Origin.NONE))
-        if correction.base is not None:
-            mask = np.where(is_set, mask, correction.base.mask)
-            confidence = np.where(is_set, confidence, correction.base.confidence)
-            setters = np.where(is_set, setters, correction.base.setters)
+        is_set = mask != UNLABELLED
+        confidence = is_set.astype(np.float16)
+        _require_fitting(PredictedMask(found.image_id, mask, confidence), found.shape, schema)
+        setters = np.where(is_set, np.uint8(Origin.IMPORTED), np.uint8(Origin.NONE))
         entry = MaskArrays(mask, confidence, setters)
-        if not (is_import or found.is_journaled or found.heirs):
-            return cls(found, entry, {}, None)
         held = found.loaded(arrays)
         stored = found.seen_of(held.mask)
-        if is_import and stored is not None:
+        if stored is not None:
             entry = _keeping(stored, ~is_set | (stored.origins == Origin.PERSON), entry)
         if held.mask is not None and found.heirs:
             stored, entry = held.mask, found.heirs.kept(held.mask, entry)
         edit = None
         if found.is_journaled:
-            kind = EditKind.IMPORT if is_import else EditKind.STROKE
-            edit = _edit_of(kind, stored, entry, now, author=person)
+            edit = _edit_of(EditKind.IMPORT, stored, entry, now, author=person)
         source = None if held.mask is None else held.mask.source
         return cls(found, entry, held.edits, edit, source=source)
 
@@ -192,7 +180,7 @@ def store_masks(
     record_sources(connection, sources)
 
 
-def store_corrections(
+def store_imports(
     connection: sqlite3.Connection,
     arrays: ArrayFolder,
     made: Sequence[NewMask],
@@ -201,10 +189,9 @@ def store_corrections(
     person: str,
     now: datetime,
 ) -> None:
-    """Store corrections as `store_masks` does.
+    """Store masks with what an import has brought, as `store_masks` does.
 
-    A mask that holds no pixel of a person or an import any more is not a corrected one; where no
-    model has made it either, and it has no journal, the image has no mask then.
+    Where the import says nothing, nor has anybody else, the image has no mask then.
     """
     for new in made:
         new.enter_journal(connection)
@@ -219,12 +206,10 @@ def store_corrections(
             for image_id, entry in entries.items()
         ],
     )
-    # No model has made what is left then: a mask of nobody would never be made anew.
-    connection.executemany(
-        "DELETE FROM masks WHERE image_id = ? AND recipe = 'null' AND corrected IS NULL"
-        " AND image_id NOT IN (SELECT image_id FROM journals)",
-        [(image_id,) for image_id in entries],
-    )
+    for new in made:
+        is_of_model = new.source is not None and new.source.is_of_model
+        if not (is_of_model or new.entry.origins.any()):
+            forget_mask(connection, new.image_id)  # one of nobody would never be made anew
 
 
 def _require_fitting(mask: PredictedMask, size: tuple[int, int], schema: ClassSchema) -> None:

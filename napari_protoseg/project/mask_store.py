@@ -15,15 +15,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from napari_protoseg.errors import ProjectError, StorageError
 from napari_protoseg.project.arrays import ArrayFolder, MaskArrays
 from napari_protoseg.project.database import Database
 from napari_protoseg.project.found_masks import FoundMask, find_mask
 from napari_protoseg.project.journal_changes import Fold, OpenedJournal, find_journal
-from napari_protoseg.project.mask_changes import NewMask, store_corrections, store_masks
-from napari_protoseg.project.people_rows import person_setter
+from napari_protoseg.project.mask_changes import NewMask, store_imports, store_masks
 from napari_protoseg.project.records import (
-    Correction,
     FreshConfidence,
     MaskSource,
     PredictedMask,
@@ -158,29 +159,23 @@ class MaskStore:
 
         self._store(list(mask_of), make, store)
 
-    def store_corrections(
-        self, corrections: Sequence[Correction], *, person: str, now: datetime
+    def store_imports(
+        self, masks: Mapping[int, NDArray[np.uint8]], *, person: str, now: datetime
     ) -> None:
-        """Store masks that a person has set pixels of, or an import; see `Project`."""
-        with self._database.writing() as connection:
-            setter = person_setter(connection, person)
-
-        correction_of = {correction.image_id: correction for correction in corrections}
+        """Put masks that were made elsewhere over those of their images; see `Project`."""
 
         def make(found: FoundMask, schema: ClassSchema, is_alone: bool) -> NewMask:
-            correction = correction_of[found.image_id]
-            return NewMask.of_correction(
-                found, self._arrays, correction, person, setter, now, schema
-            )
+            mask = masks[found.image_id]
+            return NewMask.of_import(found, self._arrays, mask, person, now, schema)
 
         def store(
             connection: sqlite3.Connection,
             made: Sequence[NewMask],
             entries: Mapping[int, MaskArrays],
         ) -> None:
-            store_corrections(connection, self._arrays, made, entries, person=person, now=now)
+            store_imports(connection, self._arrays, made, entries, person=person, now=now)
 
-        self._store(list(correction_of), make, store)
+        self._store(list(masks), make, store)
 
     def _store(self, image_ids: Sequence[int], make: Make, store: Store) -> None:
         """Store what is made of the current masks of images: all, or none."""

@@ -304,29 +304,3 @@ class FreshConfidence:
             return mask
         confidence = np.where(mask.is_protected, mask.confidence, self.values)
         return replace(mask, confidence=confidence)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Correction:
-    """A mask with pixels that a person has set, or an import.
-
-    Parameters
-    ----------
-    image_id
-        Image of the project.
-    mask
-        ``(height, width)``: 0 unlabelled, k class id k.
-    is_set
-        ``(height, width)``: which pixels were set.
-    base
-        The mask that a person has started from, and which has the other pixels; None where there
-        was none. An import has none: the others stay as they are when it is stored.
-    origin
-        Who has set them.
-    """
-
-    image_id: int
-    mask: NDArray[np.uint8]
-    is_set: NDArray[np.bool_]
-    base: StoredMask | None
-    origin: Origin = Origin.PERSON

@@ -30,7 +30,7 @@ DRAWN = (slice(5, 30), slice(10, 40))
 
 
 def prepare(workspace: Path) -> None:
-    """Let a person draw on two images, and store a mask in which another has set pixels."""
+    """Let a person draw on two images, and another import a mask of a third."""
     with Project.open(workspace / "project") as project:
         project.introduce("Ada")
         first, second, third = [image.known_id for image in project.images()][:3]
@@ -42,9 +42,9 @@ def prepare(workspace: Path) -> None:
             step = edited.stroke(drawn, author="Ada", now=NOW)
             assert step is not None
             journal.append([step])
-        corrected = np.zeros((64, 64), np.uint8)
-        corrected[DRAWN] = 2
-        project.correct_mask(third, corrected, base=None, person="Bob", now=NOW)
+        imported = np.zeros((64, 64), np.uint8)
+        imported[DRAWN] = 2
+        project.store_imports({third: imported}, person="Bob", now=NOW)
 
 
 def work(workspace: Path, acknowledge: Callable[[object], None]) -> None:
@@ -68,7 +68,7 @@ def state(workspace: Path) -> dict[str, object]:
                 content = stored.mask.tobytes() + stored.setters.tobytes()
                 found[image.path.name] = hashlib.sha256(content).hexdigest()
             if image.id in (first, second, third):
-                assert stored is not None, "what a person has drawn is lost"
+                assert stored is not None, "what was drawn or imported is lost"
                 drawn = 2 if image.id == third else 3
                 assert (stored.mask[DRAWN] == drawn).all()
                 assert stored.is_protected[DRAWN].all()

@@ -17,6 +17,7 @@ from random import Random
 
 import numpy as np
 from database_damage import SCHEMA, change_rows
+from drawing import draw
 from driven_jobs import finish, stop_after
 from fuzzed_reader import FuzzedReader
 from mutations import NUMBERS, changed_json, damaged, json_text
@@ -106,9 +107,7 @@ def _valid(gone: tuple[tuple[int, int | None], ...]) -> dict[str, bytes]:
                     PredictedMask(image.known_id, mask, np.full(mask.shape, 0.5, np.float16)),
                     source,
                 )
-            project.correct_mask(
-                1, np.full((36, 40), 2, np.uint8), base=None, person="a person", now=_NOW
-            )
+            draw(project, 1, np.full((36, 40), 2, np.uint8), person="a person", now=_NOW)
             project.set_review_status(2, ReviewStatus.FLAGGED)
             for class_id, heir in gone:
                 project.remove_class(class_id, heir, created=_NOW)

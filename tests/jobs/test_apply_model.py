@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from drawing import draw
 from driven_jobs import finish
 from PIL import Image
 from tiny_project import CPU, NAMES, NOW, build, tile
@@ -92,7 +93,7 @@ def test_images_that_are_there_already_get_masks_but_keep_labels_and_painted_pix
     assert first.id is not None
     painted = np.zeros((first.height, first.width), np.uint8)
     painted[:5] = 3
-    project.correct_mask(first.id, painted, base=None, person="Ada", now=NOW)
+    draw(project, first.id, painted, now=NOW)
     before = project.images()
     applied, _ = apply(project, ApplyModel(images=trained / "tiles"))
     assert applied == AppliedModel(added=0, predicted=16)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from drawing import draw
 from driven_jobs import finish
 from tiny_project import CPU, NAMES, NOW, build
 
@@ -219,11 +220,10 @@ def test_what_a_class_has_is_told_before_it_goes(project: Project):
     assert base is not None
     drawn = base.mask.copy()
     drawn[:] = SECOND
-    stored = project.correct_mask(image, drawn, base=base, person="Ada", now=NOW)
+    draw(project, image, drawn, now=NOW)
     drawn = drawn.copy()
     drawn[:8] = FIRST
-    stored = project.correct_mask(image, drawn, base=stored, person="Ada", now=NOW)
-    assert stored is not None
+    stored = draw(project, image, drawn, now=NOW)
     project.set_review_status(image, ReviewStatus.ACCEPTED)
     impact, _ = finish(class_impact(project, FIRST, None))
     assert impact is not None

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from drawing import draw
 from PIL import Image
 
 from napari_protoseg.errors import ProjectError, ProjectLockedError
@@ -47,9 +48,7 @@ def folder(tmp_path: Path) -> Path:
             mask = random.integers(0, 3, (image.height, image.width), dtype=np.uint8)
             confidence = np.ones(mask.shape, np.float16)
             project.write_mask(PredictedMask(image.known_id, mask, confidence), SOURCE)
-        stored = project.read_mask(2)
-        assert stored is not None
-        project.correct_mask(2, np.ones_like(stored.mask), base=stored, person="Ada", now=NOW)
+        draw(project, 2, np.ones((16, 16), np.uint8), now=NOW)
     return tmp_path / "project"
 
 

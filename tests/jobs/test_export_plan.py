@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from drawing import draw
 from driven_jobs import finish
 from tiny_project import CPU, NAMES, NOW
 
@@ -91,7 +92,7 @@ def paint(project: Project, image_id: int, value: int = 1) -> None:
     image, base = project.image(image_id), project.read_mask(image_id)
     mask = np.zeros((image.height, image.width), np.uint8) if base is None else base.mask.copy()
     mask[:5] = value
-    project.correct_mask(image_id, mask, base=base, person="Ada", now=NOW)
+    draw(project, image_id, mask, now=NOW)
 
 
 def train_again(project: Project) -> None:

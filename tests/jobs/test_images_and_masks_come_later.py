@@ -170,16 +170,16 @@ def test_a_full_disk_leaves_the_masks_that_are_stored_and_the_same_import_brings
 ):
     project, times = with_validation, iter(range(2))
     monkeypatch.setattr("napari_protoseg.jobs.import_masks._AT_ONCE", 1)
-    store = project.store_corrections
+    store = project.store_imports
 
-    def full_after_two(corrections, *, person, now):
+    def full_after_two(masks, *, person, now):
         if next(times, None) is None:
             raise StorageError("no space left on the disk", where="disk", remedy="Free some.")
-        store(corrections, person=person, now=now)
+        store(masks, person=person, now=now)
 
     said: list[Event] = []
     with monkeypatch.context() as patch:
-        patch.setattr(project, "store_corrections", full_after_two)
+        patch.setattr(project, "store_imports", full_after_two)
         with pytest.raises(StorageError, match="no space"):
             finish(to_correct(project, made), said.append)
     assert isinstance(said[-1], Notice)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from drawing import draw
 from driven_jobs import finish
 from tiny_project import CPU, NOW
 
@@ -98,10 +99,10 @@ def test_what_a_person_set_is_certain_and_what_was_erased_is_of_no_class(trained
         mask = np.full((image.height, image.width), project.schema.ids[image.label.index(1)])
         mask = mask.astype(np.uint8)
         mask[:8], mask[8:16], mask[16:] = absent, 1, 0
-        stored = project.correct_mask(image.known_id, mask, base=None, person="Ada", now=NOW)
+        draw(project, image.known_id, mask, now=NOW)
         erased = mask.copy()
         erased[8:16] = 0
-        project.correct_mask(image.known_id, erased, base=stored, person="Ada", now=NOW)
+        draw(project, image.known_id, erased, now=NOW)
         ended = segment(trained)
         assert ended is not None
         found = PseudoMasks(ended.round.folder / "pseudo-masks").of(image.known_id)

@@ -24,7 +24,7 @@ from napari_protoseg.project.array_store import FileStore
 from napari_protoseg.project.arrays import ArrayFolder, MaskArrays
 from napari_protoseg.project.database import Database
 from napari_protoseg.project.mask_changes import NewMask
-from napari_protoseg.project.records import Correction, FreshConfidence, Origin, StoredMask
+from napari_protoseg.project.records import FreshConfidence, Origin, StoredMask
 from napari_protoseg.review.edited_mask import EditedMask
 from napari_protoseg.review.journal import Journal
 from napari_protoseg.schema import ClassSchema
@@ -200,12 +200,8 @@ def test_a_class_that_has_gone_is_refused(
 def test_strokes_are_kept_by_an_import(
     project: Project, meanwhile: list[Callable[[], object]]
 ) -> None:
-    every = np.ones((SIZE, SIZE), np.bool_)
-    imported = Correction(
-        image_id=1, mask=whole(1).mask, is_set=every, base=None, origin=Origin.IMPORTED
-    )
     meanwhile.append(lambda: dot(project, 0))
-    project.store_corrections((imported,), person="Bea", now=NOW)
+    project.store_imports({1: whole(1).mask}, person="Bea", now=NOW)
     mask = stored(project)
     assert mask.mask[0, :2].tolist() == [2, 1]
     assert mask.origins[0, :2].tolist() == [Origin.PERSON, Origin.IMPORTED]
@@ -216,13 +212,10 @@ def test_what_is_undone_while_masks_are_imported_stays_undone(
     project: Project, meanwhile: list[Callable[[], object]]
 ) -> None:
     dot(project, 0)
-    is_set = np.zeros((SIZE, SIZE), np.bool_)
-    is_set[0, 1] = True
-    imported = Correction(
-        image_id=1, mask=whole(1).mask, is_set=is_set, base=None, origin=Origin.IMPORTED
-    )
     meanwhile.append(lambda: undo(project))
-    project.store_corrections((imported,), person="Bea", now=NOW)
+    imported = np.zeros((SIZE, SIZE), np.uint8)
+    imported[0, 1] = 1
+    project.store_imports({1: imported}, person="Bea", now=NOW)
     mask = stored(project)
     assert mask.mask[0, :3].tolist() == [0, 1, 0]
     assert mask.origins[0, :3].tolist() == [Origin.NONE, Origin.IMPORTED, Origin.NONE]
@@ -230,12 +223,9 @@ def test_what_is_undone_while_masks_are_imported_stays_undone(
 
 def test_an_import_leaves_a_mask_the_prediction_that_a_step_has_brought(project: Project) -> None:
     enter(project)
-    is_set = np.zeros((SIZE, SIZE), np.bool_)
-    is_set[0, 0] = True
-    imported = Correction(
-        image_id=1, mask=whole(2).mask, is_set=is_set, base=None, origin=Origin.IMPORTED
-    )
-    project.store_corrections((imported,), person="Bea", now=NOW)
+    imported = np.zeros((SIZE, SIZE), np.uint8)
+    imported[0, 0] = 2
+    project.store_imports({1: imported}, person="Bea", now=NOW)
     assert stored(project).source == SOURCE
     project.fold_journal(1, FRESH)
     assert stored(project).confidence[0, :2].tolist() == [1, 0.75]

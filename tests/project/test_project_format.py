@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from drawing import draw
 
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.project import (
@@ -14,10 +15,10 @@ from napari_protoseg.project import (
     Origin,
     PredictedMask,
     Project,
-    mask_store,
 )
 from napari_protoseg.project.database import Database, prefer_write_ahead_log
 from napari_protoseg.project.migrations import MIGRATIONS
+from napari_protoseg.review.journal import Journal
 from napari_protoseg.schema import ClassSchema
 
 NOW = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
@@ -57,16 +58,20 @@ def test_an_older_project_is_brought_up_to_date_with_its_records(folder: Path) -
 
 
 def test_a_project_of_format_3_opens_with_its_corrections_and_can_be_edited(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path,
 ) -> None:
     mask = np.ones((9, 9), np.uint8)
     drawn = mask.copy()
     drawn[0, 0] = 2
     source = MaskSource(round_id=None, label_condition="given", recipe_json="{}", created=NOW)
-    with Project.open(folder) as project, monkeypatch.context() as patched:
-        patched.setattr(mask_store, "person_setter", lambda *_: Origin.PERSON)  # without a name
+    with Project.open(folder) as project:
         project.write_mask(PredictedMask(1, mask, np.ones((9, 9), np.float16)), source)
-        project.correct_mask(1, drawn, base=project.read_mask(1), person="Ada", now=NOW)
+        journal = Journal(project, 1)
+        # Who is not introduced stays without a name, as all were then.
+        step = journal.open()[0].stroke(drawn, author="Ada", now=NOW)
+        assert step is not None
+        journal.append([step])
+        journal.fold()
     as_format(3, folder / "project.db")
     with Project.open(folder) as project:
         opened = project.open_journal(1)
@@ -74,10 +79,10 @@ def test_a_project_of_format_3_opens_with_its_corrections_and_can_be_edited(
         stored = opened.stored
         assert stored is not None
         assert np.array_equal(stored.mask, drawn)
-        assert np.array_equal(stored.origins == Origin.PERSON, drawn == 2)
+        assert np.array_equal(stored.setters == Origin.PERSON, drawn == 2)
         assert np.array_equal(stored.is_protected, drawn == 2)
         drawn[8, 8] = 2
-        again = project.correct_mask(1, drawn, base=stored, person="Bob", now=NOW)
+        again = draw(project, 1, drawn, person="Bob", now=NOW)
         assert np.array_equal(again.is_protected, drawn == 2)
         assert again.setters[8, 8] == project.open_journal(1).people["Bob"]
 

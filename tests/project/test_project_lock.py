@@ -28,6 +28,7 @@ from napari_protoseg.project import (
     database,
 )
 from napari_protoseg.project.lock import LockOwner
+from napari_protoseg.review.journal import Journal
 from napari_protoseg.schema import ClassSchema
 
 NOW = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
@@ -147,11 +148,17 @@ def test_what_another_process_has_open_is_read_only_and_says_who_has_it(folder: 
             stored = project.read_mask(1)
             assert stored is not None
             assert np.array_equal(stored.mask, MASK.mask)
+            edited, _ = Journal(project, 1).open()
+            step = edited.stroke(2 * MASK.mask, author="A", now=NOW)
+            assert step is not None
             for write in (
                 lambda: project.write_mask(MASK, SOURCE),
                 lambda: project.set_review_status(1, ReviewStatus.ACCEPTED),
                 lambda: project.set_labels({1: (0, 1)}, source="person"),
-                lambda: project.correct_mask(1, 2 * MASK.mask, base=stored, person="A", now=NOW),
+                lambda: project.store_imports({1: 2 * MASK.mask}, person="A", now=NOW),
+                lambda: project.introduce("A"),
+                lambda: project.record_steps(1, [step]),
+                lambda: project.fold_journal(1),
                 project.require_writable,
             ):
                 with pytest.raises(ProjectLockedError, match=f"process {owner.pid},.*Close it"):

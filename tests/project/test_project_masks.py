@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from drawing import draw
 
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.project import (
@@ -214,14 +215,18 @@ def test_damaged_arrays_are_reported_and_never_read_as_a_mask(project: Project, 
         read(project, record)
 
 
-def test_a_damaged_mask_is_predicted_again_unless_a_person_has_set_pixels_of_it(
-    project: Project,
+@pytest.mark.parametrize("is_drawn", [True, False], ids=["drawn", "imported"])
+def test_a_damaged_mask_is_predicted_again_unless_pixels_of_it_were_drawn_or_imported(
+    project: Project, is_drawn: bool
 ) -> None:
     record, corrected = project.images()[:2]
     assert corrected.id is not None
     project.write_masks([predicted(record, 0), predicted(corrected, 0)], SOURCE)
-    base = read(project, corrected)
-    project.correct_mask(corrected.id, 3 - base.mask, base=base, person="Ada", now=NOW)
+    mask = 3 - read(project, corrected).mask
+    if is_drawn:
+        draw(project, corrected.id, mask, now=NOW)
+    else:
+        project.store_imports({corrected.id: mask}, person="Ada", now=NOW)
     (project.folder / "arrays.zarr" / "masks" / "40x30" / "c" / "0" / "0" / "0").unlink()
     with pytest.raises(ProjectError, match=r"damaged.*Restore the project folder from a copy\.$"):
         project.write_mask(predicted(corrected, 1), SOURCE)

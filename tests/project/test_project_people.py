@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from drawing import draw
 
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import (
-    Correction,
     ImageRecord,
     MaskSource,
     Origin,
@@ -86,7 +86,7 @@ def test_a_prediction_leaves_the_pixels_of_a_person(project: Project):
     assert base is not None
     edited = base.mask.copy()
     edited[0, :2] = (2, 0)
-    project.correct_mask(1, edited, base=base, person="Ada", now=NOW)
+    draw(project, 1, edited, now=NOW)
     project.write_masks((predicted(1, 2), predicted(2, 2)), SOURCE)
     stored = project.read_mask(1)
     assert stored is not None
@@ -100,26 +100,10 @@ def test_a_prediction_leaves_the_pixels_of_a_person(project: Project):
     assert project.mask_summaries()[2].corrected is None
 
 
-def test_a_pixel_that_is_put_back_is_the_models_again(project: Project):
-    project.write_mask(predicted(1, 1), SOURCE)
-    base = project.read_mask(1)
-    assert base is not None
-    edited = base.mask.copy()
-    edited[0, 0] = 2
-    corrected = project.correct_mask(1, edited, base=base, person="Ada", now=NOW)
-    assert corrected.is_protected.sum() == 1
-    project.correct_mask(1, base.mask, base=base, person="Ada", now=NOW)
-    stored = project.read_mask(1)
-    assert stored is not None
-    assert not stored.is_protected.any()
-
-
 def test_an_image_without_a_mask_can_be_painted(project: Project):
     painted = np.zeros((4, 6), np.uint8)
     painted[1, 1] = 2
-    project.correct_mask(3, painted, base=None, person="Ada", now=NOW)
-    stored = project.read_mask(3)
-    assert stored is not None
+    stored = draw(project, 3, painted, now=NOW)
     assert np.array_equal(stored.mask, painted)
     assert stored.is_protected.sum() == 1
     project.write_mask(predicted(3, 1), SOURCE)
@@ -130,24 +114,33 @@ def test_an_image_without_a_mask_can_be_painted(project: Project):
 
 
 @pytest.mark.parametrize("mask", [np.full((4, 6), 7, np.uint8), np.zeros((4, 5), np.uint8)])
-def test_a_correction_that_does_not_fit_changes_nothing(project: Project, mask: np.ndarray):
+def test_an_import_that_does_not_fit_changes_nothing(project: Project, mask: np.ndarray):
     project.write_mask(predicted(1, 1), SOURCE)
-    base = project.read_mask(1)
-    for known in (base, None):
-        with pytest.raises(ProjectError):
-            project.correct_mask(1, mask, base=known, person="Ada", now=NOW)
+    before = project.mask_summaries()
+    fitting = np.full((4, 6), 2, np.uint8)
+    for image_id in (1, 2):  # with a mask, and without one
+        with pytest.raises(ProjectError, match=f"image {image_id}"):
+            project.store_imports({3: fitting, image_id: mask}, person="Ada", now=NOW)
+    assert project.mask_summaries() == before
     stored = project.read_mask(1)
     assert stored is not None
     assert (stored.mask == 1).all()
 
 
+def test_an_import_that_says_nothing_leaves_an_image_without_a_mask(project: Project):
+    project.write_mask(predicted(1, 1), SOURCE)
+    project.open_journal(3)  # as who only looks at it does
+    nothing = np.zeros((4, 6), np.uint8)
+    project.store_imports(dict.fromkeys((1, 2, 3), nothing), person="Ada", now=NOW)
+    (summary,) = project.mask_summaries().values()
+    assert (summary.recipe_json, summary.corrected_by) == (SOURCE.recipe_json, None)
+    assert project.read_mask(2) is project.read_mask(3) is None
+
+
 def test_imported_pixels_are_kept_as_well(project: Project):
     mask = np.zeros((4, 6), np.uint8)
     mask[2] = 2
-    correction = Correction(
-        image_id=1, mask=mask, is_set=mask > 0, base=None, origin=Origin.IMPORTED
-    )
-    project.store_corrections((correction,), person="Ada", now=NOW)
+    project.store_imports({1: mask}, person="Ada", now=NOW)
     project.write_mask(predicted(1, 1), SOURCE)
     stored = project.read_mask(1)
     assert stored is not None

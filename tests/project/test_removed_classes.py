@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from drawing import draw
 
 from napari_protoseg.errors import ProjectError, SchemaError
 from napari_protoseg.events import finish
 from napari_protoseg.jobs.check import check_project
 from napari_protoseg.project import (
-    Correction,
     ImageRecord,
     MaskSource,
     Origin,
@@ -62,10 +62,9 @@ def predict(project: Project, *rows: int) -> None:
 
 
 def paint(project: Project, row: int, value: int, person: str = "Ada") -> None:
-    base = seen(project)
-    mask = base.mask.copy()
+    mask = seen(project).mask.copy()
     mask[row] = value
-    project.correct_mask(1, mask, base=base, person=person, now=NOW)
+    draw(project, 1, mask, person=person, now=NOW)
 
 
 def seen(project: Project) -> StoredMask:
@@ -262,10 +261,7 @@ def test_what_a_stroke_has_taken_of_a_class_that_is_gone_comes_back_whatever_hap
         case "imported":
             mask = np.zeros(SHAPE, np.uint8)
             mask[1] = FAT
-            correction = Correction(
-                image_id=1, mask=mask, is_set=mask > 0, base=None, origin=Origin.IMPORTED
-            )
-            project.store_corrections([correction], person="Bob", now=NOW)
+            project.store_imports({1: mask}, person="Bob", now=NOW)
         case _:
             project.remove_class(FAT, created=NOW)
     if between in ("predicted", "imported"):
@@ -364,11 +360,7 @@ def test_a_project_with_removed_classes_passes_its_check_and_opens_elsewhere(
 
 def test_an_import_of_class_ids_means_the_class_that_took_the_place(project: Project):
     project.remove_class(STROMA, FAT, created=NOW)
-    mask = np.full(SHAPE, FAT, np.uint8)
-    correction = Correction(
-        image_id=1, mask=mask, is_set=mask > 0, base=None, origin=Origin.IMPORTED
-    )
-    project.store_corrections((correction,), person="Ada", now=NOW)
+    project.store_imports({1: np.full(SHAPE, FAT, np.uint8)}, person="Ada", now=NOW)
     assert rows(project) == [FAT] * 4
     project.restore_class(created=NOW)
     assert rows(project) == [FAT] * 4

@@ -13,7 +13,6 @@ import pytest
 
 from napari_protoseg.errors import ProjectError, StorageError
 from napari_protoseg.project import (
-    Correction,
     ImageRecord,
     MaskSource,
     Origin,
@@ -162,8 +161,7 @@ def test_an_import_leaves_the_pixels_of_a_person_and_is_a_step(project: Project)
     edited, _ = journal.open()
     journal.append([stroke(edited, 0, 1)])
     mask = np.full(SHAPE, 2, np.uint8)
-    imported = Correction(image_id=1, mask=mask, is_set=mask > 0, base=None, origin=Origin.IMPORTED)
-    project.store_corrections((imported,), person="Bob", now=NOW)
+    project.store_imports({1: mask}, person="Bob", now=NOW)
     edited, _ = journal.open()
     assert edited.mask[:, 0].tolist() == [1, 2, 2, 2]
     assert edited.origin_of(0, 0).person == "Ada"
@@ -172,6 +170,30 @@ def test_an_import_leaves_the_pixels_of_a_person_and_is_a_step(project: Project)
         "Bob",
     )
     assert [mask[1][0] for mask in undone(edited)] == [2, 0, 0]
+
+
+def test_an_import_that_says_nothing_leaves_what_steps_have_made(project: Project) -> None:
+    nothing = np.zeros(SHAPE, np.uint8)
+    journal = Journal(project, 1)
+    edited, _ = journal.open()
+    spread = edited.propagate(np.ones(SHAPE, np.uint8), author="Ada", now=NOW)
+    assert spread is not None
+    journal.append([spread])
+    project.store_imports({1: nothing}, person="Bob", now=NOW)
+    stored = project.read_mask(1)
+    assert stored is not None
+    assert (stored.origins == Origin.PROPAGATED).all()
+    back = edited.undo(now=NOW)
+    assert back is not None
+    journal.append([back])
+    project.store_imports({1: nothing}, person="Bob", now=NOW)
+    assert project.mask_summaries() == {}
+    again = edited.redo(now=NOW)
+    assert again is not None
+    journal.append([again])
+    stored = project.read_mask(1)
+    assert stored is not None
+    assert (stored.mask == 1).all()
 
 
 def test_an_import_brings_nothing_back_that_was_undone_while_it_read_its_files(
@@ -183,11 +205,10 @@ def test_an_import_brings_nothing_back_that_was_undone_while_it_read_its_files(
     journal.append([stroke(edited, 0, 2)])
     mask = np.zeros(SHAPE, np.uint8)
     mask[3] = 2
-    imported = Correction(image_id=1, mask=mask, is_set=mask > 0, base=None, origin=Origin.IMPORTED)
     back = edited.undo(now=NOW)
     assert back is not None
     journal.append([back])
-    project.store_corrections((imported,), person="Bob", now=NOW)
+    project.store_imports({1: mask}, person="Bob", now=NOW)
     stored = project.read_mask(1)
     assert stored is not None
     assert stored.mask[:, 0].tolist() == [1, 1, 1, 2]

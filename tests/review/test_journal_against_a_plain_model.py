@@ -23,7 +23,6 @@ from hypothesis.stateful import (
 )
 
 from napari_protoseg.project import (
-    Correction,
     ImageRecord,
     MaskSource,
     Origin,
@@ -298,11 +297,8 @@ class Journaled(RuleBasedStateMachine):
     @rule(mask=masks, elsewhere=st.booleans())
     def a_job_imports_a_mask(self, mask: np.ndarray, elsewhere: bool) -> None:
         self.recorder.flush()
-        correction = Correction(
-            image_id=self.image, mask=mask, is_set=mask > 0, base=None, origin=Origin.IMPORTED
-        )
         with self.a_job(elsewhere=elsewhere) as project:
-            project.store_corrections((correction,), person="Bob", now=self.now())
+            project.store_imports({self.image: mask}, person="Bob", now=self.now())
         state = self.plain[self.image].taken(mask, IMPORTED, PEOPLE, whole=False)
         self.machine(state, PEOPLE)
         self.open(self.image)

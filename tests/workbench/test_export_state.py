@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from drawing import draw
 from hearing import Told
 from inline_runner import InlineRunner, StepRunner
 from PIL import Image
@@ -46,7 +47,7 @@ def make(folder: Path, count: int = 3, painted: int = 3) -> Path:
 def paint(project: Project, image: ImageRecord) -> None:
     assert image.id is not None
     mask = np.ones((SIZE, SIZE), np.uint8)
-    project.correct_mask(image.id, mask, base=None, person="Ada", now=Session.now())
+    draw(project, image.id, mask, now=Session.now())
 
 
 @pytest.fixture

@@ -56,15 +56,15 @@ def test_masks_that_an_import_has_stored_before_it_failed_are_shown(
     for image in (current, *others[:2]):
         mask = np.full((image.height, image.width), 2, np.uint8)
         Image.fromarray(mask).save(masks / f"{image.path.stem}.png")
-    store, times = project.store_corrections, iter(range(2))
+    store, times = project.store_imports, iter(range(2))
 
-    def full_after_two(corrections, *, person, now):
+    def full_after_two(masks, *, person, now):
         if next(times, None) is None:
             fail()
-        store(corrections, person=person, now=now)
+        store(masks, person=person, now=now)
 
     monkeypatch.setattr("napari_protoseg.jobs.import_masks._AT_ONCE", 1)
-    monkeypatch.setattr(project, "store_corrections", full_after_two)
+    monkeypatch.setattr(project, "store_imports", full_after_two)
     desk.bench.labels.import_masks(masks, MaskCodes.PROJECT, MaskPurpose.CORRECTION)
     assert any("Masks that are imported: 2 of 3." in text for text in told)
     stored = desk.stored()
