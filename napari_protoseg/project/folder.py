@@ -101,6 +101,7 @@ from napari_protoseg.project.schema_rows import (
     select_schemas,
 )
 from napari_protoseg.project.snapshot import copy_files, move_paths, staged
+from napari_protoseg.project.truth_files import place_truth, remove_truth, staged_truth
 from napari_protoseg.schema import ClassSchema
 from napari_protoseg.storage import replacing, storage_errors, take_place
 
@@ -456,7 +457,8 @@ class Project:
         Parameters
         ----------
         masks
-            File of each image; None takes its mask away, and leaves the split.
+            File of each image, which stays where it is; None takes its mask away, and leaves the
+            split.
 
         Raises
         ------
@@ -465,6 +467,29 @@ class Project:
         """
         with self._database.writing() as connection:
             update_truth(connection, masks, folder=self._folder)
+
+    def import_truth(self, masks: Iterable[tuple[int, bytes]]) -> None:
+        """Give images copies of true masks, to validate on: all of them, or none.
+
+        Parameters
+        ----------
+        masks
+            Image and file of each, a PNG in the codes of a project; taken one at a time.
+
+        Raises
+        ------
+        ProjectError
+            There is no such image.
+        """
+        with (
+            self._writing_files(),
+            staged_truth(masks, self._folder) as new,
+            self._database.writing() as connection,
+        ):
+            former = place_truth(connection, new, self._folder)
+        # They are named no more: where they cannot be removed, a check does it.
+        with suppress(StorageError, ProjectLockedError), self._database.writing() as connection:
+            remove_truth(connection, former, self._folder)
 
     def images(self, split: Split | None = None) -> tuple[ImageRecord, ...]:
         """Return the images of `split`, or all, in the order of their recorded paths."""

@@ -7,18 +7,22 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
 from driven_jobs import finish
+from PIL import Image
 from safetensors.torch import save_file
 from tiny_project import CPU, NOW, tree
 
 from napari_protoseg.bank.bank import BankConfig
 from napari_protoseg.errors import ProjectLockedError
+from napari_protoseg.evaluation.protocol import MaskCodes
 from napari_protoseg.events import Event, Job, Progress, Request
 from napari_protoseg.jobs.bank import BankRequest, build_project_bank
 from napari_protoseg.jobs.check import check_project
+from napari_protoseg.jobs.import_masks import MaskPurpose, import_masks
 from napari_protoseg.jobs.preparation import TrainRequest
 from napari_protoseg.jobs.segment import SegmentRequest, Start, segment_project
 from napari_protoseg.jobs.train import resume_training, train_project
@@ -216,3 +220,24 @@ def test_a_bank_leaves_the_one_that_the_other_program_has_built_meanwhile(banked
         theirs = refused_after(job, lambda event: isinstance(event, Progress), folder, ADD_A_BANK)
     assert files(folder) == theirs
     assert (folder / "banks" / "0002.safetensors").read_bytes() == b"theirs"
+
+
+@pytest.mark.parametrize("purpose", list(MaskPurpose))
+def test_an_import_of_masks_leaves_those_of_whom_has_the_project_now(
+    made: Path, tmp_path: Path, purpose: MaskPurpose
+):
+    folder, masks = made / "project", tmp_path / "masks"
+    masks.mkdir()
+
+    def imported(project: Project) -> Job[object]:
+        return import_masks(project, masks, MaskCodes.PROJECT, purpose, person="Ada", now=NOW)
+
+    with Project.open(folder) as project:
+        places = [masks / image.path.name for image in project.images()[:4]]
+        for place in places:
+            Image.fromarray(np.ones((64, 64), np.uint8)).save(place)
+        finish(imported(project))
+        for place in places:
+            Image.fromarray(np.full((64, 64), 2, np.uint8)).save(place)
+        theirs = refused_after(imported(project), lambda event: isinstance(event, Progress), folder)
+    assert files(folder) == theirs

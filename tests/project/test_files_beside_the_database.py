@@ -25,6 +25,7 @@ with Project.open(Path(sys.argv[1]), take_over=True) as project:
     with project.replacing(project.folder / "runs" / "0001" / "last") as temporary:
         temporary.write_bytes(b"theirs")
     project.add_bank(b"theirs", "{}", "f", created=datetime.now(UTC))
+    project.import_truth([(1, b"theirs")])
 """
 
 TIDY_UP = """
@@ -84,12 +85,25 @@ def test_a_file_that_was_ready_when_another_took_over_does_not_take_its_place(
             another(folder, TAKE_OVER)
         theirs = contents(folder)
         assert set(theirs.values()) == {b"theirs"}
-        assert len(theirs) == 2
+        assert len(theirs) == 3
         with (
             pytest.raises(ProjectLockedError),
             project.replacing(folder / "runs" / "0001" / "last"),
         ):
             pytest.fail("nothing is written any more")
+
+
+def test_true_masks_that_are_written_while_another_takes_over_are_gone(folder: Path) -> None:
+    def masks():
+        yield 1, b"mine"
+        another(folder, TAKE_OVER)
+
+    with Project.open(folder) as project:
+        with pytest.raises(ProjectLockedError):
+            project.import_truth(masks())
+        theirs = contents(folder)
+        assert set(theirs.values()) == {b"theirs"}
+        assert project.image(1).mask_path in {folder / name for name in theirs}
 
 
 def test_who_has_the_project_is_said_also_where_the_other_has_removed_what_was_half_written(
