@@ -10,13 +10,18 @@ import numpy as np
 import pytest
 from driven_jobs import finish
 from PIL import Image
-from tiny_project import NOW
+from tiny_project import CPU, NOW
 
-from napari_protoseg.errors import ProjectError, StorageError
+from napari_protoseg.errors import EvaluationError, ProjectError, StorageError
 from napari_protoseg.evaluation.protocol import MaskCodes
-from napari_protoseg.images.reading import read_mask
+from napari_protoseg.evaluation.trivial import Trivial
 from napari_protoseg.jobs.check import check_project
+from napari_protoseg.jobs.export import export_project
+from napari_protoseg.jobs.export_plan import ExportFormat
 from napari_protoseg.jobs.import_masks import ImportedMasks, MaskPurpose, import_masks
+from napari_protoseg.jobs.measure import measure_trivial
+from napari_protoseg.jobs.truth import true_mask, true_positions
+from napari_protoseg.masks.recipe import Recipe
 from napari_protoseg.project import ImageRecord, Project
 from napari_protoseg.project.records import Split
 from napari_protoseg.schema import ClassSchema
@@ -44,7 +49,7 @@ def imported(
 def values(project: Project) -> list[list[int]]:
     """Return the class ids in the true mask of each image."""
     return [
-        [] if image.mask_path is None else np.unique(read_mask(image.mask_path)).tolist()
+        [] if image.mask_path is None else np.unique(true_mask(image, project.schema)).tolist()
         for image in project.images()
     ]
 
@@ -158,3 +163,32 @@ def test_two_masks_of_one_image_are_refused_by_name_and_none_is_imported(
     assert "nothing was imported" in refused.value.remedy
     assert values(project) == [[]] * IMAGES
     assert project.mask_summaries() == {}
+
+
+@pytest.mark.parametrize(("heir", "seen"), [(1, 1), (None, 0)])
+def test_true_masks_are_exported_and_measured_on_after_a_class_of_theirs_has_gone(
+    project: Project, tmp_path: Path, heir: int | None, seen: int
+):
+    imported(project, write_masks(tmp_path / "masks", 2))
+    project.remove_class(2, heir, created=NOW)
+    schema = project.schema
+    assert values(project) == [[seen]] * IMAGES
+    out = tmp_path / "training"
+    export = export_project(project, ExportFormat.TRAINING, out, Recipe(), device=CPU, now=NOW)
+    exported, _ = finish(export)
+    assert exported is not None
+    written = [np.array(Image.open(path)) for path in (out / "valid" / "mask").iterdir()]
+    position = schema.ids.index(seen) if seen else len(schema.ids)
+    assert [np.unique(mask).tolist() for mask in written] == [[position]] * IMAGES
+    for image in project.images():
+        assert np.unique(true_positions(image, schema)).tolist() == [position]
+    measured = measure_trivial(Trivial.LAST_NAMED, project.images(), schema)
+    assert len(measured.classes) == len(schema.ids)
+
+
+def test_a_value_of_no_class_in_a_true_mask_is_named_by_an_export(project: Project, tmp_path: Path):
+    project.set_truth({1: write_masks(tmp_path / "masks", 9) / "0.png"})
+    out = tmp_path / "training"
+    export = export_project(project, ExportFormat.TRAINING, out, Recipe(), device=CPU, now=NOW)
+    with pytest.raises(EvaluationError, match="value 9"):
+        finish(export)
