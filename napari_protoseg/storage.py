@@ -6,8 +6,8 @@ import errno
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from napari_protoseg.errors import StorageError
@@ -24,6 +24,10 @@ _REMEDIES = {
     errno.EEXIST: ("a file stands where a folder belongs", "Move the file, or choose a name."),
     errno.ENAMETOOLONG: ("the name is too long", "Choose a shorter one."),
 }
+
+
+Replacing = Callable[[Path], AbstractContextManager[Path]]
+"""What writes a file as `replacing` does; it may refuse to."""
 
 
 def _file_mode() -> int:
@@ -95,11 +99,21 @@ def read_whole(path: Path, *, most: int) -> bytes:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(
+    path: Path, within: Callable[[], AbstractContextManager[object]] = nullcontext
+) -> Iterator[Path]:
     """Yield a temporary path beside `path` that takes its place, synced, on success.
 
     The folder of `path` is made where it is missing. Whatever goes wrong, `path` is
     afterwards either the old file or the whole new one, and the temporary file is gone.
+
+    Parameters
+    ----------
+    path
+        Of the file.
+    within
+        What is entered for the moment in which the temporary file takes its place; what it
+        raises keeps the old file there.
 
     Raises
     ------
@@ -111,7 +125,8 @@ def replacing(path: Path) -> Iterator[Path]:
         with _temporary_file(path.parent, path.name[:40]) as temporary:
             yield temporary
             sync(temporary)
-            take_place(temporary, path)
+            with within():
+                take_place(temporary, path)
 
 
 @contextmanager

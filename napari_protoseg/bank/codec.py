@@ -13,7 +13,7 @@ from napari_protoseg.bank.bank import BankConfig, Prototype, PrototypeBank
 from napari_protoseg.encoders.identity import EncoderIdentity
 from napari_protoseg.errors import BankError
 from napari_protoseg.schema import ClassSchema
-from napari_protoseg.storage import require_file, storage_errors, write_atomically
+from napari_protoseg.storage import require_file, storage_errors
 
 BANK_FORMAT = "1"
 """Version of the file format."""
@@ -33,14 +33,8 @@ class _Header(BaseModel):
     notices: tuple[str, ...]
 
 
-def write_bank(path: Path, bank: PrototypeBank) -> None:
-    """Write `bank` to `path`, complete or not at all.
-
-    Raises
-    ------
-    StorageError
-        The disk is full or not writable.
-    """
+def encoded_bank(bank: PrototypeBank) -> bytes:
+    """Return the content of the file of a bank."""
     header = _Header(
         prototypes=bank.prototypes,
         class_schema=bank.schema,
@@ -52,11 +46,11 @@ def write_bank(path: Path, bank: PrototypeBank) -> None:
     )
     metadata = {"bank_format": BANK_FORMAT, "bank": header.model_dump_json()}
     centres = np.ascontiguousarray(bank.centres)
-    write_atomically(path, save({"centres": centres}, metadata=metadata))
+    return save({"centres": centres}, metadata=metadata)
 
 
 def read_bank(path: Path) -> PrototypeBank:
-    """Read a bank that `write_bank` wrote.
+    """Read a bank of `encoded_bank`.
 
     Raises
     ------

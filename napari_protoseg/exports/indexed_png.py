@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from napari_protoseg.errors import ExportError
 from napari_protoseg.images.decoding import MAX_PIXELS, opened
 from napari_protoseg.images.reading import read_mask
 from napari_protoseg.schema import IGNORE, UNLABELLED, ClassSchema
-from napari_protoseg.storage import replacing
+from napari_protoseg.storage import write_atomically
 
 FINGERPRINT_KEY = "protoseg-schema-fingerprint"
 """Keyword of the PNG text chunk that holds the fingerprint of the schema."""
@@ -81,22 +82,38 @@ def write_indexed_png(path: Path, mask: NDArray[np.uint8], schema: ClassSchema) 
     write_values(path, mask, palette(schema), schema)
 
 
+def encoded_mask(mask: NDArray[np.uint8], schema: ClassSchema, *, where: str | Path) -> bytes:
+    """Return the file that `write_indexed_png` writes; `where` is named in its error."""
+    return _encoded(mask, palette(schema), schema, where=where)
+
+
 def write_values(
     path: Path, values: NDArray[np.uint8], colors: NDArray[np.uint8], schema: ClassSchema
 ) -> None:
     """Write `values` with any palette of shape ``(256, 3)``; errors as `write_indexed_png`."""
+    write_atomically(path, _encoded(values, colors, schema, where=path))
+
+
+def _encoded(
+    values: NDArray[np.uint8],
+    colors: NDArray[np.uint8],
+    schema: ClassSchema,
+    *,
+    where: str | Path,
+) -> bytes:
     if values.ndim != 2 or values.dtype != np.uint8 or not values.size:
         raise ExportError(
             f"a mask of shape {values.shape} and type {values.dtype}",
-            where=path,
+            where=where,
             remedy="Give a uint8 array of shape (height, width).",
         )
     image = Image.fromarray(np.ascontiguousarray(values), mode="L")
     image.putpalette(colors.tobytes())
     text = PngInfo()
     text.add_text(FINGERPRINT_KEY, schema.fingerprint)
-    with replacing(path) as temporary:
-        image.save(temporary, format="PNG", pnginfo=text)
+    content = BytesIO()
+    image.save(content, format="PNG", pnginfo=text)
+    return content.getvalue()
 
 
 def decode(path: Path) -> IndexedMask:

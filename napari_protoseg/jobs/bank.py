@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from napari_protoseg.bank.bank import BankConfig, PrototypeBank, build_bank
-from napari_protoseg.bank.codec import read_bank, write_bank
+from napari_protoseg.bank.codec import encoded_bank, read_bank
 from napari_protoseg.encoders.encoder import create_encoder
 from napari_protoseg.encoders.encoding import embed_images
 from napari_protoseg.encoders.passes import EncodeItem, ReadImage
@@ -161,22 +161,20 @@ def build_project_bank(
     )
     for notice in bank.notices:
         yield Notice(notice, Severity.WARNING)
-    version, path = project.new_bank()
-    write_bank(path, bank)
     weights = request.encoder_weights
     summary = BankSummary(
         encoder=request.encoder,
         encoder_weights=None if weights is None else weights.resolve(),
         prototypes=dict(zip(schema.names, bank.clusters_per_class, strict=True)),
     )
-    project.record_bank(
-        version,
+    row = project.add_bank(
+        encoded_bank(bank),
         summary.model_dump_json(),
         schema.fingerprint,
         created=now,
         made_of_json=made_of.model_dump_json(),
     )
-    return BuiltBank(version, path, bank)
+    return BuiltBank(row.version, row.path, bank)
 
 
 def _noting_glass(images: Sequence[ImageRecord], white: dict[str, float]) -> ReadImage:

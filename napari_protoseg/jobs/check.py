@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
 
 from napari_protoseg.bank.codec import read_bank
 from napari_protoseg.errors import ProjectError, ProtosegError, StorageError
@@ -20,8 +23,12 @@ from napari_protoseg.project.records import BankRow, ImageRecord, MaskSummary, R
 from napari_protoseg.schema import ClassSchema
 from napari_protoseg.storage import storage_errors
 
+if TYPE_CHECKING:
+    from napari_protoseg.training.checkpoint import Checkpoint
+
 _NAMED = 3
-_CHECKPOINTS = ("best.safetensors", "last.safetensors")
+_BEST, _LAST = "best.safetensors", "last.safetensors"
+_CHECKPOINTS = (_BEST, _LAST)
 
 
 class Outcome(Enum):
@@ -287,9 +294,33 @@ def _round_findings(project: Project, row: Round) -> Iterator[Finding]:
         remedy = "It can be resumed." if files else "It has left nothing; train again."
         yield Finding(Outcome.KEPT, where, what, remedy)
     for path in files:
-        record = Checkpoint(path).record
-        if not project.schema.extends(record.classes):
-            yield _of_other_classes(project, record.classes, where, path.name, "Train again.")
+        checkpoint = Checkpoint(path)
+        classes = checkpoint.record.classes
+        if not project.schema.extends(classes):
+            yield _of_other_classes(project, classes, where, path.name, "Train again.")
+        if path.name == _LAST and row.status is RoundStatus.FINISHED:
+            yield from _training_findings(row, checkpoint)
+
+
+def _training_findings(row: Round, last: Checkpoint) -> Iterator[Finding]:
+    """See that the last checkpoint of a finished round is of the training that its row tells of."""
+    from napari_protoseg.jobs.train import RoundMetrics  # as above
+
+    where = f"round {row.id}"
+    try:
+        recorded = RoundMetrics.model_validate_json(row.metrics_json or "{}")
+    except ValidationError:
+        yield Finding(Outcome.PROBLEM, where, "its figures cannot be read", "Train again.")
+        return
+    found = RoundMetrics(epochs=() if last.state is None else last.state.history)
+    # As text: figures that are no numbers equal not even themselves.
+    if found.model_dump_json() != recorded.model_dump_json():
+        what = (
+            f"{_LAST} is of another training than the one that has finished: it has measured "
+            f"{len(found.epochs)} epochs, and the round {len(recorded.epochs)}"
+        )
+        remedy = "Restore the folder of the round from a copy, or train again."
+        yield Finding(Outcome.PROBLEM, where, what, remedy)
 
 
 def _of_other_classes(

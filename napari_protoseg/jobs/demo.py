@@ -9,9 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from napari_protoseg.bank.bank import BankConfig
@@ -21,7 +19,7 @@ from napari_protoseg.evaluation.trivial import Trivial
 from napari_protoseg.events import Job, Notice
 from napari_protoseg.exports.contact_sheet import SheetRow, write_contact_sheet
 from napari_protoseg.exports.folder import vacant
-from napari_protoseg.images.reading import read_image, read_mask
+from napari_protoseg.images.reading import read_image
 from napari_protoseg.jobs.bank import BankRequest, build_project_bank
 from napari_protoseg.jobs.batches import predict_batches
 from napari_protoseg.jobs.export import export_project
@@ -32,6 +30,7 @@ from napari_protoseg.jobs.new import NewProject, new_project
 from napari_protoseg.jobs.preparation import TrainRequest, frozen_evidence
 from napari_protoseg.jobs.records import image_record
 from napari_protoseg.jobs.train import train_project
+from napari_protoseg.jobs.truth import true_mask
 from napari_protoseg.labels.reader import read_labels
 from napari_protoseg.masks.prediction import Predictor
 from napari_protoseg.masks.recipe import LabelCondition, Recipe
@@ -237,7 +236,9 @@ def run_demo(
             return None
         sheet = out / "contact-sheet.png"
         predictor = Predictor(trained_model(project).model, project.schema.ids, Recipe(), device)
-        write_contact_sheet(sheet, _sheet_rows(predictor, validation), project.schema)
+        write_contact_sheet(
+            sheet, _sheet_rows(predictor, validation, project.schema), project.schema
+        )
         return Demonstration(out, sheet, project.schema, tuple(rows))
 
 
@@ -262,14 +263,16 @@ def _measured(
     return (yield from measuring(predictor, images, project.schema))
 
 
-def _sheet_rows(predictor: Predictor, images: Sequence[ImageRecord]) -> list[SheetRow]:
+def _sheet_rows(
+    predictor: Predictor, images: Sequence[ImageRecord], schema: ClassSchema
+) -> list[SheetRow]:
     """Take those validation tiles that hold most classes, which say most."""
     telling = sorted(images, key=lambda image: -sum(v == 1 for v in image.label))[:_SHEET_ROWS]
     return [
         SheetRow(
             caption=image.path.stem,
             image=read_image(image.path),
-            masks={"mask": mask, **_truth(image)},
+            masks={"mask": mask, "truth": true_mask(image, schema)},
             class_maps=class_maps,
         )
         for batch, prediction in predict_batches(predictor, telling)
@@ -277,10 +280,6 @@ def _sheet_rows(predictor: Predictor, images: Sequence[ImageRecord]) -> list[She
             batch, prediction.class_maps, prediction.masks, strict=True
         )
     ]
-
-
-def _truth(image: ImageRecord) -> dict[str, NDArray[np.uint8]]:
-    return {} if image.mask_path is None else {"truth": read_mask(image.mask_path)}
 
 
 def _f1_cells(row: Row) -> list[str]:

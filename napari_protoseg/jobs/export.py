@@ -19,11 +19,11 @@ from napari_protoseg.exports.training_folder import (
     bracketed_name,
     export_training_folder,
 )
-from napari_protoseg.images.reading import read_mask
 from napari_protoseg.jobs.export_plan import ExportFormat, ExportPlan, plan_export
 from napari_protoseg.jobs.models import TrainedModel, trained_model
 from napari_protoseg.jobs.names import mask_names
 from napari_protoseg.jobs.predict import PredictionRecord, predict_project
+from napari_protoseg.jobs.truth import true_mask
 from napari_protoseg.masks.recipe import Recipe
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import ImageRecord
@@ -135,8 +135,8 @@ def _masks(
 ) -> Iterator[tuple[str, ImageRecord, NDArray[np.uint8]]]:
     """Yield name and mask of each image: the stored mask, or the true one where the plan says."""
     for name, image in zip(mask_names(images), images, strict=True):
-        if image.id in plan.true and image.mask_path is not None:
-            yield name, image, read_mask(image.mask_path)
+        if image.id in plan.true:
+            yield name, image, true_mask(image, project.schema)
             continue
         stored = project.read_mask(image.known_id)
         if stored is None:

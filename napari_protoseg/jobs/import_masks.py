@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -14,12 +15,12 @@ from numpy.typing import NDArray
 from napari_protoseg.errors import ImageError, ProjectError, ProtosegError
 from napari_protoseg.evaluation.protocol import MaskCodes, class_positions
 from napari_protoseg.events import Job, Notice, Progress, Request, Severity
-from napari_protoseg.exports.indexed_png import write_indexed_png
+from napari_protoseg.exports.indexed_png import encoded_mask
 from napari_protoseg.images.reading import read_mask
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import ImageRecord
 from napari_protoseg.schema import UNLABELLED, ClassSchema
-from napari_protoseg.storage import make_folder, storage_errors
+from napari_protoseg.storage import storage_errors
 
 
 class MaskPurpose(StrEnum):
@@ -69,9 +70,9 @@ def import_masks(
 ) -> Job[ImportedMasks | None]:
     """Import PNG masks that are named as the images of the project: none where one is unfit.
 
-    Masks for truth are copied to ``truth/`` in the project, in its own codes. Others are stored a
-    few at a time, so that who draws meanwhile does not wait; a stop, a kill or a full disk leaves
-    those that were stored, and the same import again brings the rest.
+    Masks for truth are copied to ``truth/`` in the project, in its own codes: all of them, or none.
+    Others are stored a few at a time, so that who draws meanwhile does not wait; a stop, a kill or
+    a full disk leaves those that were stored, and the same import again brings the rest.
 
     Parameters
     ----------
@@ -96,7 +97,8 @@ def import_masks(
     Raises
     ------
     ProjectError
-        There is no mask of an image of the project, or two images have the name of a mask.
+        There is no mask of an image of the project, two images have the name of a mask, or two
+        masks that of one image.
     ImageError, EvaluationError
         A mask cannot be read, has another size than its image, or values without a class.
     StorageError
@@ -104,20 +106,8 @@ def import_masks(
     project.require_writable()
     with storage_errors(folder):
         files = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".png")
-    named = defaultdict(list)
-    for image in project.images():
-        named[image.path.stem].append(image)
-    pairs: list[tuple[ImageRecord, Path]] = []
-    for path in files:
-        match named.get(path.stem, []):
-            case [image]:
-                pairs.append((image, path))
-            case [first, second, *_]:
-                raise ProjectError(
-                    f"is the name of several images, {first.path} and {second.path}",
-                    where=path,
-                    remedy="Give the images names of their own, and the masks the same.",
-                )
+    images = project.images()
+    pairs = _pairs(files, images)
     if not pairs:
         raise ProjectError(
             "holds no mask named as an image of the project",
@@ -131,16 +121,44 @@ def import_masks(
             return None
     imported = len(masks)
     if purpose is MaskPurpose.TRUTH:
-        _keep_truth(project, masks)
+        schema = project.schema
+        # Encoded one at a time, as they are written.
+        project.import_truth((i, encoded_mask(mask, schema, where=folder)) for i, mask in masks)
     else:
         imported = yield from _keep_corrections(project, masks, person=person, now=now)
     matched = {path for _, path in pairs}
     return ImportedMasks(
         imported=imported,
         left_out=len(masks) - imported,
-        without_mask=sum(map(len, named.values())) - len(masks),
+        without_mask=len(images) - len(masks),
         without_image=tuple(path.name for path in files if path not in matched),
     )
+
+
+def _pairs(files: Sequence[Path], images: Iterable[ImageRecord]) -> list[tuple[ImageRecord, Path]]:
+    """Return each image that a file is named as, with that file; others are left out."""
+    named = defaultdict(list)
+    for image in images:
+        named[image.path.stem].append(image)
+    found: dict[int, tuple[ImageRecord, Path]] = {}
+    for path in files:
+        match named.get(path.stem, []):
+            case [image] if image.known_id in found:
+                other = found[image.known_id][1].name
+                raise ProjectError(
+                    f"is named as the image {image.path}, and so is {other}",
+                    where=path,
+                    remedy="Leave one of the two in the folder; nothing was imported.",
+                )
+            case [image]:
+                found[image.known_id] = (image, path)
+            case [first, second, *_]:
+                raise ProjectError(
+                    f"is the name of several images, {first.path} and {second.path}",
+                    where=path,
+                    remedy="Give the images names of their own, and the masks the same.",
+                )
+    return list(found.values())
 
 
 def _read(
@@ -157,17 +175,6 @@ def _read(
         )
     positions = class_positions(values, schema, codes, where=path)
     return np.array([*schema.ids, UNLABELLED], dtype=np.uint8)[positions]
-
-
-def _keep_truth(project: Project, masks: list[tuple[int, NDArray[np.uint8]]]) -> None:
-    folder = project.folder / "truth"
-    with storage_errors(folder):
-        make_folder(folder)
-    paths = {}
-    for image_id, mask in masks:
-        paths[image_id] = folder / f"{image_id:06d}.png"
-        write_indexed_png(paths[image_id], mask, project.schema)
-    project.set_truth(paths)
 
 
 def _keep_corrections(

@@ -6,16 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from napari_protoseg.errors import EvaluationError
 from napari_protoseg.evaluation.image_level import image_level_f1
 from napari_protoseg.evaluation.protocol import Background, MaskCodes, class_positions
 from napari_protoseg.evaluation.scores import Counts, Scores
 from napari_protoseg.evaluation.trivial import TRIVIAL, Trivial
 from napari_protoseg.events import Job, Progress, Request
-from napari_protoseg.images.reading import read_mask
 from napari_protoseg.jobs.batches import predict_batches
+from napari_protoseg.jobs.truth import true_positions
 from napari_protoseg.masks.prediction import Predictor
 from napari_protoseg.project.records import ImageRecord
 from napari_protoseg.schema import ClassSchema
@@ -58,7 +56,8 @@ def measuring(
             batch, prediction.masks, prediction.probabilities, strict=True
         ):
             found = class_positions(mask, schema, MaskCodes.PROJECT, where=image.path)
-            counts += Counts.of(_truth(image, schema), found, len(schema.ids), Background.IGNORE)
+            true = true_positions(image, schema)
+            counts += Counts.of(true, found, len(schema.ids), Background.IGNORE)
             truth.append(image.label)
             predicted.append(probabilities > 0.5)
         stage = f"Measuring on {len(images)} masks"
@@ -78,15 +77,6 @@ def measure_trivial(kind: Trivial, images: Sequence[ImageRecord], schema: ClassS
     counts = Counts.none(len(schema.ids), Background.IGNORE)
     for image in images:
         guess = TRIVIAL[kind]((image.height, image.width), image.label)
-        counts += Counts.of(_truth(image, schema), guess, len(schema.ids), Background.IGNORE)
+        true = true_positions(image, schema)
+        counts += Counts.of(true, guess, len(schema.ids), Background.IGNORE)
     return Scores.of(counts, schema)
-
-
-def _truth(image: ImageRecord, schema: ClassSchema) -> NDArray[np.uint8]:
-    if image.mask_path is None:
-        raise EvaluationError(
-            "has no true mask", where=image.path, remedy="Measure on images with masks alone."
-        )
-    return class_positions(
-        read_mask(image.mask_path), schema, MaskCodes.PROJECT, where=image.mask_path
-    )

@@ -31,6 +31,7 @@ from napari_protoseg.network.maps import MapModel
 from napari_protoseg.network.record import ModelKind, ModelRecord
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import ImageRecord, Split
+from napari_protoseg.storage import Replacing, replacing
 from napari_protoseg.training.config import (
     PAPER_ENCODER,
     PRESETS,
@@ -223,6 +224,8 @@ def training_inputs(
     prepared: Prepared,
     folder: Path,
     after_epoch: Callable[[MapModel, int], Sequence[Event]] | None = None,
+    *,
+    writing: Replacing = replacing,
 ) -> TrainingInputs:
     """Return what the training of a network works on.
 
@@ -232,7 +235,7 @@ def training_inputs(
         Of any preset but quick.
     folder
         Where the checkpoints go.
-    after_epoch
+    after_epoch, writing
         As in `TrainingInputs`.
     """
     matcher = None
@@ -249,6 +252,7 @@ def training_inputs(
         after_epoch=after_epoch,
         device=prepared.device,
         folder=folder,
+        writing=writing,
         data=DataFingerprint.of(
             [(image.content_hash, image.label) for image in prepared.training],
             [(image.content_hash, image.label) for image in prepared.held_out],

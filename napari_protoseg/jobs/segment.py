@@ -169,9 +169,10 @@ def segment_project(
                 stage=Stage.SEGMENTATION,
                 made_of_json=made_of.model_dump_json(),
             )
-            made.rename(begun.folder / _PSEUDO_MASKS)
+            with project.placing():
+                made.rename(begun.folder / _PSEUDO_MASKS)
     yield Notice(f"Taught by round {teacher.round.id}.")
-    training = _train(prepared, begun, resume=False)
+    training = _train(project, prepared, begun, resume=False)
     return (yield from recorded(project, begun, training, resume=False, now=now))
 
 
@@ -209,7 +210,7 @@ def resume_segmentation(
             on_terminal=f"protoseg segment {project.folder}",
         ) from error
     prepared = _prepare(project, request, trained_model(project), device)
-    training = _train(prepared, unfinished, resume=True)
+    training = _train(project, prepared, unfinished, resume=True)
     return (yield from recorded(project, unfinished, training, resume=True, now=now))
 
 
@@ -240,7 +241,9 @@ def _prepare(
     return _Prepared(request, teacher, training, held_out, weights, device)
 
 
-def _train(prepared: _Prepared, begun: Round, *, resume: bool) -> Job[TrainingResult]:
+def _train(
+    project: Project, prepared: _Prepared, begun: Round, *, resume: bool
+) -> Job[TrainingResult]:
     request, device = prepared.request, prepared.device
     licence = licence_of(request.config.backbone)
     severity = Severity.INFO if licence.commercial else Severity.WARNING
@@ -271,6 +274,7 @@ def _train(prepared: _Prepared, begun: Round, *, resume: bool) -> Job[TrainingRe
         read=_layered([*training, *held_out], masks),
         device=device,
         folder=begun.folder,
+        writing=project.replacing,
         objective=lambda network: PixelObjective(network, request.pixels, device),
     )
     has_begun = (begun.folder / LAST).exists()

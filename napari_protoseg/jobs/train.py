@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from napari_protoseg.encoders.encoding import encode_dense
 from napari_protoseg.encoders.registry import licence_of
-from napari_protoseg.errors import ProtosegError, TrainingError
+from napari_protoseg.errors import ProjectLockedError, ProtosegError, TrainingError
 from napari_protoseg.events import Event, Job, Notice, Progress, Request, Severity
 from napari_protoseg.jobs.bank import (
     BATCH_SIZE,
@@ -215,7 +215,9 @@ def _fit_quick(
     )
     path = begun.folder / BEST
     try:
-        write_checkpoint(path, prepared.record, model)
+        write_checkpoint(path, prepared.record, model, writing=project.replacing)
+    except ProjectLockedError:
+        raise  # whoever has the project now has this round, too
     except ProtosegError:
         project.update_round(begun.id, RoundStatus.FAILED, finished=now())
         raise
@@ -285,6 +287,8 @@ def recorded(
     """
     try:
         result = yield from training
+    except ProjectLockedError:
+        raise  # whoever has the project now has this round, too
     except ProtosegError:
         # One that was only taken up again has what it had: a best state, or a training to resume.
         if not resume:
@@ -325,7 +329,7 @@ def _train_network(
             return with_muted_of_bank(project, chosen, kind, begun.bank_version)
 
         after_epoch = epoch_previews(preview, prepared.record.classes, recipe, prepared.device)
-    inputs = training_inputs(prepared, begun.folder, after_epoch)
+    inputs = training_inputs(prepared, begun.folder, after_epoch, writing=project.replacing)
     has_begun = (begun.folder / LAST).exists()
     return (yield from train_network(inputs, config, resume=resume and has_begun))
 

@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from napari_protoseg.project.paths import owned_path, recorded_path
 from napari_protoseg.project.records import BankRow
 from napari_protoseg.project.times import found_time, recorded_time
+from napari_protoseg.storage import make_folder, staged, storage_errors
 
+_FOLDER = "banks"
 _COLUMNS = "version, file, summary, schema_fingerprint, created, made_of"
 
 
 def next_bank(connection: sqlite3.Connection, folder: Path) -> tuple[int, Path]:
     """Return the first version that is not recorded, and the path of its file."""
     version = connection.execute("SELECT coalesce(max(version), 0) + 1 FROM banks").fetchone()[0]
-    return version, bank_path(version, folder)
+    return version, folder / _FOLDER / f"{version:04d}.safetensors"
 
 
-def bank_path(version: int, folder: Path) -> Path:
-    """Return where the bank of a version belongs in the project at `folder`."""
-    return folder / "banks" / f"{version:04d}.safetensors"
+@contextmanager
+def staged_bank(content: bytes, folder: Path) -> Iterator[Path]:
+    """Write a bank beside its place, synced; it is gone afterwards if it was not placed.
+
+    Raises
+    ------
+    StorageError
+    """
+    with storage_errors(folder / _FOLDER):
+        make_folder(folder / _FOLDER)
+    with staged(folder / _FOLDER, content) as temporary:
+        yield temporary
 
 
 def insert_bank(connection: sqlite3.Connection, bank: BankRow, folder: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -17,11 +17,11 @@ from napari_protoseg.errors import ProjectError, ProjectLockedError, StorageErro
 from napari_protoseg.events import Notice
 from napari_protoseg.project.arrays import ArrayFolder
 from napari_protoseg.project.bank_rows import (
-    bank_path,
     insert_bank,
     next_bank,
     select_bank,
     select_banks,
+    staged_bank,
 )
 from napari_protoseg.project.class_changes import (
     RemovedClass,
@@ -100,8 +100,9 @@ from napari_protoseg.project.schema_rows import (
     select_schemas,
 )
 from napari_protoseg.project.snapshot import copy_files, move_paths, staged
+from napari_protoseg.project.truth_files import place_truth, remove_truth, staged_truth
 from napari_protoseg.schema import ClassSchema
-from napari_protoseg.storage import storage_errors
+from napari_protoseg.storage import replacing, storage_errors, take_place
 
 
 class Project:
@@ -209,6 +210,44 @@ class Project:
             Another process has it open for writing. So for all methods that write.
         """
         self._database.require_writable()
+
+    @contextmanager
+    def placing(self) -> Iterator[None]:
+        """Keep the lock of the project for the block, in which a finished file takes its place.
+
+        Nobody else writes meanwhile, so a file of somebody who was taken over never comes after
+        those of the other. It must be ready before, and nothing else is asked of the project.
+
+        Raises
+        ------
+        ProjectLockedError
+        """
+        with self._database.writing():
+            yield
+
+    @contextmanager
+    def replacing(self, path: Path) -> Iterator[Path]:
+        """Yield a temporary path beside that of a file of the project, as `storage.replacing` does.
+
+        It takes the place of `path` only where this opening still has the lock.
+
+        Raises
+        ------
+        ProjectLockedError
+            Another process has the project: nothing was changed.
+        """
+        with self._writing_files(), replacing(path, self.placing) as temporary:
+            yield temporary
+
+    @contextmanager
+    def _writing_files(self) -> Iterator[None]:
+        """Say who has the project, where a file cannot be written because another has it."""
+        self.require_writable()
+        try:
+            yield
+        except StorageError:
+            self.require_writable()  # the other may have removed what was half-written
+            raise
 
     def faults(self) -> list[Fault]:
         """Return what is wrong with the rows of the database; no other file is looked at."""
@@ -417,7 +456,8 @@ class Project:
         Parameters
         ----------
         masks
-            File of each image; None takes its mask away, and leaves the split.
+            File of each image, which stays where it is; None takes its mask away, and leaves the
+            split.
 
         Raises
         ------
@@ -426,6 +466,29 @@ class Project:
         """
         with self._database.writing() as connection:
             update_truth(connection, masks, folder=self._folder)
+
+    def import_truth(self, masks: Iterable[tuple[int, bytes]]) -> None:
+        """Give images copies of true masks, to validate on: all of them, or none.
+
+        Parameters
+        ----------
+        masks
+            Image and file of each, a PNG in the codes of a project; taken one at a time.
+
+        Raises
+        ------
+        ProjectError
+            There is no such image.
+        """
+        with (
+            self._writing_files(),
+            staged_truth(masks, self._folder) as new,
+            self._database.writing() as connection,
+        ):
+            former = place_truth(connection, new, self._folder)
+        # They are named no more: where they cannot be removed, a check does it.
+        with suppress(StorageError, ProjectLockedError), self._database.writing() as connection:
+            remove_truth(connection, former, self._folder)
 
     def images(self, split: Split | None = None) -> tuple[ImageRecord, ...]:
         """Return the images of `split`, or all, in the order of their recorded paths."""
@@ -437,26 +500,21 @@ class Project:
         with self._database.reading() as connection:
             return select_present(connection, self._schema, split)
 
-    def new_bank(self) -> tuple[int, Path]:
-        """Return version and path for the next bank; it counts once `record_bank` is told."""
-        with self._database.reading() as connection:
-            return next_bank(connection, self._folder)
-
-    def record_bank(
+    def add_bank(
         self,
-        version: int,
+        content: bytes,
         summary_json: str,
         fingerprint: str,
         *,
         created: datetime,
         made_of_json: str | None = None,
     ) -> BankRow:
-        """Record the bank that was written to the path of `new_bank`.
+        """Add a bank as a new version: its file, and its row.
 
         Parameters
         ----------
-        version
-            From `new_bank`.
+        content
+            Of the file.
         summary_json
             What a list of banks shows without opening them.
         fingerprint
@@ -465,22 +523,15 @@ class Project:
             When.
         made_of_json
             The versions that it came from.
-
-        Raises
-        ------
-        ProjectError
-            The file is missing, or the version is recorded already.
         """
-        path = bank_path(version, self._folder)
-        with storage_errors(path):
-            if not path.is_file():
-                raise ProjectError(
-                    "the bank was not written", where=path, remedy="Build the bank again."
-                )
-        bank = BankRow(version, path, summary_json, fingerprint, created, made_of_json)
-        with self._database.writing() as connection:
-            insert_bank(connection, bank, self._folder)
-        return bank
+        with self._writing_files(), staged_bank(content, self._folder) as temporary:
+            with self._database.writing() as connection:
+                version, path = next_bank(connection, self._folder)
+                bank = BankRow(version, path, summary_json, fingerprint, created, made_of_json)
+                insert_bank(connection, bank, self._folder)
+                with storage_errors(path):
+                    take_place(temporary, path)
+            return bank
 
     def banks(self) -> list[BankRow]:
         """Return every version of the bank, the oldest first."""

@@ -158,6 +158,15 @@ def update_labels(
                 )
 
 
+def select_truth(
+    connection: sqlite3.Connection, folder: Path, image_ids: Sequence[int] | None = None
+) -> set[Path]:
+    """Return the files of the true masks of images, or of all."""
+    rows = connection.execute("SELECT id, mask_path FROM images WHERE mask_path IS NOT NULL")
+    wanted = None if image_ids is None else set(image_ids)
+    return {found_path(path, folder) for k, path in rows if wanted is None or k in wanted}
+
+
 def update_truth(
     connection: sqlite3.Connection, masks: Mapping[int, Path | None], *, folder: Path
 ) -> None:

@@ -20,7 +20,7 @@ from napari_protoseg.errors import CheckpointError, WeightsError
 from napari_protoseg.network.build import empty_model
 from napari_protoseg.network.maps import MapModel
 from napari_protoseg.network.record import ModelRecord
-from napari_protoseg.storage import replacing, require_file, storage_errors
+from napari_protoseg.storage import Replacing, replacing, require_file, storage_errors
 from napari_protoseg.training.config import TrainingConfig
 from napari_protoseg.training.events import EpochFinished
 from napari_protoseg.training.fingerprint import DataFingerprint
@@ -84,10 +84,13 @@ def write_checkpoint(
     state: TrainingState | None = None,
     optimiser: torch.optim.Optimizer | None = None,
     average: nn.Module | None = None,
+    *,
+    writing: Replacing = replacing,
 ) -> None:
     """Write a model, and, to go on from it, the state of its training.
 
-    `average` is the model with the average of its weights so far, where one is kept.
+    `average` is the model with the average of its weights so far, where one is kept; `writing`
+    writes the file, or refuses to.
 
     Raises
     ------
@@ -104,7 +107,7 @@ def write_checkpoint(
         if torch.cuda.is_available():
             tensors[_RANDOM + "cuda"] = torch.cuda.get_rng_state()
     header = _Header(format=_FORMAT, record=record, state=state)
-    with replacing(path) as temporary:
+    with writing(path) as temporary:
         temporary.write_bytes(
             save(
                 {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},

@@ -14,11 +14,18 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from napari_protoseg.encoders.passes import ReadImage
-from napari_protoseg.errors import CheckpointError, ProtosegError, StorageError, TrainingError
+from napari_protoseg.errors import (
+    CheckpointError,
+    ProjectLockedError,
+    ProtosegError,
+    StorageError,
+    TrainingError,
+)
 from napari_protoseg.events import Event, Job, Notice, Request
 from napari_protoseg.network.classification import PrototypeNetwork
 from napari_protoseg.network.maps import MapModel
 from napari_protoseg.network.record import ModelRecord
+from napari_protoseg.storage import Replacing, replacing
 from napari_protoseg.training.centring import centre
 from napari_protoseg.training.checkpoint import Checkpoint, TrainingState, write_checkpoint
 from napari_protoseg.training.config import TrainingConfig
@@ -60,6 +67,8 @@ class TrainingInputs:
         Where it computes.
     folder
         Where the checkpoints go.
+    writing
+        Writes each checkpoint, or refuses to: the training ends with its error then.
     data
         What `images`, `held_out` and `score` are of: a training goes on with nothing else. None
         to go on with whatever is given.
@@ -80,6 +89,7 @@ class TrainingInputs:
     read: ReadImage
     device: torch.device
     folder: Path
+    writing: Replacing = replacing
     data: DataFingerprint | None = None
     score: Callable[[MapModel], Job[float | None]] | None = None
     after_epoch: Callable[[MapModel, int], Sequence[Event]] | None = None
@@ -129,6 +139,8 @@ def train_network(
     CheckpointError
         There is no checkpoint to resume, or it was begun with another configuration, or on other
         data.
+    ProjectLockedError
+        Where `inputs.writing` refuses to write to a project that another program has taken over.
     StorageError, ImageError
     """
     if not inputs.images:
@@ -234,7 +246,7 @@ class _Loop:
             raise out_of_memory(self.inputs.device) from error
         except (GeneratorExit, ProtosegError) as ending:
             # Closed by its caller, or something failed between two steps: nothing is lost.
-            if not isinstance(ending, StorageError):
+            if not isinstance(ending, StorageError | ProjectLockedError):
                 self._save()
             raise
         self._save()
@@ -362,7 +374,8 @@ class _Loop:
         if is_best:
             # One that is not a number would never be beaten.
             self.best = None if criterion is None or math.isnan(criterion) else criterion
-            write_checkpoint(self.inputs.folder / BEST, self.inputs.record, self.kept)
+            path, record = self.inputs.folder / BEST, self.inputs.record
+            write_checkpoint(path, record, self.kept, writing=self.inputs.writing)
         self._save()
         return event
 
@@ -396,7 +409,15 @@ class _Loop:
             data=self.inputs.data,
         )
         path, record = self.inputs.folder / LAST, self.inputs.record
-        write_checkpoint(path, record, self.model, state, self.optimiser, self.average)
+        write_checkpoint(
+            path,
+            record,
+            self.model,
+            state,
+            self.optimiser,
+            self.average,
+            writing=self.inputs.writing,
+        )
         self.saved_at = self.inputs.clock()
 
     def _result(self, *, finished: bool) -> TrainingResult:

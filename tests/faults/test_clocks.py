@@ -72,11 +72,8 @@ def test_strokes_are_undone_in_the_order_in_which_they_were_made(folder: Path) -
 def test_versions_count_up_whatever_the_clock_says(folder: Path) -> None:
     with Project.open(folder) as project:
         for now in BACK:
-            version, path = project.new_bank()
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(b"bank")
-            project.record_bank(version, "{}", SCHEMA.fingerprint, created=now)
-            project.new_round(version, "{}", created=now)
+            bank = project.add_bank(b"bank", "{}", SCHEMA.fingerprint, created=now)
+            project.new_round(bank.version, "{}", created=now)
         latest = project.latest_bank()
         assert latest is not None
         assert (latest.version, latest.created) == (len(BACK), BACK[-1])

@@ -13,7 +13,7 @@ from works import WORKS, Beginning, assert_sound
 
 Say = Callable[[str, object], None]
 Begin = Callable[[str], Beginning]
-SOME = {name: 4 if name in ("labelling", "strokes") else 3 for name in WORKS}
+SOME = dict.fromkeys(WORKS, 3) | {"labelling": 4, "strokes": 4, "true masks": 6}
 ALL = {
     "labelling": 40,
     "bank edits": 32,
@@ -21,6 +21,7 @@ ALL = {
     "prediction": 32,
     "strokes": 48,
     "export": 32,
+    "true masks": 32,
 }
 KEPT = (50, 1, 99)
 """Percent of the bytes of a write that reach the disk."""

@@ -54,7 +54,7 @@ def on_disk(place: Path) -> dict[str, bytes | None]:
     }
 
 
-@pytest.mark.parametrize(("name", "every"), [("strokes", 8), ("training", 8)])
+@pytest.mark.parametrize(("name", "every"), [("strokes", 8), ("training", 8), ("true masks", 8)])
 def test_what_was_acknowledged_outlives_a_loss_of_power(
     victims: Victims, beginning: Begin, tmp_path: Path, say: Say, name: str, every: int
 ) -> None:

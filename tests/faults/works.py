@@ -23,6 +23,7 @@ WORKS = {
     "prediction": "prediction_work",
     "strokes": "stroke_work",
     "export": "export_work",
+    "true masks": "truth_work",
 }
 """The module of each. It works in a folder, acknowledges each edit, and can tell its state."""
 

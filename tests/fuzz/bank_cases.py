@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -13,7 +12,7 @@ from fuzzed_reader import FuzzedReader
 from mutations import changed_safetensors, json_text, placed
 
 from napari_protoseg.bank.bank import BankConfig, Prototype, PrototypeBank
-from napari_protoseg.bank.codec import read_bank, write_bank
+from napari_protoseg.bank.codec import encoded_bank, read_bank
 from napari_protoseg.encoders.identity import EncoderIdentity
 from napari_protoseg.schema import ClassSchema
 
@@ -51,9 +50,7 @@ def _valid() -> bytes:
         created="2026-03-01T12:30:00+00:00",
         notices=("one",),
     )
-    with tempfile.TemporaryDirectory() as place:
-        write_bank(Path(place, "bank"), bank)
-        return Path(place, "bank").read_bytes()
+    return encoded_bank(bank)
 
 
 def _changed(random: Random, metadata: dict[str, str]) -> None:

@@ -83,13 +83,10 @@ def _valid(gone: tuple[tuple[int, int | None], ...]) -> dict[str, bytes]:
                 )
                 for number in range(4)
             )
-            version, path = project.new_bank()
-            path.parent.mkdir()
-            path.write_bytes(b"bank")
             made_of = MadeOf.of(project, project.images()).model_dump_json()
-            project.record_bank(
-                version, "{}", SCHEMA.fingerprint, created=_NOW, made_of_json=made_of
-            )
+            version = project.add_bank(
+                b"bank", "{}", SCHEMA.fingerprint, created=_NOW, made_of_json=made_of
+            ).version
             project.set_muted_prototypes(version, (0, 2))
             project.set_recipe_json("{}")
             begun = project.new_round(version, "{}", created=_NOW, made_of_json=made_of)

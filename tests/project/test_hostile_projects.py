@@ -37,11 +37,8 @@ def folder(tmp_path: Path) -> Path:
                 )
             ]
         )
-        version, path = project.new_bank()
-        path.parent.mkdir()
-        path.touch()
-        project.record_bank(version, "{}", SCHEMA.fingerprint, created=NOW)
-        project.new_round(version, "{}", created=NOW)
+        bank = project.add_bank(b"", "{}", SCHEMA.fingerprint, created=NOW)
+        project.new_round(bank.version, "{}", created=NOW)
         project.write_mask(
             PredictedMask(1, np.ones((30, 40), np.uint8), np.ones((30, 40), np.float16)),
             MaskSource(round_id=1, label_condition="given", recipe_json="{}", created=NOW),

@@ -103,10 +103,7 @@ def test_project_and_images_move_together(tmp_path: Path) -> None:
                 image(here / "project" / "inside.png", "b"),
             ]
         )
-        _, path = project.new_bank()
-        path.parent.mkdir()
-        path.write_bytes(b"bank")
-        project.record_bank(1, "{}", SCHEMA.fingerprint, created=NOW)
+        project.add_bank(b"bank", "{}", SCHEMA.fingerprint, created=NOW)
         project.new_round(1, "{}", created=NOW)
     there.parent.mkdir()
     shutil.move(here, there)
@@ -189,22 +186,20 @@ def test_a_schema_that_takes_ids_away_or_back_is_refused(tmp_path: Path) -> None
         assert project.schema == retired
 
 
-def test_a_bank_counts_once_its_file_is_recorded(tmp_path: Path) -> None:
+def test_each_bank_that_is_added_is_a_new_version_with_a_file_of_its_own(tmp_path: Path) -> None:
     with Project.create(tmp_path / "project", SCHEMA, created=NOW) as project:
-        version, path = project.new_bank()
-        assert (version, path) == (1, tmp_path / "project" / "banks" / "0001.safetensors")
-        with pytest.raises(ProjectError, match="not written"):
-            project.record_bank(version, "{}", SCHEMA.fingerprint, created=NOW)
-        path.parent.mkdir()
-        path.write_bytes(b"bank")
-        assert project.new_bank() == (version, path)
-        bank = project.record_bank(version, '{"k": 3}', SCHEMA.fingerprint, created=NOW)
+        bank = project.add_bank(b"bank", '{"k": 3}', SCHEMA.fingerprint, created=NOW)
+        assert (bank.version, bank.path) == (
+            1,
+            tmp_path / "project" / "banks" / "0001.safetensors",
+        )
+        assert bank.path.read_bytes() == b"bank"
         assert project.latest_bank() == project.bank(1) == bank
-        assert project.new_bank()[0] == 2
-        with pytest.raises(ProjectError, match="contradicts"):
-            project.record_bank(version, "{}", SCHEMA.fingerprint, created=NOW)
-        with pytest.raises(ProjectError, match="no bank 2"):
-            project.bank(2)
+        second = project.add_bank(b"other", "{}", SCHEMA.fingerprint, created=NOW)
+        assert second.version == 2
+        assert (bank.path.read_bytes(), second.path.read_bytes()) == (b"bank", b"other")
+        with pytest.raises(ProjectError, match="no bank 3"):
+            project.bank(3)
 
 
 def test_a_round_is_found_by_its_status_with_its_figures(tmp_path: Path) -> None:
@@ -212,10 +207,7 @@ def test_a_round_is_found_by_its_status_with_its_figures(tmp_path: Path) -> None
     with Project.create(tmp_path / "project", SCHEMA, created=NOW) as project:
         with pytest.raises(ProjectError, match="contradicts"):
             project.new_round(1, "{}", created=NOW)
-        _, path = project.new_bank()
-        path.parent.mkdir()
-        path.write_bytes(b"bank")
-        project.record_bank(1, "{}", SCHEMA.fingerprint, created=NOW)
+        project.add_bank(b"bank", "{}", SCHEMA.fingerprint, created=NOW)
         first = project.new_round(1, '{"epochs": 2}', created=NOW)
         second = project.new_round(1, "{}", created=NOW)
         assert first.folder == tmp_path / "project" / "runs" / "0001"

@@ -150,11 +150,8 @@ def test_imported_pixels_are_kept_as_well(project: Project):
 
 def test_muted_prototypes_belong_to_one_bank(project: Project):
     for version in (1, 2):
-        number, path = project.new_bank()
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(b"bank")
-        project.record_bank(number, "{}", project.schema.fingerprint, created=NOW)
-        assert number == version
+        fingerprint = project.schema.fingerprint
+        assert project.add_bank(b"bank", "{}", fingerprint, created=NOW).version == version
     project.set_muted_prototypes(1, {0, 3})
     project.set_muted_prototypes(2, {1})
     assert project.muted_prototypes(1) == {0, 3}
