@@ -15,7 +15,12 @@ from napari_protoseg.errors import ProjectError, ProtosegError, StorageError
 from napari_protoseg.events import Event, Job, Progress, Request
 from napari_protoseg.images.reading import read_mask
 from napari_protoseg.project.folder import Project
-from napari_protoseg.project.inspection import remove, unfinished_files
+from napari_protoseg.project.inspection import (
+    cached_files,
+    remove,
+    unfinished_files,
+    unnamed_files,
+)
 from napari_protoseg.project.records import BankRow, ImageRecord, MaskSummary, Round, RoundStatus
 from napari_protoseg.schema import ClassSchema
 from napari_protoseg.storage import storage_errors
@@ -122,8 +127,9 @@ def check_project(
     project
         To verify.
     repair
-        Also remove banks, runs and true masks that no row names, rows that mean nothing without
-        an image that is gone, and all caches. No mask, label or named file is ever removed.
+        Also remove what lies beside banks, runs and true masks and no row names, rows that mean
+        nothing without an image that is gone, and all caches. No mask, label or named file is ever
+        removed, nor a folder that holds one.
     images
         Look at the files of images and true masks, too.
 
@@ -171,11 +177,12 @@ def _files(project: Project, report: CheckReport, *, repair: bool) -> Iterator[E
     if project.is_read_only:
         return
     yield Progress("Checking the folder", 0, 1)
-    for path in unfinished_files(project.folder):
+    named = project.named_files()
+    for path in unfinished_files(project.folder, named):
         remove(path)
         what = "it was being written when its program was killed"
         report.findings.append(Finding(Outcome.REPAIRED, _name(path, project), what, "Removed."))
-    for path in project.unnamed_files():
+    for path in unnamed_files(project.folder, named):
         what = "it is part of no bank, training or image"
         if repair:
             remove(path)
@@ -184,8 +191,10 @@ def _files(project: Project, report: CheckReport, *, repair: bool) -> Iterator[E
             remedy = "Left as it is; --repair removes it."
             found = Finding(Outcome.KEPT, _name(path, project), what, remedy)
         report.findings.append(found)
-    if repair and project.cache.exists():
-        remove(project.cache)
+    cached = cached_files(project.cache, named) if repair else []
+    for path in cached:
+        remove(path)
+    if cached:
         what = "caches were emptied"
         report.findings.append(
             Finding(Outcome.REPAIRED, "cache", what, "They are computed again as needed.")

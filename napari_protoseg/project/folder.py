@@ -50,9 +50,10 @@ from napari_protoseg.project.image_rows import (
 )
 from napari_protoseg.project.inspection import (
     Fault,
+    NamedFiles,
     remove_orphan_rows,
     row_faults,
-    unnamed_files,
+    select_paths,
 )
 from napari_protoseg.project.journal_changes import (
     OpenedJournal,
@@ -216,10 +217,11 @@ class Project:
         with self._database.reading() as connection:
             return list(row_faults(connection, self._folder))
 
-    def unnamed_files(self) -> list[Path]:
-        """Return banks, runs and true masks in the folder that no row names."""
+    def named_files(self) -> NamedFiles:
+        """Return the banks, runs, images and true masks that rows name."""
         with self._database.reading() as connection:
-            return unnamed_files(connection, self._folder)
+            paths = select_paths(connection)
+        return NamedFiles(self._folder, paths)
 
     def remove_orphan_rows(self) -> Counter[str]:
         """Remove rows that belong to nothing that is there; return how many, by table."""

@@ -230,6 +230,94 @@ def test_files_without_a_row_are_named_and_go_only_on_demand(folder: Path) -> No
     assert checked(folder).findings == []
 
 
+def add_image(folder: Path, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((16, 16, 3), len(path.parts), np.uint8)).save(path, "PNG")
+    content = str(path)  # such images are not looked at here
+    with Project.open(folder) as project:
+        project.add_images(
+            [ImageRecord(path=path, content_hash=content, width=16, height=16, label=(1, 0))]
+        )
+
+
+def left_beside(*files: Path) -> set[Path]:
+    """Put a file that no row names beside each of these."""
+    beside = {path.with_name("left over.png") for path in files}
+    for path in beside:
+        path.write_bytes(b"?")
+    return beside
+
+
+def repaired_without_images(folder: Path) -> CheckReport:
+    with Project.open(folder) as project:
+        return finish(check_project(project, repair=True, images=False))
+
+
+def test_what_a_row_names_stays_wherever_in_the_project_a_person_has_put_it(folder: Path) -> None:
+    truth = folder / "truth" / "site A" / "1.png"
+    images = [
+        folder / "truth" / "2.png",
+        folder / "runs" / "scan 1" / "slides" / "3.png",
+        folder / "banks" / "4.png",
+        folder / "cache" / "tiles" / "5.png",
+        folder / "cache" / "a" / "b" / ".c" / "6.png",
+        folder / "runs" / ".7.png.abcd1234",
+    ]
+    truth.parent.mkdir(parents=True)
+    Image.new("L", (16, 16)).save(truth)
+    for path in images:
+        add_image(folder, path)
+    with Project.open(folder) as project:
+        project.set_truth({1: truth})
+    unnamed = left_beside(truth, *images[:4])
+    (folder / "runs" / "scan 1" / "notes").mkdir()
+    unnamed.add(folder / "runs" / "scan 1" / "notes")
+    kept = {f.where for f in checked(folder).findings if f.outcome is Outcome.KEPT}
+    assert kept == {
+        path.relative_to(folder).as_posix() for path in unnamed if "cache" not in path.parts
+    }
+    assert repaired_without_images(folder).problems == []
+    assert all(path.is_file() for path in (truth, *images))
+    assert not any(path.exists() for path in unnamed)
+
+
+def test_an_image_that_is_recorded_by_its_whole_path_stays_in_the_project(folder: Path) -> None:
+    image = folder / "runs" / "scan 1" / "x.png"
+    add_image(folder, image)
+    with closing(sqlite3.connect(folder / "project.db")) as connection, connection:
+        connection.execute("UPDATE images SET path = ? WHERE id = 4", (str(image),))
+    repaired_without_images(folder)
+    assert image.is_file()
+
+
+def test_a_file_that_the_link_of_an_image_leads_to_stays(folder: Path, tmp_path: Path) -> None:
+    real = folder / "truth" / "real.png"
+    real.parent.mkdir()
+    Image.new("RGB", (16, 16)).save(real)
+    link = tmp_path / "tiles" / "link.png"
+    link.symlink_to(real)
+    with Project.open(folder) as project:
+        project.add_images(
+            [ImageRecord(path=link, content_hash="link", width=16, height=16, label=(1, 0))]
+        )
+    repaired_without_images(folder)
+    assert real.is_file()
+
+
+def test_a_folder_of_a_round_goes_as_a_whole_or_not_at_all(folder: Path) -> None:
+    with Project.open(folder) as project:
+        version, path = project.new_bank()
+        path.parent.mkdir()
+        path.touch()
+        project.record_bank(version, "{}", SCHEMA.fingerprint, created=NOW)
+        named = project.new_round(version, "{}", created=NOW).folder
+    (named / "notes").mkdir(parents=True)
+    (folder / "runs" / "0009" / "notes").mkdir(parents=True)
+    repaired_without_images(folder)
+    assert (named / "notes").is_dir()
+    assert not (folder / "runs" / "0009").exists()
+
+
 def test_rows_of_an_image_that_is_gone_are_found_and_removed_on_demand(folder: Path) -> None:
     connection = sqlite3.connect(folder / "project.db")
     connection.execute("DELETE FROM images WHERE id = 1")  # without its labels and mask
