@@ -11,7 +11,13 @@ from enum import Enum
 from pathlib import Path
 
 from napari_protoseg.bank.codec import read_bank
-from napari_protoseg.errors import ProjectError, ProtosegError, StorageError
+from napari_protoseg.errors import (
+    MissingError,
+    ProjectClosedError,
+    ProjectError,
+    ProtosegError,
+    StorageError,
+)
 from napari_protoseg.events import Event, Job, Progress, Request
 from napari_protoseg.images.reading import read_mask
 from napari_protoseg.project.folder import Project
@@ -142,6 +148,8 @@ def check_project(
     ------
     ProjectLockedError
         Another process writes to the project, and it is to be repaired.
+    ProjectClosedError
+        It was closed meanwhile.
     StorageError
         The folder cannot be read.
     """
@@ -236,11 +244,12 @@ def _masks(project: Project, report: CheckReport) -> Iterator[Event]:
             report.masks += 1
             try:
                 project.read_mask(image_id)
-            except (ProjectError, StorageError) as error:  # a folder of arrays may be gone
-                is_damaged = not isinstance(error.__cause__, MemoryError)
-                report.findings.append(
-                    _damaged(images[image_id], mask, error) if is_damaged else _of_error(error)
-                )
+            except ProjectClosedError:  # it says nothing of the mask
+                raise
+            except (ProjectError, MissingError) as error:
+                report.findings.append(_damaged(images[image_id], mask, error))
+            except StorageError as error:
+                report.findings.append(_not_read(images[image_id], error))
         yield Progress("Checking masks", number, len(masks))
 
 
@@ -287,7 +296,9 @@ def _round_findings(project: Project, row: Round) -> Iterator[Finding]:
     from napari_protoseg.training.checkpoint import Checkpoint
 
     where = f"round {row.id}"
-    files = [row.folder / name for name in _CHECKPOINTS if (row.folder / name).exists()]
+    with storage_errors(row.folder):
+        project.folder.stat()  # where it is away, so is all that is in it
+        files = [row.folder / name for name in _CHECKPOINTS if (row.folder / name).exists()]
     ended_with_a_model = row.status in (RoundStatus.FINISHED, RoundStatus.STOPPED)
     if not files and ended_with_a_model:
         yield Finding(Outcome.PROBLEM, where, "its checkpoint is missing", "Train again.")
@@ -332,9 +343,16 @@ def _require_truth(image: ImageRecord, mask_path: Path) -> None:
         )
 
 
+def _not_read(image: ImageRecord, error: StorageError) -> Finding:
+    """Say that nothing is known of a mask, which may be sound."""
+    what = f"its mask cannot be read now, and was not checked ({error.where}: {error.what})"
+    remedy = f"{error.remedy} Then check again."
+    return Finding(Outcome.PROBLEM, _place(image), what, remedy)
+
+
 def _damaged(image: ImageRecord, mask: MaskSummary, error: ProtosegError) -> Finding:
-    """Say whose work is lost with a mask that cannot be read."""
-    where = f"image {image.id} ({image.path})"
+    """Say whose work is lost with a mask that is damaged or gone."""
+    where = _place(image)
     if mask.corrected_by is not None:
         when = "" if mask.corrected is None else f" of {mask.corrected:%Y-%m-%d %H:%M}"
         lost = f"corrections by {mask.corrected_by}{when} are lost with it"
@@ -348,6 +366,10 @@ def _damaged(image: ImageRecord, mask: MaskSummary, error: ProtosegError) -> Fin
 
 def _of_error(error: ProtosegError) -> Finding:
     return Finding(Outcome.PROBLEM, error.where, error.what, error.remedy)
+
+
+def _place(image: ImageRecord) -> str:
+    return f"image {image.id} ({image.path})"
 
 
 def _name(path: Path, project: Project) -> str:

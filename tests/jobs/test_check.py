@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from napari_protoseg.errors import ProjectError, ProjectLockedError
-from napari_protoseg.events import finish
+from napari_protoseg.errors import ProjectClosedError, ProjectError, ProjectLockedError
+from napari_protoseg.events import Event, Progress, finish
 from napari_protoseg.jobs.check import CheckReport, Finding, Outcome, check_project
-from napari_protoseg.project import ImageRecord, MaskSource, PredictedMask, Project
+from napari_protoseg.project import (
+    ImageRecord,
+    MaskSource,
+    PredictedMask,
+    Project,
+    RoundStatus,
+    database,
+)
+from napari_protoseg.project.array_store import FileStore
 from napari_protoseg.project.lock import LockOwner
 from napari_protoseg.review.journal import Journal
 from napari_protoseg.schema import ClassSchema
@@ -101,6 +112,118 @@ def test_masks_that_are_gone_are_named_and_the_rest_is_looked_at(folder: Path) -
     named = [found.where.split(" (")[0] for found in report.problems]
     assert named == ["image 1", "image 2", "image 3"]
     assert "corrections by Ada" in report.problems[1].what
+
+
+def begun(job: Iterator[Event], stage: str) -> Iterator[Event]:
+    """Let a check come to the end of a stage, and return it as far as it has come."""
+    for event in job:
+        if isinstance(event, Progress) and (event.stage, event.done) == (stage, event.total):
+            return job
+    raise AssertionError(stage)
+
+
+def without_claims(report: CheckReport) -> list[Finding]:
+    """Return the problems, of which none says that something is lost."""
+    assert all("lost" not in problem.what for problem in report.problems)
+    assert all("copy" not in problem.remedy for problem in report.problems)
+    return report.problems
+
+
+def test_masks_that_are_away_with_the_whole_project_are_not_called_lost(folder: Path) -> None:
+    with Project.open(folder) as project:
+        job = begun(check_project(project, images=False), "Checking the folder")
+        folder.rename(folder.with_name("away"))
+        problems = without_claims(finish(job))
+        folder.with_name("away").rename(folder)
+    assert [problem.where.split(" (")[0] for problem in problems] == [
+        "image 1", "image 2", "image 3"
+    ]  # fmt: skip
+    assert all("cannot be read now" in problem.what for problem in problems)
+    assert all("no longer here" in problem.what for problem in problems)
+    assert checked(folder).findings == []
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.EMFILE, errno.ESTALE])
+def test_masks_on_a_disk_that_fails_for_a_moment_are_not_called_lost(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def failing(*args: Any, **options: Any) -> NoReturn:
+        raise OSError(number, os.strerror(number), str(folder))
+
+    with monkeypatch.context() as patched:
+        for name in ("get", "get_sync", "get_partial_values"):
+            patched.setattr(FileStore, name, failing)
+        problems = without_claims(checked(folder))
+    assert len(problems) == 3
+    assert all(problem.where.startswith("image ") for problem in problems)
+    assert all("cannot be read now" in problem.what for problem in problems)
+    assert checked(folder).findings == []
+
+
+def test_masks_that_memory_is_short_for_are_not_called_lost(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*args: Any, **options: Any) -> NoReturn:
+        raise MemoryError
+
+    monkeypatch.setattr(FileStore, "get", failing)
+    problems = without_claims(checked(folder))
+    assert [problem.where.split(" (")[0] for problem in problems] == [
+        "image 1", "image 2", "image 3"
+    ]  # fmt: skip
+    assert all("not enough memory" in problem.what for problem in problems)
+
+
+def test_masks_that_another_program_may_be_writing_are_not_called_lost(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_BUSY_SECONDS", 0.1)
+    arrays, elsewhere = folder / "arrays.zarr", folder / "elsewhere"
+    with (
+        Project.open(folder) as project,
+        closing(sqlite3.connect(folder / "project.db", isolation_level=None)) as other,
+    ):
+        job = begun(check_project(project, images=False), "Checking the folder")
+        arrays.rename(elsewhere)
+        other.execute("BEGIN IMMEDIATE")
+        problems = without_claims(finish(job))
+        other.execute("ROLLBACK")
+    assert len(problems) == 3
+    assert all("another program is writing" in problem.what for problem in problems)
+    elsewhere.rename(arrays)
+    assert checked(folder).findings == []
+
+
+def test_a_check_of_a_project_that_is_closed_meanwhile_says_nothing_of_its_masks(
+    folder: Path,
+) -> None:
+    with Project.open(folder) as project:
+        job = check_project(project, images=False)
+        while not str(next(job)).startswith("Progress(stage='Checking masks'"):
+            pass
+        project.close()
+        with pytest.raises(ProjectClosedError):
+            next(job)  # which would have looked at the next one
+
+
+def test_checkpoints_that_are_away_with_the_whole_project_are_not_called_missing(
+    folder: Path,
+) -> None:
+    with Project.open(folder) as project:
+        version, path = project.new_bank()
+        path.parent.mkdir()
+        path.touch()
+        project.record_bank(version, "{}", SCHEMA.fingerprint, created=NOW)
+        begun_round = project.new_round(version, "{}", created=NOW)
+        project.update_round(begun_round.id, RoundStatus.FINISHED, finished=NOW)
+    assert "its checkpoint is missing" in [problem.what for problem in checked(folder).problems]
+    with Project.open(folder) as project:
+        job = begun(check_project(project, images=False), "Checking banks")
+        folder.rename(folder.with_name("away"))
+        problems = finish(job).problems
+        folder.with_name("away").rename(folder)
+    assert "its checkpoint is missing" not in [problem.what for problem in problems]
+    assert problems[-1].where == str(folder)
 
 
 def test_an_edit_that_is_damaged_is_found_though_the_mask_holds_it(folder: Path) -> None:
