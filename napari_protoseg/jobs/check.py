@@ -27,11 +27,13 @@ from napari_protoseg.project.inspection import (
     unfinished_files,
     unnamed_files,
 )
+from napari_protoseg.project.mask_values import contradictions
 from napari_protoseg.project.records import BankRow, ImageRecord, MaskSummary, Round, RoundStatus
 from napari_protoseg.schema import ClassSchema
 from napari_protoseg.storage import storage_errors
 
 _NAMED = 3
+_LOOK = "Look at the mask; restore the project folder from a copy where it is wrong."
 _CHECKPOINTS = ("best.safetensors", "last.safetensors")
 
 
@@ -239,11 +241,17 @@ def _images(project: Project, report: CheckReport) -> Iterator[Event]:
 def _masks(project: Project, report: CheckReport) -> Iterator[Event]:
     masks = project.mask_summaries()
     images = {image.id: image for image in project.images()}
+    people = project.people().values()
     for number, (image_id, mask) in enumerate(masks.items(), start=1):
         if image_id in images:
             report.masks += 1
             try:
-                project.read_mask(image_id)
+                stored = project.read_mask(image_id)
+                found = [] if stored is None else contradictions(stored, people)
+                report.findings += [
+                    Finding(Outcome.PROBLEM, _place(images[image_id]), what, _LOOK)
+                    for what in found
+                ]
             except ProjectClosedError:  # it says nothing of the mask
                 raise
             except (ProjectError, MissingError) as error:

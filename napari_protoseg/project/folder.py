@@ -64,7 +64,7 @@ from napari_protoseg.project.journal_changes import (
 from napari_protoseg.project.mask_rows import select_summaries
 from napari_protoseg.project.mask_store import MaskStore
 from napari_protoseg.project.paths import real_path, refuse_links
-from napari_protoseg.project.people_rows import person_setter
+from napari_protoseg.project.people_rows import person_setter, select_people
 from napari_protoseg.project.records import (
     BankRow,
     Correction,
@@ -797,6 +797,11 @@ class Project:
         """Return the setter that stands for a person in masks, entered where they are new."""
         with self._database.writing() as connection:
             return person_setter(connection, person)
+
+    def people(self) -> dict[str, int]:
+        """Return the setter that stands for each person in masks, by name."""
+        with self._database.reading() as connection:
+            return select_people(connection)
 
     def review_states(self) -> dict[int, ReviewStatus]:
         """Return what was said of masks in review, by image."""

@@ -15,14 +15,14 @@ from pydantic import ValidationError
 
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.project.arrays import array_name
-from napari_protoseg.project.edit_codec import unpacked
+from napari_protoseg.project.edit_codec import require_given, unpacked
 from napari_protoseg.project.edit_rows import select_journaled, select_steps
 from napari_protoseg.project.edits import Action, histories
 from napari_protoseg.project.image_rows import mask_shape
 from napari_protoseg.project.lock import LOCK, ProjectLock
 from napari_protoseg.project.paths import real_path
 from napari_protoseg.project.records import RecordError
-from napari_protoseg.project.schema_rows import Lineage
+from napari_protoseg.project.schema_rows import Lineage, select_heirs
 from napari_protoseg.schema import ClassSchema
 from napari_protoseg.storage import storage_errors
 
@@ -241,11 +241,12 @@ def _journal_faults(connection: sqlite3.Connection) -> Iterator[Fault]:
     for image_id in images.intersection(select_journaled(connection)):  # orphans are told of above
         try:
             shape = mask_shape(connection, image_id)
+            given = select_heirs(connection).given
             steps = [recorded.step for recorded in select_steps(connection, image_id, shape)]
             histories(steps)
             for step in steps:
                 if step.action is Action.DO:
-                    unpacked(step.edit.pixels, shape)
+                    require_given(unpacked(step.edit.pixels, shape), given)
         except (ProjectError, RecordError) as error:
             what = error.what if isinstance(error, ProjectError) else f"{error} is damaged"
             lost = "what was done to its mask cannot be undone"

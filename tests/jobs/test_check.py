@@ -29,6 +29,7 @@ from napari_protoseg.project import (
     database,
 )
 from napari_protoseg.project.array_store import FileStore
+from napari_protoseg.project.arrays import ArrayFolder, MaskArrays
 from napari_protoseg.project.lock import LockOwner
 from napari_protoseg.review.journal import Journal
 from napari_protoseg.schema import ClassSchema
@@ -224,6 +225,39 @@ def test_checkpoints_that_are_away_with_the_whole_project_are_not_called_missing
         folder.with_name("away").rename(folder)
     assert "its checkpoint is missing" not in [problem.what for problem in problems]
     assert problems[-1].where == str(folder)
+
+
+@pytest.mark.parametrize(
+    ("mask", "confidence", "setter", "words"),
+    [
+        (2, 0.5, 0, "pixels are labelled that nobody has set"),
+        (0, 0.5, 1, "pixels are unlabelled that the model has set"),
+        (1, 1.0, 216, "persons whom the project does not know ([216])"),
+        (1, float("nan"), 1, "its confidence leaves the range 0..1"),
+        (1, 9.0, 1, "its confidence leaves the range 0..1"),
+    ],
+)
+def test_a_mask_that_contradicts_itself_is_found_and_can_still_be_read(
+    folder: Path, mask: int, confidence: float, setter: int, words: str
+) -> None:
+    entry = MaskArrays(
+        np.full((600, 600), mask, np.uint8),
+        np.full((600, 600), confidence, np.float16),
+        np.full((600, 600), setter, np.uint8),
+    )
+    ArrayFolder(folder / "arrays.zarr").write([0], [entry])
+    with closing(sqlite3.connect(folder / "project.db")) as connection, connection:
+        connection.execute(
+            "UPDATE masks SET row = 0, digest = ? WHERE image_id = 3", (entry.digest,)
+        )
+    found = only(checked(folder))
+    assert found.outcome is Outcome.PROBLEM
+    assert found.where.startswith("image 3 (")
+    assert words in found.what
+    with Project.open(folder) as project:
+        stored = project.read_mask(3)
+    assert stored is not None
+    assert (stored.setters == setter).all()
 
 
 def test_an_edit_that_is_damaged_is_found_though_the_mask_holds_it(folder: Path) -> None:
