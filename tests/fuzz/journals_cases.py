@@ -152,7 +152,7 @@ def _make(random: Random, folder: Path) -> Path:
     for name, content in _valid(random.choice(_GONE)).items():
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / name).write_bytes(content)
-    if random.random() < 0.15:
+    if random.random() < 0.35:
         plant_mask(random, project)
     with closing(sqlite3.connect(project / "project.db", isolation_level=None)) as connection:
         connection.execute("PRAGMA foreign_keys = OFF")
@@ -303,7 +303,7 @@ def _edit(project: Project, image_id: int, random: Random) -> None:
     known = (edited.mask.copy(), edited.setters.copy())
     for row in range(edited.shape[0]) if edited.mask.size < 100 else ():
         edited.origin_of(row, random.randrange(edited.shape[1]))
-    if random.random() < 0.2:
+    if random.random() < 0.5:
         _draw_on_what_has_opened(project, journal, edited)
     steps = []
     while (step := edited.undo(now=_NOW)) is not None:

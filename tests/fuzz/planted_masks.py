@@ -44,3 +44,9 @@ def plant_mask(random: Random, project: Path) -> None:
         connection.execute(
             "UPDATE masks SET digest = ? WHERE image_id = ?", (entry.digest, image_id)
         )
+        # It holds all that was drawn, which would else cover most of it.
+        connection.execute(
+            "UPDATE journals SET folded = (SELECT max(number) FROM edits"
+            " WHERE edits.image_id = journals.image_id) WHERE image_id = ?",
+            (image_id,),
+        )
