@@ -97,3 +97,7 @@ class ExportError(ProtosegError):
 
 class StorageError(ProtosegError):
     """The disk is full, or a place cannot be written or read."""
+
+
+class MissingError(StorageError):
+    """What a project has stored is gone, while the place that it belongs to can be read."""

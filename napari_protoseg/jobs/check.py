@@ -14,11 +14,23 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from napari_protoseg.bank.codec import read_bank
-from napari_protoseg.errors import ProjectError, ProtosegError, StorageError
+from napari_protoseg.errors import (
+    MissingError,
+    ProjectClosedError,
+    ProjectError,
+    ProtosegError,
+    StorageError,
+)
 from napari_protoseg.events import Event, Job, Progress, Request
 from napari_protoseg.images.reading import read_mask
 from napari_protoseg.project.folder import Project
-from napari_protoseg.project.inspection import remove, unfinished_files
+from napari_protoseg.project.inspection import (
+    cached_files,
+    remove,
+    unfinished_files,
+    unnamed_files,
+)
+from napari_protoseg.project.mask_values import contradictions
 from napari_protoseg.project.records import BankRow, ImageRecord, MaskSummary, Round, RoundStatus
 from napari_protoseg.schema import ClassSchema
 from napari_protoseg.storage import storage_errors
@@ -27,8 +39,9 @@ if TYPE_CHECKING:
     from napari_protoseg.training.checkpoint import Checkpoint
 
 _NAMED = 3
-_BEST, _LAST = "best.safetensors", "last.safetensors"
-_CHECKPOINTS = (_BEST, _LAST)
+_LOOK = "Look at the mask; restore the project folder from a copy where it is wrong."
+_LAST = "last.safetensors"
+_CHECKPOINTS = ("best.safetensors", _LAST)
 
 
 class Outcome(Enum):
@@ -129,8 +142,9 @@ def check_project(
     project
         To verify.
     repair
-        Also remove banks, runs and true masks that no row names, rows that mean nothing without
-        an image that is gone, and all caches. No mask, label or named file is ever removed.
+        Also remove what lies beside banks, runs and true masks and no row names, rows that mean
+        nothing without an image that is gone, and all caches. No mask, label or named file is ever
+        removed, nor a folder that holds one.
     images
         Look at the files of images and true masks, too.
 
@@ -143,6 +157,8 @@ def check_project(
     ------
     ProjectLockedError
         Another process writes to the project, and it is to be repaired.
+    ProjectClosedError
+        It was closed meanwhile.
     StorageError
         The folder cannot be read.
     """
@@ -178,11 +194,12 @@ def _files(project: Project, report: CheckReport, *, repair: bool) -> Iterator[E
     if project.is_read_only:
         return
     yield Progress("Checking the folder", 0, 1)
-    for path in unfinished_files(project.folder):
+    named = project.named_files()
+    for path in unfinished_files(project.folder, named):
         remove(path)
         what = "it was being written when its program was killed"
         report.findings.append(Finding(Outcome.REPAIRED, _name(path, project), what, "Removed."))
-    for path in project.unnamed_files():
+    for path in unnamed_files(project.folder, named):
         what = "it is part of no bank, training or image"
         if repair:
             remove(path)
@@ -191,8 +208,10 @@ def _files(project: Project, report: CheckReport, *, repair: bool) -> Iterator[E
             remedy = "Left as it is; --repair removes it."
             found = Finding(Outcome.KEPT, _name(path, project), what, remedy)
         report.findings.append(found)
-    if repair and project.cache.exists():
-        remove(project.cache)
+    cached = cached_files(project.cache, named) if repair else []
+    for path in cached:
+        remove(path)
+    if cached:
         what = "caches were emptied"
         report.findings.append(
             Finding(Outcome.REPAIRED, "cache", what, "They are computed again as needed.")
@@ -229,16 +248,23 @@ def _images(project: Project, report: CheckReport) -> Iterator[Event]:
 def _masks(project: Project, report: CheckReport) -> Iterator[Event]:
     masks = project.mask_summaries()
     images = {image.id: image for image in project.images()}
+    people = project.people().values()
     for number, (image_id, mask) in enumerate(masks.items(), start=1):
         if image_id in images:
             report.masks += 1
             try:
-                project.read_mask(image_id)
-            except (ProjectError, StorageError) as error:  # a folder of arrays may be gone
-                is_damaged = not isinstance(error.__cause__, MemoryError)
-                report.findings.append(
-                    _damaged(images[image_id], mask, error) if is_damaged else _of_error(error)
-                )
+                stored = project.read_mask(image_id)
+                found = [] if stored is None else contradictions(stored, people)
+                report.findings += [
+                    Finding(Outcome.PROBLEM, _place(images[image_id]), what, _LOOK)
+                    for what in found
+                ]
+            except ProjectClosedError:  # it says nothing of the mask
+                raise
+            except (ProjectError, MissingError) as error:
+                report.findings.append(_damaged(images[image_id], mask, error))
+            except StorageError as error:
+                report.findings.append(_not_read(images[image_id], error))
         yield Progress("Checking masks", number, len(masks))
 
 
@@ -285,7 +311,9 @@ def _round_findings(project: Project, row: Round) -> Iterator[Finding]:
     from napari_protoseg.training.checkpoint import Checkpoint
 
     where = f"round {row.id}"
-    files = [row.folder / name for name in _CHECKPOINTS if (row.folder / name).exists()]
+    with storage_errors(row.folder):
+        project.folder.stat()  # where it is away, so is all that is in it
+        files = [row.folder / name for name in _CHECKPOINTS if (row.folder / name).exists()]
     ended_with_a_model = row.status in (RoundStatus.FINISHED, RoundStatus.STOPPED)
     if not files and ended_with_a_model:
         yield Finding(Outcome.PROBLEM, where, "its checkpoint is missing", "Train again.")
@@ -354,9 +382,16 @@ def _require_truth(image: ImageRecord, mask_path: Path) -> None:
         )
 
 
+def _not_read(image: ImageRecord, error: StorageError) -> Finding:
+    """Say that nothing is known of a mask, which may be sound."""
+    what = f"its mask cannot be read now, and was not checked ({error.where}: {error.what})"
+    remedy = f"{error.remedy} Then check again."
+    return Finding(Outcome.PROBLEM, _place(image), what, remedy)
+
+
 def _damaged(image: ImageRecord, mask: MaskSummary, error: ProtosegError) -> Finding:
-    """Say whose work is lost with a mask that cannot be read."""
-    where = f"image {image.id} ({image.path})"
+    """Say whose work is lost with a mask that is damaged or gone."""
+    where = _place(image)
     if mask.corrected_by is not None:
         when = "" if mask.corrected is None else f" of {mask.corrected:%Y-%m-%d %H:%M}"
         lost = f"corrections by {mask.corrected_by}{when} are lost with it"
@@ -370,6 +405,10 @@ def _damaged(image: ImageRecord, mask: MaskSummary, error: ProtosegError) -> Fin
 
 def _of_error(error: ProtosegError) -> Finding:
     return Finding(Outcome.PROBLEM, error.where, error.what, error.remedy)
+
+
+def _place(image: ImageRecord) -> str:
+    return f"image {image.id} ({image.path})"
 
 
 def _name(path: Path, project: Project) -> str:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from zarr.abc.buffer import Buffer
 from zarr.storage import MemoryStore
 
-from napari_protoseg.errors import ProjectError, StorageError
+from napari_protoseg.errors import MissingError, ProjectError, StorageError
 from napari_protoseg.project.array_store import FileStore, SyncedStore
 from napari_protoseg.project.records import MOST_PIXELS, has_protected
 from napari_protoseg.storage import make_folder, staged, storage_errors, sync, take_place
@@ -194,9 +194,12 @@ class ArrayFolder:
         ------
         StorageError
             The folder cannot be read, or there is too little memory.
+        MissingError
+            There is no such folder.
         ProjectError
             The arrays on disk are missing or damaged.
         """
+        self._require_there()
         parts: list[NDArray[Any]] = []
         with self._errors():
             store = FileStore(self._path, read_only=True)
@@ -218,6 +221,18 @@ class ArrayFolder:
                     )
                 parts.append(np.asarray(array[row]))
         return MaskArrays(*parts)
+
+    def _require_there(self) -> None:
+        """Tell a folder that is gone from one that cannot be looked at."""
+        with storage_errors(self._path):
+            try:
+                self._path.stat()
+            except FileNotFoundError as error:
+                raise MissingError(
+                    "the folder of the masks is missing",
+                    where=self._path,
+                    remedy="Bring it back, or restore the project folder from a copy.",
+                ) from error
 
     @contextmanager
     def _shortages(self) -> Iterator[None]:

@@ -228,7 +228,11 @@ class Database:
             try:
                 with _transaction(self._connection, "IMMEDIATE"):
                     self._require_in_place()
-                    yield self._connection
+                    try:
+                        yield self._connection
+                    except (ProjectError, StorageError):
+                        self._require_in_place()  # else what has gone with it seems to be damaged
+                        raise
             finally:
                 if not self.lock.is_held:
                     self._connection.execute("PRAGMA query_only = ON")

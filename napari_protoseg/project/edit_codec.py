@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_protoseg.errors import ProjectError
+from napari_protoseg.project.mask_values import SETTERS, others
+from napari_protoseg.schema import UNLABELLED
 
 _MAGIC = b"PSE1"
 _HEADER = struct.Struct("<4sIIIII")  # magic, height, width, pixels, runs, CRC-32 of the stream
@@ -107,9 +110,23 @@ def unpacked(content: bytes, shape: tuple[int, int]) -> PixelChange:
     positions = np.arange(count) + np.repeat(np.cumsum(gaps), lengths)
     parts = np.frombuffer(raw, np.uint8, 4 * count, offset=8 * runs).reshape(4, count)
     _require(int(parts.max()) < _NEVER_WRITTEN, "it holds values that stand in no mask")
+    _require(not others(parts[1::2], SETTERS), "it holds setters that stand for nobody")
     differs = (parts[0] != parts[2]) | (parts[1] != parts[3])
     _require(bool(differs.all()), "it holds pixels that do not change")
     return PixelChange(positions, (parts[0], parts[1]), (parts[2], parts[3]))
+
+
+def require_given(change: PixelChange, given: Collection[int]) -> None:
+    """Make sure that pixels were and are of classes, by the ids that the project has ever given.
+
+    Raises
+    ------
+    JournalError
+        They hold others.
+    """
+    for classes, _ in (change.before, change.after):
+        strange = others(classes, (UNLABELLED, *given))
+        _require(not strange, f"it holds {strange}, never given by the project as class ids")
 
 
 def covers(content: bytes, shape: tuple[int, int], position: int) -> bool:

@@ -50,9 +50,10 @@ from napari_protoseg.project.image_rows import (
 )
 from napari_protoseg.project.inspection import (
     Fault,
+    NamedFiles,
     remove_orphan_rows,
     row_faults,
-    unnamed_files,
+    select_paths,
 )
 from napari_protoseg.project.journal_changes import (
     OpenedJournal,
@@ -63,7 +64,7 @@ from napari_protoseg.project.journal_changes import (
 from napari_protoseg.project.mask_rows import select_summaries
 from napari_protoseg.project.mask_store import MaskStore
 from napari_protoseg.project.paths import real_path, refuse_links
-from napari_protoseg.project.people_rows import person_setter
+from napari_protoseg.project.people_rows import person_setter, select_people
 from napari_protoseg.project.records import (
     BankRow,
     FreshConfidence,
@@ -254,10 +255,11 @@ class Project:
         with self._database.reading() as connection:
             return list(row_faults(connection, self._folder))
 
-    def unnamed_files(self) -> list[Path]:
-        """Return banks, runs and true masks in the folder that no row names."""
+    def named_files(self) -> NamedFiles:
+        """Return the banks, runs, images and true masks that rows name."""
         with self._database.reading() as connection:
-            return unnamed_files(connection, self._folder)
+            paths = select_paths(connection)
+        return NamedFiles(self._folder, paths)
 
     def remove_orphan_rows(self) -> Counter[str]:
         """Remove rows that belong to nothing that is there; return how many, by table."""
@@ -809,6 +811,11 @@ class Project:
         """Return the setter that stands for a person in masks, entered where they are new."""
         with self._database.writing() as connection:
             return person_setter(connection, person)
+
+    def people(self) -> dict[str, int]:
+        """Return the setter that stands for each person in masks, by name."""
+        with self._database.reading() as connection:
+            return select_people(connection)
 
     def review_states(self) -> dict[int, ReviewStatus]:
         """Return what was said of masks in review, by image."""

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.project.arrays import ArrayFolder
-from napari_protoseg.project.edit_codec import PixelChange
+from napari_protoseg.project.edit_codec import PixelChange, require_given
 from napari_protoseg.project.edit_rows import journal_ends, select_steps
 from napari_protoseg.project.edits import Action, EditKey, Recorded, Step, journal_of
 from napari_protoseg.project.heirs import Heirs
 from napari_protoseg.project.image_rows import mask_shape
 from napari_protoseg.project.mask_rows import record_taken
+from napari_protoseg.project.mask_values import fault_of
 from napari_protoseg.project.records import (
     FreshConfidence,
     MaskSource,
@@ -168,7 +169,7 @@ class FoundMask:
         Raises
         ------
         ProjectError
-            The mask or its journal is damaged.
+            The mask or its journal is damaged, or holds what nobody could make sense of.
         StorageError
             The arrays cannot be read.
         """
@@ -201,9 +202,12 @@ class FoundMask:
         assert self.source is not None
         _, row, digest = self.state.array
         entry = arrays.read(*self.shape, row)
-        if entry.digest != digest:
+        fault: str | None = "the mask is damaged"
+        if entry.digest == digest:
+            fault = fault_of(entry.mask, entry.origins, self.heirs.given)
+        if fault is not None:
             raise ProjectError(
-                "the mask is damaged",
+                fault,
                 where=f"image {self.image_id}",
                 remedy="Restore the project folder from a copy."
                 if self.state.is_corrected
@@ -294,6 +298,7 @@ def _replayed(
             if (real := heirs.over(change, mask, setters)) is not change:
                 change = edits[step.edit.key] = real
             sure_before[step.edit.key] = confidence.take(change.positions)
+        require_given(change, heirs.given)
         change.apply(mask, setters)
         confidence.put(change.positions, are_protected(change.after[1]) if sure is None else sure)
         if step.edit.sources is not None:

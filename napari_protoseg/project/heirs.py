@@ -28,6 +28,8 @@ class Heirs:
     """
 
     def __init__(self, schema: ClassSchema) -> None:
+        self.given = frozenset((*schema.ids, *schema.retired))
+        """The class ids that were ever given, those of classes that are gone among them."""
         self._table = np.arange(256, dtype=np.uint8)
         for class_id, heir in schema.heirs.items():
             self._table[class_id] = heir

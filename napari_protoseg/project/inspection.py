@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,14 +15,14 @@ from pydantic import ValidationError
 
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.project.arrays import array_name
-from napari_protoseg.project.edit_codec import unpacked
+from napari_protoseg.project.edit_codec import require_given, unpacked
 from napari_protoseg.project.edit_rows import select_journaled, select_steps
 from napari_protoseg.project.edits import Action, histories
 from napari_protoseg.project.image_rows import mask_shape
 from napari_protoseg.project.lock import LOCK, ProjectLock
 from napari_protoseg.project.paths import real_path
 from napari_protoseg.project.records import RecordError
-from napari_protoseg.project.schema_rows import Lineage
+from napari_protoseg.project.schema_rows import Lineage, select_heirs
 from napari_protoseg.schema import ClassSchema
 from napari_protoseg.storage import storage_errors
 
@@ -32,6 +33,8 @@ _FAULTS = 100
 _UNFINISHED = re.compile(r"\..+\.[a-z0-9_]{8}")
 STAGE = ".backup-"
 """How the name of a folder begins in which a backup keeps its files together meanwhile."""
+
+_Mark = Path | tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,66 @@ def remove_orphan_rows(connection: sqlite3.Connection) -> Counter[str]:
     return +removed
 
 
-def unfinished_files(folder: Path) -> list[Path]:
+def select_paths(connection: sqlite3.Connection) -> list[str]:
+    """Return the path of every file and folder that a row names, as it is recorded."""
+    query = (
+        "SELECT file FROM banks UNION SELECT folder FROM rounds UNION SELECT path FROM images"
+        " UNION SELECT mask_path FROM images WHERE mask_path IS NOT NULL"
+    )
+    return [text for (text,) in connection.execute(query)]
+
+
+class NamedFiles:
+    """The files and folders that the rows of a project name, wherever they lie.
+
+    Parameters
+    ----------
+    folder
+        Of the project.
+    texts
+        Their paths, as they are recorded.
+    """
+
+    def __init__(self, folder: Path, texts: Iterable[str]) -> None:
+        self._named: set[_Mark] = set()
+        self._above: set[_Mark] = set()
+        for text in texts:
+            if "\0" in text:  # no file can be called so
+                continue
+            place = Path(os.path.normpath(folder / text))
+            for path in {place, real_path(place)} if os.path.islink(place) else {place}:  # noqa: PTH114
+                self._named |= _marks(path)
+                for parent in path.parents:
+                    if parent in self._above:
+                        break
+                    self._above |= _marks(parent)
+
+    def spare(self, path: Path) -> bool:
+        """Tell whether something is named, or holds what is."""
+        marks = _marks(path)
+        return not (marks.isdisjoint(self._named) and marks.isdisjoint(self._above))
+
+    def others(self, folder: Path) -> Iterator[Path]:
+        """Yield what is in a folder and may go without anything that is named.
+
+        What begins with a dot is not looked at.
+
+        Raises
+        ------
+        OSError
+        """
+        if not _marks(folder).isdisjoint(self._named) or not folder.is_dir():
+            return
+        for path in sorted(folder.iterdir()):
+            if path.name.startswith("."):
+                continue
+            if not self.spare(path):
+                yield path
+            elif not path.is_symlink():
+                yield from self.others(path)
+
+
+def unfinished_files(folder: Path, named: NamedFiles) -> list[Path]:
     """Return what killed programs have left half-written in a project that nobody has open."""
     with storage_errors(folder):
         found = [
@@ -131,25 +193,23 @@ def unfinished_files(folder: Path) -> list[Path]:
             for path in folder.glob(f"{STAGE}*")
             if path.is_dir() and ProjectLock(path / LOCK).other() is None
         ]
-    return sorted(path for path in found if path.parent == real_path(path.parent))
+    return sorted(
+        path for path in found if path.parent == real_path(path.parent) and not named.spare(path)
+    )
 
 
-def unnamed_files(connection: sqlite3.Connection, folder: Path) -> list[Path]:
-    """Return banks, runs and true masks in the folder that no row names."""
-    named = {
-        folder / path
-        for (path,) in connection.execute(
-            "SELECT file FROM banks UNION ALL SELECT folder FROM rounds"
-            " UNION ALL SELECT mask_path FROM images WHERE mask_path IS NOT NULL"
-        )
-    }
+def unnamed_files(folder: Path, named: NamedFiles) -> list[Path]:
+    """Return what lies where banks, runs and true masks do, and holds nothing that a row names."""
     with storage_errors(folder):
-        return sorted(
-            path
-            for name in ("banks", "runs", "truth")
-            for path in (folder / name).glob("*")
-            if path not in named and not path.name.startswith(".")
-        )
+        return [path for name in ("banks", "runs", "truth") for path in named.others(folder / name)]
+
+
+def cached_files(cache: Path, named: NamedFiles) -> list[Path]:
+    """Return what can go of the cache: all of it, unless somebody keeps images in it."""
+    with storage_errors(cache):
+        if not cache.exists():
+            return []
+        return list(named.others(cache)) if named.spare(cache) else [cache]
 
 
 def remove(path: Path) -> None:
@@ -166,17 +226,27 @@ def remove(path: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def _marks(path: Path) -> set[_Mark]:
+    """Return what tells a place from others: some disks know a file by several spellings."""
+    try:
+        found = path.lstat()
+    except OSError:  # there is none, or it cannot be looked at: then it goes by its path
+        return {path}
+    return {path, (found.st_dev, found.st_ino)}
+
+
 def _journal_faults(connection: sqlite3.Connection) -> Iterator[Fault]:
     """Read every edit, also those that the stored masks hold and an undo would need."""
     images = {image_id for (image_id,) in connection.execute("SELECT id FROM images")}
     for image_id in images.intersection(select_journaled(connection)):  # orphans are told of above
         try:
             shape = mask_shape(connection, image_id)
+            given = select_heirs(connection).given
             steps = [recorded.step for recorded in select_steps(connection, image_id, shape)]
             histories(steps)
             for step in steps:
                 if step.action is Action.DO:
-                    unpacked(step.edit.pixels, shape)
+                    require_given(unpacked(step.edit.pixels, shape), given)
         except (ProjectError, RecordError) as error:
             what = error.what if isinstance(error, ProjectError) else f"{error} is damaged"
             lost = "what was done to its mask cannot be undone"

@@ -27,6 +27,7 @@ from napari_protoseg.project.mask_rows import (
     record_taken,
     write_entries,
 )
+from napari_protoseg.project.mask_values import leaves_range, others
 from napari_protoseg.project.records import (
     MaskSource,
     Origin,
@@ -225,17 +226,14 @@ def _require_fitting(mask: PredictedMask, size: tuple[int, int], schema: ClassSc
                 where=where,
                 remedy=f"It must be {np.dtype(dtype)} {size}, as the image is.",
             )
-    # Several times as fast as NumPy.
-    strange = set(mask.mask.tobytes().translate(None, bytes((UNLABELLED, *schema.ids))))
+    strange = others(mask.mask, (UNLABELLED, *schema.ids))
     if strange:
         raise ProjectError(
-            f"its mask holds {sorted(strange)}, which are no class ids",
+            f"its mask holds {strange}, which are no class ids",
             where=where,
             remedy=f"The class ids are {list(schema.ids)}; 0 is unlabelled.",
         )
-    # As whole numbers, float16 from 0 to 1 go up to that of 1; only -0 is beyond.
-    beyond = mask.confidence[mask.confidence.view(np.uint16) > np.float16(1).view(np.uint16)]
-    if np.any(beyond != 0):
+    if leaves_range(mask.confidence):
         raise ProjectError(
             "its confidence leaves the range 0..1", where=where, remedy="Normalise it."
         )

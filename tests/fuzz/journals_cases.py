@@ -16,6 +16,7 @@ from random import Random
 import numpy as np
 from fuzzed_reader import FuzzedReader
 from mutations import NUMBERS, TEXTS, damaged, json_text
+from planted_masks import plant_mask
 
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.project import ImageRecord, MaskSource, PredictedMask, Project
@@ -151,6 +152,8 @@ def _make(random: Random, folder: Path) -> Path:
     for name, content in _valid(random.choice(_GONE)).items():
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / name).write_bytes(content)
+    if random.random() < 0.35:
+        plant_mask(random, project)
     with closing(sqlite3.connect(project / "project.db", isolation_level=None)) as connection:
         connection.execute("PRAGMA foreign_keys = OFF")
         connection.execute("PRAGMA ignore_check_constraints = ON")
@@ -202,7 +205,7 @@ def _changed_pixels(random: Random, connection: sqlite3.Connection, content: byt
             raw[place : place + 4] = struct.pack("<I", value)
         case 7 | 8 if len(raw) > 8 * runs:
             place = random.randrange(8 * runs, len(raw))
-            raw[place] = random.choice((0, 1, 2, 3, 4, 16, 17, 18, 200, 254, 255))
+            raw[place] = random.choice((0, 1, 2, 3, 4, 5, 7, 16, 17, 18, 200, 254, 255))
         case 9:
             raw += random.choice((b"\0", bytes(10**6), bytes(2 * 10**8)))
         case 10:
@@ -298,7 +301,10 @@ def _edit(project: Project, image_id: int, random: Random) -> None:
     journal = Journal(project, image_id)
     edited, _ = journal.open()
     known = (edited.mask.copy(), edited.setters.copy())
-    edited.origin_of(0, random.randrange(6))
+    for row in range(edited.shape[0]) if edited.mask.size < 100 else ():
+        edited.origin_of(row, random.randrange(edited.shape[1]))
+    if random.random() < 0.5:
+        _draw_on_what_has_opened(project, journal, edited)
     steps = []
     while (step := edited.undo(now=_NOW)) is not None:
         steps.append(step)
@@ -312,6 +318,19 @@ def _edit(project: Project, image_id: int, random: Random) -> None:
     project.fold_journal(image_id, random.choice((None, sure)))
     assert journal.fold() == 0
     assert known[0].shape == edited.mask.shape
+
+
+def _draw_on_what_has_opened(project: Project, journal: Journal, edited: EditedMask) -> None:
+    """Draw, so that a stroke would be lost where the mask cannot be read with it."""
+    drawn = edited.mask.copy()
+    drawn[0] = np.where(drawn[0], 0, project.schema.ids[0])
+    step = edited.stroke(drawn, author="Ada", now=_NOW)
+    assert step is not None
+    journal.append([step])
+    try:
+        project.read_mask(edited.image_id)
+    except ProjectError as error:
+        raise AssertionError("a stroke was taken over a mask that cannot be read") from error
 
 
 READER = FuzzedReader(

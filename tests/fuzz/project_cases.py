@@ -21,6 +21,7 @@ from drawing import draw
 from driven_jobs import finish, stop_after
 from fuzzed_reader import FuzzedReader
 from mutations import NUMBERS, changed_json, damaged, json_text
+from planted_masks import plant_mask
 
 from napari_protoseg.encoders.cache import FeatureCache
 from napari_protoseg.errors import ProjectError, SchemaError
@@ -122,6 +123,10 @@ def _make(random: Random, folder: Path) -> Path:
     for name, content in _valid(random.choice(_GONE)).items():
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / name).write_bytes(content)
+    if random.random() < 0.15:
+        plant_mask(random, project)
+        if random.random() < 0.5:  # nothing else hides it
+            return project
     if random.random() < 0.15:
         _make_older(random, project / "project.db")
     if random.random() < 0.1:
@@ -444,7 +449,8 @@ READER = FuzzedReader(
             "LockOwner.is_gone", "LockOwner.__str__",
         ),
         "napari_protoseg/project/inspection.py": (
-            "row_faults", "_schema_faults", "unfinished_files",
+            "row_faults", "_schema_faults", "unfinished_files", "unnamed_files", "cached_files",
+            "NamedFiles.__init__", "NamedFiles.others", "_marks",
         ),
         "napari_protoseg/jobs/check.py": (
             "check_project", "_rows", "_files", "_masks", "_banks", "_rounds",
@@ -458,6 +464,7 @@ READER = FuzzedReader(
             "find_mask", "FoundMask.loaded", "FoundMask._stored", "MaskState.source",
         ),
         "napari_protoseg/project/mask_rows.py": ("select_summaries",),
+        "napari_protoseg/project/mask_values.py": (),
         "napari_protoseg/project/bank_rows.py": ("select_bank",),
         "napari_protoseg/project/round_rows.py": ("select_latest_round",),
         "napari_protoseg/project/review_rows.py": (

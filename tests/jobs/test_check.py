@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
 from drawing import draw
 from PIL import Image
 
-from napari_protoseg.errors import ProjectError, ProjectLockedError
-from napari_protoseg.events import finish
+from napari_protoseg.errors import ProjectClosedError, ProjectError, ProjectLockedError
+from napari_protoseg.events import Event, Progress, finish
 from napari_protoseg.jobs.check import CheckReport, Finding, Outcome, check_project
-from napari_protoseg.project import ImageRecord, MaskSource, PredictedMask, Project
+from napari_protoseg.project import (
+    ImageRecord,
+    MaskSource,
+    PredictedMask,
+    Project,
+    RoundStatus,
+    database,
+)
+from napari_protoseg.project.array_store import FileStore
+from napari_protoseg.project.arrays import ArrayFolder, MaskArrays
 from napari_protoseg.project.lock import LockOwner
 from napari_protoseg.review.journal import Journal
 from napari_protoseg.schema import ClassSchema
@@ -100,6 +112,151 @@ def test_masks_that_are_gone_are_named_and_the_rest_is_looked_at(folder: Path) -
     named = [found.where.split(" (")[0] for found in report.problems]
     assert named == ["image 1", "image 2", "image 3"]
     assert "corrections by Ada" in report.problems[1].what
+
+
+def begun(job: Iterator[Event], stage: str) -> Iterator[Event]:
+    """Let a check come to the end of a stage, and return it as far as it has come."""
+    for event in job:
+        if isinstance(event, Progress) and (event.stage, event.done) == (stage, event.total):
+            return job
+    raise AssertionError(stage)
+
+
+def without_claims(report: CheckReport) -> list[Finding]:
+    """Return the problems, of which none says that something is lost."""
+    assert all("lost" not in problem.what for problem in report.problems)
+    assert all("copy" not in problem.remedy for problem in report.problems)
+    return report.problems
+
+
+def test_masks_that_are_away_with_the_whole_project_are_not_called_lost(folder: Path) -> None:
+    with Project.open(folder) as project:
+        job = begun(check_project(project, images=False), "Checking the folder")
+        folder.rename(folder.with_name("away"))
+        problems = without_claims(finish(job))
+        folder.with_name("away").rename(folder)
+    assert [problem.where.split(" (")[0] for problem in problems] == [
+        "image 1", "image 2", "image 3"
+    ]  # fmt: skip
+    assert all("cannot be read now" in problem.what for problem in problems)
+    assert all("no longer here" in problem.what for problem in problems)
+    assert checked(folder).findings == []
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.EMFILE, errno.ESTALE])
+def test_masks_on_a_disk_that_fails_for_a_moment_are_not_called_lost(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def failing(*args: Any, **options: Any) -> NoReturn:
+        raise OSError(number, os.strerror(number), str(folder))
+
+    with monkeypatch.context() as patched:
+        for name in ("get", "get_sync", "get_partial_values"):
+            patched.setattr(FileStore, name, failing)
+        problems = without_claims(checked(folder))
+    assert len(problems) == 3
+    assert all(problem.where.startswith("image ") for problem in problems)
+    assert all("cannot be read now" in problem.what for problem in problems)
+    assert checked(folder).findings == []
+
+
+def test_masks_that_memory_is_short_for_are_not_called_lost(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*args: Any, **options: Any) -> NoReturn:
+        raise MemoryError
+
+    monkeypatch.setattr(FileStore, "get", failing)
+    problems = without_claims(checked(folder))
+    assert [problem.where.split(" (")[0] for problem in problems] == [
+        "image 1", "image 2", "image 3"
+    ]  # fmt: skip
+    assert all("not enough memory" in problem.what for problem in problems)
+
+
+def test_masks_that_another_program_may_be_writing_are_not_called_lost(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_BUSY_SECONDS", 0.1)
+    arrays, elsewhere = folder / "arrays.zarr", folder / "elsewhere"
+    with (
+        Project.open(folder) as project,
+        closing(sqlite3.connect(folder / "project.db", isolation_level=None)) as other,
+    ):
+        job = begun(check_project(project, images=False), "Checking the folder")
+        arrays.rename(elsewhere)
+        other.execute("BEGIN IMMEDIATE")
+        problems = without_claims(finish(job))
+        other.execute("ROLLBACK")
+    assert len(problems) == 3
+    assert all("another program is writing" in problem.what for problem in problems)
+    elsewhere.rename(arrays)
+    assert checked(folder).findings == []
+
+
+def test_a_check_of_a_project_that_is_closed_meanwhile_says_nothing_of_its_masks(
+    folder: Path,
+) -> None:
+    with Project.open(folder) as project:
+        job = check_project(project, images=False)
+        while not str(next(job)).startswith("Progress(stage='Checking masks'"):
+            pass
+        project.close()
+        with pytest.raises(ProjectClosedError):
+            next(job)  # which would have looked at the next one
+
+
+def test_checkpoints_that_are_away_with_the_whole_project_are_not_called_missing(
+    folder: Path,
+) -> None:
+    with Project.open(folder) as project:
+        version, path = project.new_bank()
+        path.parent.mkdir()
+        path.touch()
+        project.record_bank(version, "{}", SCHEMA.fingerprint, created=NOW)
+        begun_round = project.new_round(version, "{}", created=NOW)
+        project.update_round(begun_round.id, RoundStatus.FINISHED, finished=NOW)
+    assert "its checkpoint is missing" in [problem.what for problem in checked(folder).problems]
+    with Project.open(folder) as project:
+        job = begun(check_project(project, images=False), "Checking banks")
+        folder.rename(folder.with_name("away"))
+        problems = finish(job).problems
+        folder.with_name("away").rename(folder)
+    assert "its checkpoint is missing" not in [problem.what for problem in problems]
+    assert problems[-1].where == str(folder)
+
+
+@pytest.mark.parametrize(
+    ("mask", "confidence", "setter", "words"),
+    [
+        (2, 0.5, 0, "pixels are labelled that nobody has set"),
+        (0, 0.5, 1, "pixels are unlabelled that the model has set"),
+        (1, 1.0, 216, "persons whom the project does not know ([216])"),
+        (1, float("nan"), 1, "its confidence leaves the range 0..1"),
+        (1, 9.0, 1, "its confidence leaves the range 0..1"),
+    ],
+)
+def test_a_mask_that_contradicts_itself_is_found_and_can_still_be_read(
+    folder: Path, mask: int, confidence: float, setter: int, words: str
+) -> None:
+    entry = MaskArrays(
+        np.full((600, 600), mask, np.uint8),
+        np.full((600, 600), confidence, np.float16),
+        np.full((600, 600), setter, np.uint8),
+    )
+    ArrayFolder(folder / "arrays.zarr").write([0], [entry])
+    with closing(sqlite3.connect(folder / "project.db")) as connection, connection:
+        connection.execute(
+            "UPDATE masks SET row = 0, digest = ? WHERE image_id = 3", (entry.digest,)
+        )
+    found = only(checked(folder))
+    assert found.outcome is Outcome.PROBLEM
+    assert found.where.startswith("image 3 (")
+    assert words in found.what
+    with Project.open(folder) as project:
+        stored = project.read_mask(3)
+    assert stored is not None
+    assert (stored.setters == setter).all()
 
 
 def test_an_edit_that_is_damaged_is_found_though_the_mask_holds_it(folder: Path) -> None:
@@ -227,6 +384,94 @@ def test_files_without_a_row_are_named_and_go_only_on_demand(folder: Path) -> No
     assert {f.outcome for f in repaired.findings} == {Outcome.REPAIRED}
     assert not any(path.exists() for path in (*unnamed, folder / "cache"))
     assert checked(folder).findings == []
+
+
+def add_image(folder: Path, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((16, 16, 3), len(path.parts), np.uint8)).save(path, "PNG")
+    content = str(path)  # such images are not looked at here
+    with Project.open(folder) as project:
+        project.add_images(
+            [ImageRecord(path=path, content_hash=content, width=16, height=16, label=(1, 0))]
+        )
+
+
+def left_beside(*files: Path) -> set[Path]:
+    """Put a file that no row names beside each of these."""
+    beside = {path.with_name("left over.png") for path in files}
+    for path in beside:
+        path.write_bytes(b"?")
+    return beside
+
+
+def repaired_without_images(folder: Path) -> CheckReport:
+    with Project.open(folder) as project:
+        return finish(check_project(project, repair=True, images=False))
+
+
+def test_what_a_row_names_stays_wherever_in_the_project_a_person_has_put_it(folder: Path) -> None:
+    truth = folder / "truth" / "site A" / "1.png"
+    images = [
+        folder / "truth" / "2.png",
+        folder / "runs" / "scan 1" / "slides" / "3.png",
+        folder / "banks" / "4.png",
+        folder / "cache" / "tiles" / "5.png",
+        folder / "cache" / "a" / "b" / ".c" / "6.png",
+        folder / "runs" / ".7.png.abcd1234",
+    ]
+    truth.parent.mkdir(parents=True)
+    Image.new("L", (16, 16)).save(truth)
+    for path in images:
+        add_image(folder, path)
+    with Project.open(folder) as project:
+        project.set_truth({1: truth})
+    unnamed = left_beside(truth, *images[:4])
+    (folder / "runs" / "scan 1" / "notes").mkdir()
+    unnamed.add(folder / "runs" / "scan 1" / "notes")
+    kept = {f.where for f in checked(folder).findings if f.outcome is Outcome.KEPT}
+    assert kept == {
+        path.relative_to(folder).as_posix() for path in unnamed if "cache" not in path.parts
+    }
+    assert repaired_without_images(folder).problems == []
+    assert all(path.is_file() for path in (truth, *images))
+    assert not any(path.exists() for path in unnamed)
+
+
+def test_an_image_that_is_recorded_by_its_whole_path_stays_in_the_project(folder: Path) -> None:
+    image = folder / "runs" / "scan 1" / "x.png"
+    add_image(folder, image)
+    with closing(sqlite3.connect(folder / "project.db")) as connection, connection:
+        connection.execute("UPDATE images SET path = ? WHERE id = 4", (str(image),))
+    repaired_without_images(folder)
+    assert image.is_file()
+
+
+def test_a_file_that_the_link_of_an_image_leads_to_stays(folder: Path, tmp_path: Path) -> None:
+    real = folder / "truth" / "real.png"
+    real.parent.mkdir()
+    Image.new("RGB", (16, 16)).save(real)
+    link = tmp_path / "tiles" / "link.png"
+    link.symlink_to(real)
+    with Project.open(folder) as project:
+        project.add_images(
+            [ImageRecord(path=link, content_hash="link", width=16, height=16, label=(1, 0))]
+        )
+    repaired_without_images(folder)
+    assert real.is_file()
+
+
+def test_a_folder_of_a_round_goes_as_a_whole_or_not_at_all(folder: Path) -> None:
+    with Project.open(folder) as project:
+        version, path = project.new_bank()
+        path.parent.mkdir()
+        path.touch()
+        project.record_bank(version, "{}", SCHEMA.fingerprint, created=NOW)
+        named = project.new_round(version, "{}", created=NOW).folder
+    (named / "notes").mkdir(parents=True)
+    (folder / "runs" / "0009" / "notes").mkdir(parents=True)
+    repaired_without_images(folder)
+    assert (named / "notes").is_dir()
+    assert not (folder / "runs" / "0009").exists()
 
 
 def test_rows_of_an_image_that_is_gone_are_found_and_removed_on_demand(folder: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,8 +19,13 @@ import numpy as np
 import pytest
 
 from napari_protoseg.errors import ProjectError
+from napari_protoseg.events import finish
+from napari_protoseg.jobs.check import check_project
 from napari_protoseg.project import ImageRecord, MaskSource, PredictedMask, Project
+from napari_protoseg.project.arrays import ArrayFolder, MaskArrays
+from napari_protoseg.project.edit_codec import packed
 from napari_protoseg.project.lock import LOCK
+from napari_protoseg.project.records import Origin
 from napari_protoseg.review.journal import Journal, recover
 from napari_protoseg.schema import ClassSchema
 
@@ -120,6 +127,92 @@ def test_arrays_that_claim_much_memory_are_refused(folder: Path, edit: Callable[
     edit(array)
     file.write_text(json.dumps(array))
     refused(folder, lambda project: project.read_mask(1), "size or type|damaged")
+
+
+def plant(folder: Path, mask: int, setter: int) -> None:
+    """Put one value into the whole mask, and one into its setters; the digest is right."""
+    with Project.open(folder) as project:
+        stored = project.read_mask(1)
+    assert stored is not None
+    of_all = (np.full_like(stored.mask, value) for value in (mask, setter))
+    entry = MaskArrays(next(of_all), stored.confidence, next(of_all))
+    ArrayFolder(folder / "arrays.zarr").write([0], [entry])
+    change(folder, f"UPDATE masks SET row = 0, digest = '{entry.digest}'")
+
+
+@pytest.mark.parametrize(
+    ("mask", "setter", "words"),
+    [
+        (200, 1, r"its mask holds \[200\], which the project has never given as class ids"),
+        (255, 1, r"its mask holds \[255\]"),
+        (1, 5, r"its pixels are set by \[5\], which stand for nobody"),
+        (1, 16, r"its pixels are set by \[16\]"),
+        (1, 255, r"its pixels are set by \[255\]"),
+    ],
+)
+def test_a_mask_of_values_that_mean_nothing_is_refused_though_its_digest_is_right(
+    folder: Path, mask: int, setter: int, words: str
+):
+    plant(folder, mask, setter)
+    with Project.open(folder) as project:
+        for read in (project.read_mask, project.open_journal):
+            with pytest.raises(ProjectError, match=f"image 1: {words}") as refused:
+                read(1)
+            assert "Restore the project folder" in refused.value.remedy
+        found, *_ = finish(check_project(project, images=False)).problems
+    assert found.where.startswith("image 1 ")
+    assert re.search(words, found.what)
+
+
+def test_a_mask_of_values_that_mean_nothing_is_predicted_anew_where_nobody_has_corrected_it(
+    folder: Path,
+):
+    plant(folder, 200, 1)
+    source = MaskSource(round_id=1, label_condition="given", recipe_json="{}", created=NOW)
+    made = PredictedMask(1, np.full((30, 40), 2, np.uint8), np.ones((30, 40), np.float16))
+    with Project.open(folder) as project:
+        project.write_mask(made, source)
+        stored = project.read_mask(1)
+    assert stored is not None
+    assert (stored.mask == 2).all()
+
+
+@pytest.mark.parametrize("setter", [*range(5), 17, 254])
+def test_whoever_may_have_set_a_pixel_may_stand_in_a_mask(folder: Path, setter: int):
+    plant(folder, 1, setter)
+    with Project.open(folder) as project:
+        edited, _ = Journal(project, 1).open()
+        assert edited.origin_of(0, 0).origin in Origin
+        assert (edited.setters == setter).all()
+
+
+def test_a_class_may_stand_in_a_mask_after_it_went(folder: Path):
+    with Project.open(folder) as project:
+        project.remove_class(1, 2, created=NOW)
+        merged = project.read_mask(1)
+    assert merged is not None
+    assert (merged.mask == 2).all()
+    with Project.open(folder) as project:
+        assert finish(check_project(project, images=False)).masks == 1
+        stored = project.read_mask(1)
+    assert stored is not None
+    assert (stored.mask == 2).all()
+
+
+def test_an_edit_of_a_class_that_was_never_given_is_refused_and_found(folder: Path):
+    with Project.open(folder) as project:
+        journal = Journal(project, 1)
+        edited, _ = journal.open()
+        step = edited.stroke(np.full((30, 40), 2, np.uint8), author="Ada", now=NOW)
+        assert step is not None
+        pixels = step.edit.change
+        strange = replace(pixels, after=(np.full_like(pixels.after[0], 200), pixels.after[1]))
+        edit = replace(step.edit, pixels=packed(strange, (30, 40)))
+        journal.append([replace(step, edit=edit)])
+        for read in (project.read_mask, project.open_journal, project.fold_journal):
+            with pytest.raises(ProjectError, match=r"image 1: .*\[200\], never given"):
+                read(1)
+        assert any("[200], never given" in fault.what for fault in project.faults())
 
 
 def test_an_image_of_impossible_size_takes_no_memory(folder: Path):

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.project.edit_codec import PixelChange, packed, unpacked
+from napari_protoseg.project.mask_values import SETTERS
 
 SHAPE = (7, 11)
 AREA = SHAPE[0] * SHAPE[1]
@@ -23,11 +25,15 @@ def changes(draw: st.DrawFn) -> PixelChange:
     positions = np.array(
         sorted(draw(st.sets(st.integers(0, AREA - 1), min_size=1))), dtype=np.int64
     )
-    values = st.lists(st.integers(0, 254), min_size=positions.size, max_size=positions.size).map(
-        lambda found: np.array(found, dtype=np.uint8)
-    )
-    before = (draw(values), draw(values))
-    after = (before[0] ^ np.uint8(1), draw(values))
+
+    def arrays(values: st.SearchStrategy[int]) -> st.SearchStrategy[NDArray[np.uint8]]:
+        return st.lists(values, min_size=positions.size, max_size=positions.size).map(
+            lambda found: np.array(found, dtype=np.uint8)
+        )
+
+    setters = arrays(st.sampled_from(SETTERS))
+    before = (draw(arrays(st.integers(0, 254))), draw(setters))
+    after = (before[0] ^ np.uint8(1), draw(setters))
     after = (np.where(after[0] == 255, np.uint8(0), after[0]), after[1])
     return PixelChange(positions, before, after)
 
@@ -111,6 +117,7 @@ def test_a_bomb_is_not_inflated() -> None:
         ((1, 1), (0,), (0,), (0, 0, 1, 0), "runs touch"),
         ((1, 1), (0,), (1,), (3, 1, 3, 1), "do not change"),
         ((1, 1), (0,), (1,), (3, 1, 255, 1), "stand in no mask"),
+        ((1, 1), (0,), (1,), (3, 1, 3, 7), "stand for nobody"),
     ],
 )
 def test_what_no_edit_would_hold_is_refused(
