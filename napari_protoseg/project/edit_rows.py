@@ -250,7 +250,7 @@ def _found_edit(
         shape=shape,
         pixels=pixels,
         sources=None if after is None else (_found_source(before), _require_source(after)),
-        heirs=heirs or None,
+        heirs=heirs,
     )
 
 

@@ -17,6 +17,7 @@ from napari_protoseg.project.edit_codec import (
     PixelChange,
     covers,
     packed,
+    require_given,
     unpacked,
 )
 from napari_protoseg.project.heirs import Heirs
@@ -91,7 +92,8 @@ class Edit:
         What the mask came from before and after a model's edit; None for others, and within
         where no model had made a mask before.
     heirs
-        What stands in the place of classes that were removed since; None where none was.
+        Of an edit that was read: what stands in the place of classes that are gone, and which
+        classes were ever there.
     """
 
     key: EditKey
@@ -138,7 +140,10 @@ class Edit:
             They are damaged.
         """
         change = unpacked(self.pixels, self.shape)
-        return change if self.heirs is None else self.heirs.seen_change(change)
+        if self.heirs is None:
+            return change
+        require_given(change, self.heirs.given)
+        return self.heirs.seen_change(change) if self.heirs else change
 
     def covers(self, row: int, column: int) -> bool:
         """Tell whether it changes a pixel.

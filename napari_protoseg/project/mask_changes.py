@@ -58,6 +58,8 @@ class NewMask:
     source
         What a mask comes from that an import goes over, which a step of the journal may have
         changed; None leaves what is recorded.
+    is_other
+        Whether it is another mask than the one that was found.
     """
 
     found: FoundMask
@@ -66,6 +68,7 @@ class NewMask:
     edit: Edit | None
     is_lost: bool = False
     source: MaskSource | None = None
+    is_other: bool = True
 
     @property
     def image_id(self) -> int:
@@ -145,7 +148,11 @@ class NewMask:
         if found.is_journaled:
             edit = _edit_of(EditKind.IMPORT, stored, entry, now, author=person)
         source = None if held.mask is None else held.mask.source
-        return cls(found, entry, held.edits, edit, source=source)
+        is_other = stored is None or not (
+            np.array_equal(stored.mask, entry.mask)
+            and np.array_equal(stored.setters, entry.origins)
+        )
+        return cls(found, entry, held.edits, edit, source=source, is_other=is_other)
 
     def enter_journal(self, connection: sqlite3.Connection) -> None:
         """Record what the journal is to know of it, in the caller's transaction."""
@@ -201,10 +208,11 @@ def store_imports(
     connection.executemany(
         "UPDATE masks SET corrected_by = ?, corrected = ? WHERE image_id = ?",
         [
-            (person, recorded_time(now), image_id)
-            if entry.has_protected
-            else (None, None, image_id)  # all that was set by hand is taken back
-            for image_id, entry in entries.items()
+            (person, recorded_time(now), new.image_id)
+            if new.entry.has_protected
+            else (None, None, new.image_id)  # all that was set by hand is taken back
+            for new in made
+            if new.is_other  # what is imported once more corrects nothing
         ],
     )
     for new in made:

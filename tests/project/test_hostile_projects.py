@@ -215,6 +215,25 @@ def test_an_edit_of_a_class_that_was_never_given_is_refused_and_found(folder: Pa
         assert any("[200], never given" in fault.what for fault in project.faults())
 
 
+def test_an_edit_of_such_a_class_that_was_folded_long_ago_cannot_be_undone(folder: Path):
+    with Project.open(folder) as project:
+        journal = Journal(project, 1)
+        edited, _ = journal.open()
+        step = edited.stroke(np.full((30, 40), 2, np.uint8), author="Ada", now=NOW)
+        assert step is not None
+        journal.append([step])
+        journal.fold()
+        pixels = step.edit.change
+        strange = replace(pixels, before=(np.full_like(pixels.before[0], 200), pixels.before[1]))
+        with closing(sqlite3.connect(folder / "project.db")) as connection, connection:
+            connection.execute("UPDATE edits SET pixels = ?", [packed(strange, (30, 40))])
+        edited, _ = journal.open()
+        with pytest.raises(ProjectError, match=r"image 1: .*\[200\], never given"):
+            edited.undo(now=NOW)
+        assert (edited.mask == 2).all()
+        assert project.read_mask(1) is not None
+
+
 def test_an_image_of_impossible_size_takes_no_memory(folder: Path):
     change(folder, "UPDATE images SET width = 4000000000, height = 4000000000")
     with Project.open(folder) as project:

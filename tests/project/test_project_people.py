@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +146,20 @@ def test_imported_pixels_are_kept_as_well(project: Project):
     assert stored is not None
     assert (stored.mask[2] == 2).all()
     assert (stored.origins[2] == Origin.IMPORTED).all()
+
+
+def test_who_imports_the_same_once_more_has_corrected_nothing(project: Project):
+    mask = np.zeros((4, 6), np.uint8)
+    mask[2] = 2
+    later = NOW + timedelta(days=1)
+    for opened in (False, True):
+        if opened:
+            project.open_journal(1)
+        project.store_imports({1: mask}, person="Ada", now=NOW)
+        project.store_imports({1: mask}, person="Bob", now=later)
+        project.store_imports({1: np.zeros_like(mask)}, person="Bob", now=later)
+        summary = project.mask_summaries()[1]
+        assert (summary.corrected_by, summary.corrected) == ("Ada", NOW)
 
 
 def test_muted_prototypes_belong_to_one_bank(project: Project):
