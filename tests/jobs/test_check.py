@@ -210,11 +210,8 @@ def test_checkpoints_that_are_away_with_the_whole_project_are_not_called_missing
     folder: Path,
 ) -> None:
     with Project.open(folder) as project:
-        version, path = project.new_bank()
-        path.parent.mkdir()
-        path.touch()
-        project.record_bank(version, "{}", SCHEMA.fingerprint, created=NOW)
-        begun_round = project.new_round(version, "{}", created=NOW)
+        bank = project.add_bank(b"", "{}", SCHEMA.fingerprint, created=NOW)
+        begun_round = project.new_round(bank.version, "{}", created=NOW)
         project.update_round(begun_round.id, RoundStatus.FINISHED, finished=NOW)
     assert "its checkpoint is missing" in [problem.what for problem in checked(folder).problems]
     with Project.open(folder) as project:
@@ -462,11 +459,8 @@ def test_a_file_that_the_link_of_an_image_leads_to_stays(folder: Path, tmp_path:
 
 def test_a_folder_of_a_round_goes_as_a_whole_or_not_at_all(folder: Path) -> None:
     with Project.open(folder) as project:
-        version, path = project.new_bank()
-        path.parent.mkdir()
-        path.touch()
-        project.record_bank(version, "{}", SCHEMA.fingerprint, created=NOW)
-        named = project.new_round(version, "{}", created=NOW).folder
+        bank = project.add_bank(b"", "{}", SCHEMA.fingerprint, created=NOW)
+        named = project.new_round(bank.version, "{}", created=NOW).folder
     (named / "notes").mkdir(parents=True)
     (folder / "runs" / "0009" / "notes").mkdir(parents=True)
     repaired_without_images(folder)
