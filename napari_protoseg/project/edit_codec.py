@@ -74,7 +74,14 @@ class PixelChange:
 
 
 def packed(change: PixelChange, shape: tuple[int, int]) -> bytes:
-    """Return the bytes that stand for a change of an image of this height and width."""
+    """Return the bytes that stand for a change of an image of this height and width.
+
+    Raises
+    ------
+    JournalError
+        Some of its pixels do not change: who reads it would refuse it.
+    """
+    _require_change(change)
     positions = change.positions
     begins = np.flatnonzero(np.diff(positions, prepend=-2) != 1)
     starts = positions[begins]
@@ -111,9 +118,16 @@ def unpacked(content: bytes, shape: tuple[int, int]) -> PixelChange:
     parts = np.frombuffer(raw, np.uint8, 4 * count, offset=8 * runs).reshape(4, count)
     _require(int(parts.max()) < _NEVER_WRITTEN, "it holds values that stand in no mask")
     _require(not others(parts[1::2], SETTERS), "it holds setters that stand for nobody")
-    differs = (parts[0] != parts[2]) | (parts[1] != parts[3])
+    change = PixelChange(positions, (parts[0], parts[1]), (parts[2], parts[3]))
+    _require_change(change)
+    return change
+
+
+def _require_change(change: PixelChange) -> None:
+    """Make sure that each pixel changes."""
+    before, after = change.before, change.after
+    differs = (before[0] != after[0]) | (before[1] != after[1])
     _require(bool(differs.all()), "it holds pixels that do not change")
-    return PixelChange(positions, (parts[0], parts[1]), (parts[2], parts[3]))
 
 
 def require_given(change: PixelChange, given: Collection[int]) -> None:

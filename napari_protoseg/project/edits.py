@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from napari_protoseg.project.edit_codec import (
     JournalError,
     PixelChange,
+    Values,
     covers,
     packed,
     require_given,
@@ -30,6 +31,9 @@ from napari_protoseg.project.records import (
 )
 
 Name = TypeVar("Name")
+
+Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+"""Mask and setters of an image, each ``(height, width)``."""
 
 
 class EditKind(StrEnum):
@@ -234,7 +238,7 @@ def difference(
     after: tuple[NDArray[np.uint8], NDArray[np.uint8]],
 ) -> PixelChange:
     """Return the pixels in which mask or setters differ, each ``(height, width)``."""
-    positions = np.flatnonzero((before[0] != after[0]) | (before[1] != after[1]))
+    positions = np.flatnonzero(_differ(before, after))
     return PixelChange(
         positions,
         (before[0].take(positions), before[1].take(positions)),
@@ -292,20 +296,41 @@ def may_set(kind: EditKind, setters: NDArray[np.uint8]) -> NDArray[np.bool_]:
             return ~are_protected(setters)
 
 
-def rebased(edit: Edit, mask: NDArray[np.uint8], setters: NDArray[np.uint8]) -> Edit | None:
-    """Return an edit over another mask than it was made on; None where nothing of it is left.
+def rebased(edit: Edit, seen: Arrays, held: Arrays) -> tuple[Edit | None, bool]:
+    """Return an edit over another mask than it was made on, and whether it may do all that is left.
 
     What it sets it sets, where it may; what it takes back when undone is what stands there now.
+
+    Parameters
+    ----------
+    edit
+        The edit.
+    seen, held
+        Mask and setters, each ``(height, width)``: as they are seen, and as the project holds them
+        where classes are gone.
+
+    Returns
+    -------
+    Edit or None
+        None where nothing is left to do.
+    bool
+        False where it may not set a pixel that it would.
     """
     change = edit.change
-    before = (mask.take(change.positions), setters.take(change.positions))
-    after = change.after
-    kept = may_set(edit.kind, before[1])
+    before, really = ((a.take(change.positions), b.take(change.positions)) for a, b in (seen, held))
+    after, may = change.after, may_set(edit.kind, before[1])
     if edit.kind is EditKind.RELEASE:
         after = (before[0], setters_of_model(before[0]))
-        kept &= before[1] == change.before[1]  # what others have set since is theirs to give back
-    kept &= (before[0] != after[0]) | (before[1] != after[1])
+        may &= ~_differ(before, change.before)  # what others have set since is theirs to give back
+    is_left = _differ(before, after) & _differ(really, after)
+    kept = may & is_left
+    may_all = bool(may[is_left].all())
     if not kept.any():
-        return None
+        return None, may_all
     over = PixelChange(change.positions, before, after).only(kept)
-    return replace(edit, pixels=packed(over, edit.shape))
+    return replace(edit, pixels=packed(over, edit.shape)), may_all
+
+
+def _differ(some: Values, others: Values) -> NDArray[np.bool_]:
+    """Tell which pixels differ in class or setter."""
+    return np.asarray((some[0] != others[0]) | (some[1] != others[1]))

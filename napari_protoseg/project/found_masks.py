@@ -242,28 +242,12 @@ def find_mask(connection: sqlite3.Connection, image_id: int) -> FoundMask:
     )
 
 
-def load_mask(
-    connection: sqlite3.Connection, arrays: ArrayFolder, image_id: int
-) -> StoredMask | None:
-    """Return the mask of an image with all steps of its journal, or None where it has none.
-
-    It is as it is seen now: with what stands in the place of classes that are gone.
-
-    Raises
-    ------
-    ProjectError
-        There is no such image, or its mask or its journal is damaged.
-    StorageError
-        The arrays cannot be read.
-    """
-    return find_mask(connection, image_id).seen(arrays)
-
-
 def keep_taken(connection: sqlite3.Connection, arrays: ArrayFolder, image_id: int) -> None:
     """Record what edits over classes that are gone have really taken away, before it is too late.
 
     To be called before the stored mask holds them by other means than a fold, and before other
-    classes stand in the place of those that are gone; errors as `load_mask`.
+    classes stand in the place of those that are gone; errors as `find_mask`
+    and `FoundMask.loaded`.
     """
     ends = journal_ends(connection, image_id)
     if select_heirs(connection) and ends is not None and ends[0] != ends[1]:

@@ -68,6 +68,8 @@ class Heirs:
         seen = self.seen(classes, owners)
         is_it = (seen[0] == change.before[0]) & (seen[1] == change.before[1])
         is_it &= (classes != seen[0]) | (owners != seen[1])
+        # What it sets may be there already, of a class that is gone.
+        is_it &= (classes != change.after[0]) | (owners != change.after[1])
         if not is_it.any():
             return change
         before = (

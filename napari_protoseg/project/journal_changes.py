@@ -21,13 +21,13 @@ from napari_protoseg.project.edit_rows import (
     select_unfolded,
     set_folded,
 )
-from napari_protoseg.project.edits import Action, Recorded, Step, journal_of, rebased
+from napari_protoseg.project.edits import Action, Arrays, Recorded, Step, journal_of, rebased
 from napari_protoseg.project.found_masks import (
     FoundMask,
     HeldMask,
     MaskState,
+    find_mask,
     keep_taken,
-    load_mask,
 )
 from napari_protoseg.project.image_rows import require_image
 from napari_protoseg.project.mask_rows import (
@@ -46,6 +46,8 @@ class Outcome(Enum):
     AS_MADE = "as made"
     OVER_OTHERS = "over others"
     """Others have changed the mask meanwhile: the edit was made over what they have left."""
+    THERE = "there"
+    """Others have changed the mask meanwhile, and left nothing to do."""
     REFUSED = "refused"
     """Others have made an edit meanwhile, so this one is not the next to undo or redo, or nothing
     of it may be done any more."""
@@ -217,17 +219,23 @@ def _record_edit(
     if not has_moved(connection, image_id, step):
         insert_step(connection, image_id, step)
         return Outcome.AS_MADE
-    stored = load_mask(connection, arrays, image_id)
-    nothing = np.zeros(step.edit.shape, dtype=np.uint8)
-    mask, setters = (nothing, nothing) if stored is None else (stored.mask, stored.setters)
-    edit = rebased(step.edit, mask, setters)
-    if edit is not None and edit.sources is not None:
-        before = None if stored is None else stored.source
-        edit = replace(edit, sources=(before, edit.sources[1]))
+    found = find_mask(connection, image_id)
+    held = found.loaded(arrays).mask
+    seen = found.seen_of(held)
+    edit, may_all = rebased(step.edit, _arrays(seen, found.shape), _arrays(held, found.shape))
     if edit is None:
-        return Outcome.REFUSED
+        return Outcome.THERE if may_all else Outcome.REFUSED
+    if edit.sources is not None:
+        edit = replace(edit, sources=(None if seen is None else seen.source, edit.sources[1]))
     insert_step(connection, image_id, replace(step, edit=edit))
     return Outcome.OVER_OTHERS
+
+
+def _arrays(mask: StoredMask | None, shape: tuple[int, int]) -> Arrays:
+    if mask is not None:
+        return mask.mask, mask.setters
+    nothing = np.zeros(shape, dtype=np.uint8)
+    return nothing, nothing
 
 
 def _record_return(connection: sqlite3.Connection, image_id: int, step: Step) -> Outcome:

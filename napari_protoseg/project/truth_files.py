@@ -6,6 +6,7 @@ Each is named by its image and its content, so no file is ever written over by a
 from __future__ import annotations
 
 import hashlib
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,6 +18,9 @@ from napari_protoseg.storage import make_folder, staged, storage_errors, sync
 
 _DIGITS = 16
 """Of the SHA-256 of a file, in its name."""
+
+_NAME = re.compile(rf"\d{{6,}}(-[0-9a-f]{{{_DIGITS}}})?\.png")
+"""Of files that were imported, also by earlier versions."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ def remove_truth(connection: sqlite3.Connection, paths: Iterable[Path], folder: 
     StorageError
     """
     for path in set(paths) - select_truth(connection, folder):
-        if path.parent == _place(folder):
+        if path.parent == _place(folder) and _NAME.fullmatch(path.name):
             with storage_errors(path):
                 path.unlink(missing_ok=True)
 

@@ -135,17 +135,17 @@ def recover(
 ) -> Recovery:
     """Store the masks that a killed program could not, and let go of long histories.
 
-    To be called when a project is opened, before any image is. Where the disk is full, or masks
-    cannot be read, what was recorded is still there.
-
-    Raises
-    ------
-    StorageError
-        The project cannot be read at all.
+    To be called when a project is opened, before any image is. Whatever fails is among what is
+    returned: what was recorded is still there.
     """
     found = []
     failed: list[Exception] = []
-    for image_id in project.unfolded_images():
+    unfolded: list[int] = []
+    try:
+        unfolded = project.unfolded_images()
+    except Exception as error:  # noqa: BLE001 (told, and nobody is kept from working)
+        failed.append(error)
+    for image_id in unfolded:
         try:
             recovered = recovered_steps(project.open_journal(image_id))
             project.fold_journal(image_id)

@@ -21,6 +21,7 @@ from napari_protoseg.project.records import (
     ReviewStatus,
     are_protected,
     no_source,
+    setters_of_model,
 )
 from napari_protoseg.review.edited_mask import Block, EditedMask, PixelOrigin
 from napari_protoseg.schema import ClassSchema
@@ -268,8 +269,8 @@ class OpenMask:
     def _take(self, step: Step | None) -> None:
         if step is None:
             return
-        if step.edit.sources is not None or _takes_protection(step):
-            self._agreeing = None  # it has said nothing of the pixels that it may change now
+        if step.edit.sources is not None or self._uncovers_other_pixels(step):
+            self._agreeing = None
         is_made = step.action is Action.DO and step.edit.kind is EditKind.MODEL
         if is_made or step.edit.key in self._held_edits:
             # Only the last confidence is ever stored, and each takes two bytes a pixel.
@@ -277,6 +278,18 @@ class OpenMask:
             return
         self._let_go()
         self._record(step)
+
+    def _uncovers_other_pixels(self, step: Step) -> bool:
+        """Tell whether a step brings to light what the model that agrees with the mask has not."""
+        if self._agreeing is None or (
+            step.action is Action.DO and step.edit.kind is not EditKind.RELEASE
+        ):
+            return False
+        change = step.change
+        of_model = self._agreeing[0].mask.take(change.positions)
+        differs = change.after[0] != of_model
+        differs |= change.after[1] != setters_of_model(of_model)
+        return bool((differs & ~are_protected(change.after[1])).any())
 
     def _let_go(self) -> None:
         """Let what was held back be recorded."""
@@ -311,14 +324,6 @@ class OpenMask:
         is_relabelled = source.labels not in (None, sight.labels)
         recipe = sight.predictor.recipe
         return is_outdated(source, sight.key, recipe, is_relabelled=is_relabelled)
-
-
-def _takes_protection(step: Step) -> bool:
-    """Tell whether a model may change a pixel after a step that it might not before."""
-    if step.action is Action.DO and step.edit.kind is not EditKind.RELEASE:
-        return False
-    change = step.change
-    return bool((are_protected(change.before[1]) & ~are_protected(change.after[1])).any())
 
 
 def _block_of(step: Step) -> Block | None:

@@ -183,9 +183,11 @@ class Session:
             self._let_go(project, Project.withdraw)
             raise
         self.project = project
-        for begin in self.when_opened:
-            begin()
-        self.opened.emit()
+        try:
+            for begin in self.when_opened:
+                begin()
+        finally:  # it is the open one, whatever was raised
+            self.opened.emit()
         notice = project.lock_notice()
         if notice is not None:
             self.said.emit(notice)

@@ -86,6 +86,19 @@ def project(tmp_path: Path) -> Iterator[Project]:
         yield project
 
 
+def test_a_file_of_somebodys_own_among_the_true_masks_stays_when_others_are_imported(
+    project: Project, tmp_path: Path
+):
+    imported(project, write_masks(tmp_path / "masks", 1))
+    own = project.folder / "truth" / "mine.png"
+    own.write_bytes((tmp_path / "masks" / "0.png").read_bytes())
+    image = project.images()[0]
+    project.set_truth({image.known_id: own})
+    imported(project, write_masks(tmp_path / "masks", 2))
+    assert values(project) == [[2]] * IMAGES
+    assert own in truth_files(project) - named_files(project)
+
+
 def test_truth_that_is_imported_anew_takes_the_place_of_all_of_the_former(
     project: Project, tmp_path: Path
 ):

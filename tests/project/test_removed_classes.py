@@ -27,7 +27,8 @@ from napari_protoseg.project import (
     Project,
     StoredMask,
 )
-from napari_protoseg.review.journal import Journal
+from napari_protoseg.project.journal_changes import Outcome
+from napari_protoseg.review.journal import Journal, recover
 from napari_protoseg.schema import ClassSchema
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
@@ -272,6 +273,42 @@ def test_what_a_stroke_has_taken_of_a_class_that_is_gone_comes_back_whatever_hap
         project.restore_class(created=NOW)
     np.testing.assert_array_equal(seen(project).mask, before[0])
     np.testing.assert_array_equal(seen(project).setters, before[1])
+
+
+@pytest.mark.parametrize("heir", [FAT, None])
+@pytest.mark.parametrize("fold", [False, True])
+def test_strokes_that_waited_while_another_drew_the_same_and_removed_its_class_are_all_there(
+    project: Project, heir: int | None, fold: bool
+):
+    journal = Journal(project, 1)
+    ada, _ = journal.open()
+    other, _ = journal.open()  # of another program, where the same person is at work
+    number = project.introduce("Ada")
+    waiting = []
+    for edited in (ada, other):
+        edited.introduce("Ada", number)
+        drawn = edited.mask.copy()
+        drawn[0] = STROMA
+        waiting.append(edited.stroke(drawn, author="Ada", now=NOW))
+    drawn[1] = TUMOUR
+    waiting.append(ada.stroke(drawn, author="Ada", now=NOW))
+    hers, its, later = waiting
+    journal.append([its])
+    project.remove_class(STROMA, heir, created=NOW)
+    assert journal.append([hers, later]) == [Outcome.THERE, Outcome.OVER_OTHERS]
+    if fold:
+        project.fold_journal(1)
+    else:
+        project.remove_class(FAT, created=NOW)  # what is not folded is looked at for it
+    assert (seen(project).mask[1] == TUMOUR).all()
+    assert recover(project).failed == ()
+    while project.removed_classes():
+        project.restore_class(created=NOW)
+    edited, _ = journal.open()
+    assert edited.mask[:2, 0].tolist() == [STROMA, TUMOUR]
+    while edited.undo(now=NOW) is not None:
+        pass
+    assert not edited.mask.any()
 
 
 def test_a_stroke_over_a_class_that_is_gone_may_be_undone_and_redone_once_no_mask_was_left(

@@ -253,6 +253,30 @@ def test_a_stroke_whose_forerunner_was_not_recorded_goes_back_to_what_stands_the
     assert [mask[0][0] for mask in undone(edited)] == [2, 0]
 
 
+def test_what_others_of_the_same_name_have_drawn_since_is_not_given_back(project: Project) -> None:
+    journal = Journal(project, 1)
+    first, _ = journal.open()
+    journal.append([stroke(first, 0, 1)])
+    (edited, _), (other, _) = journal.open(), journal.open()
+    journal.append([stroke(other, 0, 2)])
+    step = edited.release(np.ones(edited.shape, np.bool_), author="Ada", now=NOW)
+    assert step is not None
+    assert journal.append([step]) == [Outcome.REFUSED]
+    edited, _ = journal.open()
+    assert edited.mask[0, 0] == 2
+    assert edited.is_protected[0, 0]
+
+
+def test_what_others_have_drawn_alike_is_there_already(project: Project) -> None:
+    journal = Journal(project, 1)
+    (edited, _), (other, _) = journal.open(), journal.open()
+    drawn = stroke(edited, 0, 1)
+    journal.append([stroke(other, 0, 1)])
+    assert journal.append([drawn]) == [Outcome.THERE]
+    edited, _ = journal.open()
+    assert [mask[0][0] for mask in undone(edited)] == [1, 0]
+
+
 def test_names_outlive_the_history(project: Project) -> None:
     journal = Journal(project, 1)
     edited, _ = journal.open()

@@ -107,7 +107,7 @@ class Plain:
         return tuple(
             tuple(
                 (old[0], MODEL if old[0] else NOBODY)
-                if given and was[1] in (who, IMPORTED) and old[1] == was[1]
+                if given and was[1] in (who, IMPORTED) and old == was
                 else old
                 for old, was, given in zip(old_row, seen_row, given_row, strict=True)
             )

@@ -63,7 +63,9 @@ def test_who_closes_is_told_how_much_is_lost_and_the_project_is_closed(
         assert not project.is_read_only
 
 
-@pytest.mark.parametrize("verb", ["open_journal", "fold_journal", "shorten_journals"])
+@pytest.mark.parametrize(
+    "verb", ["unfolded_images", "open_journal", "fold_journal", "shorten_journals"]
+)
 def test_a_project_that_raises_it_as_it_is_opened_is_recorded_in_nonetheless(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, verb: str
 ):
@@ -96,6 +98,38 @@ def test_a_project_that_raises_it_as_it_is_opened_is_recorded_in_nonetheless(
     assert stored is not None
     assert np.all(stored.mask[:2, :2] == 2)
     assert np.all(stored.mask[-1] == 3)
+
+
+def test_pages_hear_of_a_project_in_which_nothing_can_be_recorded(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+):
+    folder = desk.session.require_project().folder
+    desk.bench.close()
+    again = Desk(InlineRunner())
+    heard: list[object] = []
+    again.session.opened.connect(lambda: heard.append(again.session.project))
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("no more threads")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("napari_protoseg.workbench.recording.Recorder", fail)
+        with pytest.raises(RuntimeError, match="no more threads"):
+            again.session.open(folder)
+    assert heard == [again.session.project]
+    again.step()
+    again.painter.paint(2, side=2)
+    assert ["what was drawn is not recorded" in found.sentence for found in again.problems] == [
+        True
+    ]
+    again.session.open(folder)
+    again.step()
+    again.painter.paint(3, side=2)
+    again.bench.close()
+    with Project.open(folder) as project:
+        stored = project.read_mask(1)
+    assert stored is not None
+    assert np.all(stored.mask[:2, :2] == 3)
 
 
 def test_a_page_that_raises_it_as_a_project_is_opened_keeps_no_stroke_from_being_recorded(

@@ -288,3 +288,22 @@ def test_a_stroke_that_a_newer_model_has_not_looked_under_shows_what_it_hid_when
     assert stored is not None
     assert np.all(stored.mask == 2), "as it is seen"
     assert person.project.mask_summaries()[person.image_id].recipe_json != "{}", "outdated"
+
+
+@pytest.mark.parametrize("value", [0, 2])
+def test_a_stroke_that_is_undone_takes_nothing_from_a_model_that_agrees_with_what_it_hid(
+    session: Session, value: int
+):
+    person = Person(session)
+    model = np.full((SIDE, SIDE), value, dtype=np.uint8)
+    if value:
+        person.see(model)
+        person.open.store()
+    person.open.propose(person.sight(model, recipe_json="{}"))
+    drawn = model.copy()
+    drawn[:4] = 1
+    person.paint(drawn)
+    person.undo()
+    assert person.open.is_there
+    assert person.open.store()
+    assert person.project.mask_summaries()[person.image_id].recipe_json == "{}"
