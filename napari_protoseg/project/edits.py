@@ -319,14 +319,16 @@ def rebased(edit: Edit, seen: Arrays, held: Arrays) -> tuple[Edit | None, bool]:
     change = edit.change
     before, really = ((a.take(change.positions), b.take(change.positions)) for a, b in (seen, held))
     after, may = change.after, may_set(edit.kind, before[1])
-    if edit.kind is EditKind.RELEASE:
-        after = (before[0], setters_of_model(before[0]))
-        may &= ~_differ(before, change.before)  # what others have set since is theirs to give back
-    is_left = _differ(before, after) & _differ(really, after)
+    if edit.kind is EditKind.RELEASE:  # what others have set since is theirs to give back
+        may &= ~(_differ(before, change.before) & _differ(really, change.before))
+        after = (really[0], setters_of_model(really[0]))
+    is_left = _differ(really, after)
     kept = may & is_left
     may_all = bool(may[is_left].all())
     if not kept.any():
         return None, may_all
+    is_seen = _differ(before, after)  # else it takes back what only a class that is gone hides
+    before = (np.where(is_seen, before[0], really[0]), np.where(is_seen, before[1], really[1]))
     over = PixelChange(change.positions, before, after).only(kept)
     return replace(edit, pixels=packed(over, edit.shape)), may_all
 

@@ -310,9 +310,19 @@ class Journaled(RuleBasedStateMachine):
         value=st.integers(0, 3),
         deed=st.sampled_from(("stroke", "release", "undo")),
         elsewhere=st.booleans(),
+        gone=st.integers(0, 3),
+        heir=st.integers(0, 3),
     )
     def a_person_works_before_they_see_what_others_have_stored(
-        self, mask: np.ndarray, by: str, place: Place, value: int, deed: str, elsewhere: bool
+        self,
+        mask: np.ndarray,
+        by: str,
+        place: Place,
+        value: int,
+        deed: str,
+        elsewhere: bool,
+        gone: int,
+        heir: int,
     ) -> None:
         plain = self.plain[self.image]
         seen = plain.now
@@ -331,6 +341,8 @@ class Journaled(RuleBasedStateMachine):
                 if step is not None:
                     journal.append([step])
                 moved = plain.become(plain.painted(mask, seen, by))
+        if gone:  # while the person's step waits
+            self.project.remove_class(gone, None if heir == gone else heir or None, created=NOW)
         match deed:
             case "stroke":
                 drawn = self.drawn(place, value)
@@ -348,6 +360,8 @@ class Journaled(RuleBasedStateMachine):
             self.recorder.record(self.image, step)
             self.recorder.flush()
             assert self.told == [MaskMoved(self.image)] * moved
+        if gone:
+            self.project.restore_class(created=NOW)
         self.open(self.image)
 
     @rule(gone=st.integers(1, 3), heir=st.integers(0, 3), also=st.booleans())
