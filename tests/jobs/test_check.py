@@ -20,7 +20,8 @@ from PIL import Image
 
 from napari_protoseg.errors import ProjectClosedError, ProjectError, ProjectLockedError
 from napari_protoseg.events import Event, Progress, finish
-from napari_protoseg.jobs.check import CheckReport, Finding, Outcome, check_project
+from napari_protoseg.jobs.check import check_project
+from napari_protoseg.jobs.check_report import CheckReport, Finding, Outcome
 from napari_protoseg.project import (
     ImageRecord,
     MaskSource,
