@@ -9,7 +9,8 @@ from pathlib import Path
 
 from napari_protoseg.errors import ProjectError, Stopped
 from napari_protoseg.events import Job, Progress, Request
-from napari_protoseg.jobs.check import CheckReport, check_project
+from napari_protoseg.jobs.check import check_project
+from napari_protoseg.jobs.check_report import CheckReport
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.paths import real_path
 from napari_protoseg.storage import make_folder, storage_errors, sync

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from enum import Enum
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,15 +16,17 @@ from napari_protoseg.errors import (
     MissingError,
     ProjectClosedError,
     ProjectError,
+    ProjectLockedError,
     ProtosegError,
     StorageError,
 )
 from napari_protoseg.events import Event, Job, Progress, Request
 from napari_protoseg.images.reading import read_mask
+from napari_protoseg.jobs.check_report import CheckReport, Finding, Outcome
+from napari_protoseg.project.edit_codec import JournalError
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.inspection import (
     cached_files,
-    remove,
     unfinished_files,
     unnamed_files,
 )
@@ -39,93 +39,10 @@ if TYPE_CHECKING:
     from napari_protoseg.training.checkpoint import Checkpoint
 
 _NAMED = 3
+_COPY = "Restore the project folder from a copy."
 _LOOK = "Look at the mask; restore the project folder from a copy where it is wrong."
 _LAST = "last.safetensors"
 _CHECKPOINTS = ("best.safetensors", _LAST)
-
-
-class Outcome(Enum):
-    """What has become of something that was found."""
-
-    PROBLEM = "problem"
-    REPAIRED = "repaired"
-    KEPT = "kept"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something that is not as it should be.
-
-    Parameters
-    ----------
-    outcome
-        A problem that remains, repaired, or left as it is since it does no harm.
-    where
-        File, image, table, bank or round.
-    what
-        What was found, and what is lost.
-    remedy
-        What to do about it, or what was done.
-    """
-
-    outcome: Outcome
-    where: str
-    what: str
-    remedy: str
-
-    def __str__(self) -> str:
-        return f"{self.outcome.value}: {self.where}: {self.what}. {self.remedy}"
-
-
-@dataclass
-class CheckReport:
-    """What a check has looked at, and what it has found.
-
-    Parameters
-    ----------
-    images, masks, banks, rounds
-        How many of them were looked at.
-    is_complete
-        Whether it was not stopped before it had looked at all.
-    findings
-        In the order in which they were found.
-    """
-
-    images: int = 0
-    masks: int = 0
-    banks: int = 0
-    rounds: int = 0
-    is_complete: bool = True
-    findings: list[Finding] = field(default_factory=list)
-
-    @property
-    def problems(self) -> list[Finding]:
-        """What remains to be done by a person."""
-        return [found for found in self.findings if found.outcome is Outcome.PROBLEM]
-
-    def lines(self) -> list[str]:
-        """Return what was found, a line each, then how much was looked at."""
-        looked = (
-            f"Looked at {self.images} images, {self.masks} masks, {self.banks} banks and "
-            f"{self.rounds} rounds of training: "
-        )
-        count = len(self.problems)
-        found = f"{count} problem{'' if count == 1 else 's'}." if count else "all is well."
-        return [*map(str, self.findings), looked + found]
-
-    def record(self) -> dict[str, object]:
-        """Return the same for a program."""
-        return {
-            "images": self.images,
-            "masks": self.masks,
-            "banks": self.banks,
-            "rounds": self.rounds,
-            "complete": self.is_complete,
-            "problems": len(self.problems),
-            "findings": [
-                {**vars(found), "outcome": found.outcome.value} for found in self.findings
-            ],
-        }
 
 
 def check_project(
@@ -135,7 +52,8 @@ def check_project(
 
     What killed programs have left half-written is removed. A project that another process has
     open for writing is looked at alone, and nothing is said of files that are perhaps being
-    written.
+    written; so is one that another process takes over meanwhile. What others change while it is
+    looked at is no problem.
 
     Parameters
     ----------
@@ -156,7 +74,8 @@ def check_project(
     Raises
     ------
     ProjectLockedError
-        Another process writes to the project, and it is to be repaired.
+        Another process writes to the project, or has taken it over before files were removed,
+        and it is to be repaired.
     ProjectClosedError
         It was closed meanwhile.
     StorageError
@@ -194,29 +113,52 @@ def _files(project: Project, report: CheckReport, *, repair: bool) -> Iterator[E
     if project.is_read_only:
         return
     yield Progress("Checking the folder", 0, 1)
-    named = project.named_files()
-    for path in unfinished_files(project.folder, named):
-        remove(path)
-        what = "it was being written when its program was killed"
-        report.findings.append(Finding(Outcome.REPAIRED, _name(path, project), what, "Removed."))
-    for path in unnamed_files(project.folder, named):
-        what = "it is part of no bank, training or image"
+    try:
+        report.findings += _folder_findings(project, repair=repair)
+    except ProjectLockedError:
         if repair:
-            remove(path)
-            found = Finding(Outcome.REPAIRED, _name(path, project), what, "Removed.")
-        else:
-            remedy = "Left as it is; --repair removes it."
-            found = Finding(Outcome.KEPT, _name(path, project), what, remedy)
-        report.findings.append(found)
-    cached = cached_files(project.cache, named) if repair else []
-    for path in cached:
-        remove(path)
-    if cached:
-        what = "caches were emptied"
-        report.findings.append(
-            Finding(Outcome.REPAIRED, "cache", what, "They are computed again as needed.")
-        )
+            raise
     yield Progress("Checking the folder", 1, 1)
+
+
+def _folder_findings(project: Project, *, repair: bool) -> list[Finding]:
+    """Look for what no row names, and remove what may go of it.
+
+    Raises
+    ------
+    ProjectLockedError
+        Another process has the project by now: nothing was removed, and what is there may be its.
+    """
+    named = project.named_files()
+    unfinished = unfinished_files(project.folder, named)
+    unnamed = unnamed_files(project.folder, named)
+    cached = cached_files(project.cache, named) if repair else []
+    to_go = [*unfinished, *cached, *(unnamed if repair else ())]
+    gone: set[Path] = set()
+    if to_go:
+        try:
+            gone.update(project.discard(to_go, named))
+        except StorageError as error:
+            what = f"what is left over cannot be removed ({error.what})"
+            return [Finding(Outcome.PROBLEM, error.where, what, error.remedy)]
+    elif unnamed:
+        project.require_writable()
+    findings = []
+    for path in unfinished:
+        if path in gone:
+            what = "it was being written, or removed, when its program was killed"
+            findings.append(Finding(Outcome.REPAIRED, _name(path, project), what, "Removed."))
+    for path in unnamed:
+        what = "it is part of no bank, training or image"
+        if path in gone:
+            findings.append(Finding(Outcome.REPAIRED, _name(path, project), what, "Removed."))
+        elif not repair:
+            remedy = "Left as it is; --repair removes it."
+            findings.append(Finding(Outcome.KEPT, _name(path, project), what, remedy))
+    if not gone.isdisjoint(cached):
+        remedy = "They are computed again as needed."
+        findings.append(Finding(Outcome.REPAIRED, "cache", "caches were emptied", remedy))
+    return findings
 
 
 def _images(project: Project, report: CheckReport) -> Iterator[Event]:
@@ -224,19 +166,16 @@ def _images(project: Project, report: CheckReport) -> Iterator[Event]:
     missing: dict[Path, list[str]] = defaultdict(list)
     for number, image in enumerate(images, start=1):
         report.images += 1
-        try:
-            # Unlike Path.is_file it is no error where a folder is closed.
-            if not os.path.isfile(image.path):  # noqa: PTH113
-                missing[image.path.parent].append(image.path.name)
-            elif content_hash(image.path) != image.content_hash:
-                what = "has changed since it was taken in"
-                report.findings.append(
-                    Finding(Outcome.PROBLEM, str(image.path), what, "Restore the original file.")
-                )
-            if image.mask_path is not None:
-                _require_truth(image, image.mask_path)
-        except ProtosegError as error:
-            report.findings.append(_of_error(error))
+        known, is_missing, found = image, *_image_findings(image)
+        # Its files may be others by now, and the former ones gone.
+        while is_missing or found:
+            latest = project.image(image.known_id)
+            if (latest.path, latest.mask_path) == (known.path, known.mask_path):
+                break
+            known, is_missing, found = latest, *_image_findings(latest)
+        if is_missing:
+            missing[known.path.parent].append(known.path.name)
+        report.findings += found
         yield Progress("Checking images", number, len(images))
     for folder, names in missing.items():
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
@@ -245,26 +184,45 @@ def _images(project: Project, report: CheckReport) -> Iterator[Event]:
         report.findings.append(Finding(Outcome.PROBLEM, str(folder), what, remedy))
 
 
+def _image_findings(image: ImageRecord) -> tuple[bool, list[Finding]]:
+    """Tell whether the file of an image is missing, and what else is wrong with its files."""
+    # Unlike Path.is_file it is no error where a folder is closed.
+    is_missing = not os.path.isfile(image.path)  # noqa: PTH113
+    found = []
+    try:
+        if not is_missing and content_hash(image.path) != image.content_hash:
+            what, remedy = "has changed since it was taken in", "Restore the original file."
+            found.append(Finding(Outcome.PROBLEM, str(image.path), what, remedy))
+        if image.mask_path is not None:
+            _require_truth(image, image.mask_path)
+    except ProtosegError as error:
+        found.append(_of_error(error))
+    return is_missing, found
+
+
 def _masks(project: Project, report: CheckReport) -> Iterator[Event]:
     masks = project.mask_summaries()
     images = {image.id: image for image in project.images()}
-    people = project.people().values()
     for number, (image_id, mask) in enumerate(masks.items(), start=1):
         if image_id in images:
             report.masks += 1
             try:
                 stored = project.read_mask(image_id)
-                found = [] if stored is None else contradictions(stored, people)
+            except ProjectClosedError:  # it says nothing of the mask
+                raise
+            except (ProjectError, MissingError) as error:
+                latest = project.mask_summary(image_id) or mask
+                drawn = project.unfolded_authors(image_id)
+                report.findings.append(_damaged(images[image_id], latest, drawn, error))
+            except StorageError as error:
+                report.findings.append(_not_read(images[image_id], error))
+            else:
+                # They are asked for after it was read: who is new is entered before they draw.
+                found = () if stored is None else contradictions(stored, project.people().values())
                 report.findings += [
                     Finding(Outcome.PROBLEM, _place(images[image_id]), what, _LOOK)
                     for what in found
                 ]
-            except ProjectClosedError:  # it says nothing of the mask
-                raise
-            except (ProjectError, MissingError) as error:
-                report.findings.append(_damaged(images[image_id], mask, error))
-            except StorageError as error:
-                report.findings.append(_not_read(images[image_id], error))
         yield Progress("Checking masks", number, len(masks))
 
 
@@ -286,7 +244,7 @@ def _bank_findings(project: Project, row: BankRow) -> Iterator[Finding]:
     if bank.schema.fingerprint != row.fingerprint:
         what = "its file is of other classes than its row says"
         yield Finding(Outcome.PROBLEM, where, what, remedy)
-    if not project.schema.extends(bank.schema):
+    if not project.newest_schema().extends(bank.schema):
         yield _of_other_classes(project, bank.schema, where, "it", remedy)
     strange = [p for p in project.muted_prototypes(row.version) if p >= len(bank.prototypes)]
     if strange:
@@ -317,14 +275,14 @@ def _round_findings(project: Project, row: Round) -> Iterator[Finding]:
     ended_with_a_model = row.status in (RoundStatus.FINISHED, RoundStatus.STOPPED)
     if not files and ended_with_a_model:
         yield Finding(Outcome.PROBLEM, where, "its checkpoint is missing", "Train again.")
-    if row.status is RoundStatus.RUNNING and not project.is_read_only:
+    if row.status is RoundStatus.RUNNING and _has_the_lock(project):
         what = "its program has ended before it did"
         remedy = "It can be resumed." if files else "It has left nothing; train again."
         yield Finding(Outcome.KEPT, where, what, remedy)
     for path in files:
         checkpoint = Checkpoint(path)
         classes = checkpoint.record.classes
-        if not project.schema.extends(classes):
+        if not project.newest_schema().extends(classes):
             yield _of_other_classes(project, classes, where, path.name, "Train again.")
         if path.name == _LAST and row.status is RoundStatus.FINISHED:
             yield from _training_findings(row, checkpoint)
@@ -351,12 +309,21 @@ def _training_findings(row: Round, last: Checkpoint) -> Iterator[Finding]:
         yield Finding(Outcome.PROBLEM, where, what, remedy)
 
 
+def _has_the_lock(project: Project) -> bool:
+    try:
+        project.require_writable()
+    except ProjectLockedError:
+        return False
+    return True
+
+
 def _of_other_classes(
     project: Project, classes: ClassSchema, where: str, name: str, remedy: str
 ) -> Finding:
     """Tell a result of classes that were removed, which can come back, from a strange one."""
     gone = [of.known for of in project.removed_classes()]
-    missing = [known for known in classes.classes if known.id not in project.schema.ids]
+    ids = project.newest_schema().ids
+    missing = [known for known in classes.classes if known.id not in ids]
     removed = [known.name for known in missing if any(of.was(known) for of in gone)]
     if len(removed) == len(missing) > 0:
         what = f"{name} cannot be used while {', '.join(removed)} is removed from the classes"
@@ -389,17 +356,32 @@ def _not_read(image: ImageRecord, error: StorageError) -> Finding:
     return Finding(Outcome.PROBLEM, _place(image), what, remedy)
 
 
-def _damaged(image: ImageRecord, mask: MaskSummary, error: ProtosegError) -> Finding:
-    """Say whose work is lost with a mask that is damaged or gone."""
+def _damaged(
+    image: ImageRecord, mask: MaskSummary, drawn: Sequence[str | None], error: ProtosegError
+) -> Finding:
+    """Say whose work is lost with a mask that is damaged or gone, and what is still there.
+
+    `drawn` says whose edits are in the journal and not in the mask on disk.
+    """
     where = _place(image)
+    people = ", ".join(sorted({"a model" if name is None else name for name in drawn}))
+    steps = f"{len(drawn)} step{'' if len(drawn) == 1 else 's'} by {people}"
+    if isinstance(error, JournalError):
+        what = f"{error.what}; its mask cannot be shown without {steps} that came after it"
+        return Finding(Outcome.PROBLEM, where, what, _COPY)
     if mask.corrected_by is not None:
         when = "" if mask.corrected is None else f" of {mask.corrected:%Y-%m-%d %H:%M}"
         lost = f"corrections by {mask.corrected_by}{when} are lost with it"
-        remedy = "Restore the project folder from a copy."
+        remedy = _COPY
     else:
         model = "a model" if mask.round_id is None else f"round {mask.round_id}"
         lost = f"nobody has corrected it since {model} has made it"
         remedy = "Make the masks again."
+    if drawn:
+        if mask.corrected_by is None:
+            lost = f"what {model} has made is lost with it"
+        lost += f"; kept in its journal, and seen again once it is back: {steps}"
+        remedy = f"{_COPY} Keep this one, too, for what the journal has."
     return Finding(Outcome.PROBLEM, where, f"{error.what}; {lost}", remedy)
 
 

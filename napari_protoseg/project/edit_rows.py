@@ -51,6 +51,20 @@ def select_unfolded(connection: sqlite3.Connection) -> list[int]:
     return [int(image_id) for (image_id,) in rows]
 
 
+def select_unfolded_authors(connection: sqlite3.Connection, image_id: int) -> list[str | None]:
+    """Return whose edit each step does or undoes that the stored mask does not hold yet.
+
+    None stands for a model.
+    """
+    rows = connection.execute(
+        "SELECT made.author FROM journals JOIN edits AS step ON step.image_id = journals.image_id"
+        " LEFT JOIN edits AS made ON made.image_id = step.image_id AND made.number = step.edit"
+        " WHERE journals.image_id = ? AND step.number > folded ORDER BY step.number",
+        (image_id,),
+    )
+    return [None if author is None else str(author) for (author,) in rows]
+
+
 def select_journaled(connection: sqlite3.Connection) -> list[int]:
     """Return the images that have a journal."""
     rows = connection.execute("SELECT image_id FROM journals ORDER BY image_id")

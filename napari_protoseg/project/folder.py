@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,7 @@ from napari_protoseg.project.edit_rows import (
     let_go,
     select_journaled,
     select_unfolded,
+    select_unfolded_authors,
 )
 from napari_protoseg.project.edits import Step
 from napari_protoseg.project.image_rows import (
@@ -49,8 +51,11 @@ from napari_protoseg.project.image_rows import (
     update_truth,
 )
 from napari_protoseg.project.inspection import (
+    REMOVED,
     Fault,
     NamedFiles,
+    put_aside,
+    remove,
     remove_orphan_rows,
     row_faults,
     select_paths,
@@ -261,6 +266,32 @@ class Project:
             paths = select_paths(connection)
         return NamedFiles(self._folder, paths)
 
+    def discard(self, paths: Sequence[Path], named: NamedFiles) -> list[Path]:
+        """Remove what no row names; return what was removed.
+
+        It is moved aside in one transaction that has seen that the lock is still held, and that no
+        row has come to name it; others write again while it is removed.
+
+        Parameters
+        ----------
+        paths
+            Files and folders of the project.
+        named
+            What rows named before these were listed, and did not name any of them.
+
+        Raises
+        ------
+        ProjectLockedError
+            Another process has the project, or has had it: nothing was removed.
+        """
+        aside = self._folder / f"{REMOVED}{uuid4().hex[:8]}"
+        try:
+            with self._database.writing() as connection:
+                since = NamedFiles(self._folder, set(select_paths(connection)) - named.texts)
+                return put_aside([path for path in paths if not since.spare(path)], aside)
+        finally:
+            remove(aside)
+
     def remove_orphan_rows(self) -> Counter[str]:
         """Remove rows that belong to nothing that is there; return how many, by table."""
         with self._database.writing() as connection:
@@ -309,6 +340,11 @@ class Project:
     def schema(self) -> ClassSchema:
         """The classes that hold now."""
         return self._schema
+
+    def newest_schema(self) -> ClassSchema:
+        """Return the classes that hold now, also where another process has changed them."""
+        with self._database.reading() as connection:
+            return select_schema(connection, self._folder)
 
     def earlier_schemas(self) -> list[ClassSchema]:
         """Return the schemas that held before this one, the newest first."""
@@ -705,6 +741,11 @@ class Project:
         with self._database.reading() as connection:
             return select_summaries(connection)
 
+    def mask_summary(self, image_id: int) -> MaskSummary | None:
+        """Return what is known of the current mask of an image; None where it has none."""
+        with self._database.reading() as connection:
+            return select_summaries(connection, image_id).get(image_id)
+
     def store_imports(
         self, masks: Mapping[int, NDArray[np.uint8]], *, person: str, now: datetime
     ) -> None:
@@ -792,6 +833,14 @@ class Project:
         """Return the images with steps in the journal that their stored masks do not hold yet."""
         with self._database.reading() as connection:
             return select_unfolded(connection)
+
+    def unfolded_authors(self, image_id: int) -> list[str | None]:
+        """Return whose edit each step in a journal does or undoes that is not in the mask on disk.
+
+        None stands for a model.
+        """
+        with self._database.reading() as connection:
+            return select_unfolded_authors(connection, image_id)
 
     def shorten_journals(self, *, most_edits: int, most_bytes: int) -> int:
         """Let go of the oldest edits of images with more, except those that are not folded yet.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +35,8 @@ _FAULTS = 100
 _UNFINISHED = re.compile(r"\..+\.[a-z0-9_]{8}")
 STAGE = ".backup-"
 """How the name of a folder begins in which a backup keeps its files together meanwhile."""
+REMOVED = ".removed-"
+"""How the name of a folder begins in which lies what is just being removed."""
 
 _Mark = Path | tuple[int, int]
 
@@ -125,6 +129,9 @@ def select_paths(connection: sqlite3.Connection) -> list[str]:
 class NamedFiles:
     """The files and folders that the rows of a project name, wherever they lie.
 
+    Those outside of its folder may lie on a disk that does not answer. They are looked at only
+    once there is something that no row names by a path within the folder.
+
     Parameters
     ----------
     folder
@@ -134,23 +141,23 @@ class NamedFiles:
     """
 
     def __init__(self, folder: Path, texts: Iterable[str]) -> None:
+        self.texts = frozenset(texts)
         self._named: set[_Mark] = set()
         self._above: set[_Mark] = set()
-        for text in texts:
+        self._unseen: list[Path] = []
+        for text in self.texts:
             if "\0" in text:  # no file can be called so
                 continue
             place = Path(os.path.normpath(folder / text))
-            for path in {place, real_path(place)} if os.path.islink(place) else {place}:  # noqa: PTH114
-                self._named |= _marks(path)
-                for parent in path.parents:
-                    if parent in self._above:
-                        break
-                    self._above |= _marks(parent)
+            if place.is_relative_to(folder):
+                self._enter(place)
+            self._unseen.append(place)
 
     def spare(self, path: Path) -> bool:
         """Tell whether something is named, or holds what is."""
-        marks = _marks(path)
-        return not (marks.isdisjoint(self._named) and marks.isdisjoint(self._above))
+        if not self._knows(path):
+            self._look_farther()
+        return self._knows(path)
 
     def others(self, folder: Path) -> Iterator[Path]:
         """Yield what is in a folder and may go without anything that is named.
@@ -171,9 +178,36 @@ class NamedFiles:
             elif not path.is_symlink():
                 yield from self.others(path)
 
+    def _knows(self, path: Path) -> bool:
+        marks = _marks(path)
+        return not (marks.isdisjoint(self._named) and marks.isdisjoint(self._above))
+
+    def _look_farther(self) -> None:
+        """Look also at what is named outside of the folder, and at what links lead to.
+
+        It may be within after all: by a link, or where the disk knows the folder by other names.
+        """
+        while self._unseen:
+            place = self._unseen.pop()
+            self._enter(place)
+            if os.path.islink(place):  # noqa: PTH114
+                self._enter(real_path(place))
+
+    def _enter(self, path: Path) -> None:
+        if path in self._named:
+            return
+        self._named |= _marks(path)
+        for parent in path.parents:
+            if parent in self._above:
+                break
+            self._above |= _marks(parent)
+
 
 def unfinished_files(folder: Path, named: NamedFiles) -> list[Path]:
-    """Return what killed programs have left half-written in a project that nobody has open."""
+    """Return what killed programs have left half-written, or half-removed.
+
+    Nobody else has the project open, or has had it since: what others are writing looks the same.
+    """
     with storage_errors(folder):
         found = [
             path
@@ -193,6 +227,7 @@ def unfinished_files(folder: Path, named: NamedFiles) -> list[Path]:
             for path in folder.glob(f"{STAGE}*")
             if path.is_dir() and ProjectLock(path / LOCK).other() is None
         ]
+        found += [path for path in folder.glob(f"{REMOVED}*") if path.is_dir()]
     return sorted(
         path for path in found if path.parent == real_path(path.parent) and not named.spare(path)
     )
@@ -212,18 +247,44 @@ def cached_files(cache: Path, named: NamedFiles) -> list[Path]:
         return list(named.others(cache)) if named.spare(cache) else [cache]
 
 
-def remove(path: Path) -> None:
-    """Remove a file, or a folder with all that is in it.
+def put_aside(paths: Sequence[Path], aside: Path) -> list[Path]:
+    """Move files and folders to a new folder; return those that were there.
+
+    What lies on another disk than that is removed at once.
 
     Raises
     ------
     StorageError
     """
-    with storage_errors(path):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+    moved = []
+    with storage_errors(aside):
+        aside.mkdir()
+        for number, path in enumerate(paths):
+            with suppress(FileNotFoundError):
+                try:
+                    path.rename(aside / str(number))
+                except OSError as error:
+                    if error.errno != errno.EXDEV:
+                        raise
+                    if path.is_dir() and not path.is_symlink():
+                        shutil.rmtree(path)
+                    else:
+                        path.unlink()
+                moved.append(path)
+    return moved
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder with all that is in it, where it is there; another may do the same.
+
+    Raises
+    ------
+    StorageError
+    """
+    with storage_errors(folder):
+        while folder.is_dir():
+            with suppress(FileNotFoundError):
+                shutil.rmtree(folder)
 
 
 def _marks(path: Path) -> set[_Mark]:

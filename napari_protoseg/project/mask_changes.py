@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_protoseg.errors import ProjectError
+from napari_protoseg.errors import MissingError, ProjectError
 from napari_protoseg.project.arrays import ArrayFolder, MaskArrays
 from napari_protoseg.project.edit_codec import PixelChange
 from napari_protoseg.project.edit_rows import (
@@ -54,7 +54,7 @@ class NewMask:
     edit
         Its step in the journal; None without a journal, or where it changes nothing.
     is_lost
-        Whether the mask before it is damaged, so that nothing before it can be undone.
+        Whether the mask before it is damaged or gone, so that nothing before it can be undone.
     source
         What a mask comes from that an import goes over, which a step of the journal may have
         changed; None leaves what is recorded.
@@ -88,8 +88,8 @@ class NewMask:
     ) -> Self:
         """Put what a person has set, or was imported, over a mask of a model.
 
-        A damaged mask that nobody has set pixels of is given up, where it `is_alone`: where
-        nobody can be writing what was read.
+        A mask that is damaged or gone, and that nobody has set pixels of, is given up, where it
+        `is_alone`: where nobody can be writing what was read.
 
         Raises
         ------
@@ -105,7 +105,7 @@ class NewMask:
             return cls(found, entry, {}, None)
         try:
             held, is_lost = found.loaded(arrays), False
-        except ProjectError:
+        except (ProjectError, MissingError):
             if not is_alone or found.state.is_corrected or found.later:
                 raise
             held, is_lost = HeldMask(None, {}), True

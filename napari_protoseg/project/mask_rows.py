@@ -23,11 +23,15 @@ from napari_protoseg.project.records import (
 from napari_protoseg.project.times import found_time, recorded_time
 
 
-def select_summaries(connection: sqlite3.Connection) -> dict[int, MaskSummary]:
-    """Return what is known of each mask without reading it, by image."""
+def select_summaries(
+    connection: sqlite3.Connection, image_id: int | None = None
+) -> dict[int, MaskSummary]:
+    """Return what is known of each mask, or of that of `image_id`, without reading it, by image."""
     rows = connection.execute(
         "SELECT image_id, corrected_by, corrected,"
         " round_id, bank_version, label_condition, recipe, created, labels FROM masks"
+        " WHERE :id IS NULL OR image_id = :id",
+        {"id": image_id},
     )
     return {
         int(image_id): MaskSummary(

@@ -450,10 +450,12 @@ READER = FuzzedReader(
         ),
         "napari_protoseg/project/inspection.py": (
             "row_faults", "_schema_faults", "unfinished_files", "unnamed_files", "cached_files",
-            "NamedFiles.__init__", "NamedFiles.others", "_marks",
+            "NamedFiles.__init__", "NamedFiles.others", "NamedFiles._look_farther",
+            "NamedFiles._enter", "_marks",
         ),
         "napari_protoseg/jobs/check.py": (
-            "check_project", "_rows", "_files", "_masks", "_banks", "_rounds",
+            "check_project", "_rows", "_files", "_folder_findings", "_image_findings", "_masks",
+            "_banks", "_rounds",
         ),
         "napari_protoseg/project/paths.py": (
             "found_path", "refuse_links", "refuse_foreign_files",

@@ -20,7 +20,8 @@ from PIL import Image
 
 from napari_protoseg.errors import ProjectClosedError, ProjectError, ProjectLockedError
 from napari_protoseg.events import Event, Progress, finish
-from napari_protoseg.jobs.check import CheckReport, Finding, Outcome, check_project
+from napari_protoseg.jobs.check import check_project
+from napari_protoseg.jobs.check_report import CheckReport, Finding, Outcome
 from napari_protoseg.project import (
     ImageRecord,
     MaskSource,
@@ -381,6 +382,41 @@ def test_files_without_a_row_are_named_and_go_only_on_demand(folder: Path) -> No
     assert {f.outcome for f in repaired.findings} == {Outcome.REPAIRED}
     assert not any(path.exists() for path in (*unnamed, folder / "cache"))
     assert checked(folder).findings == []
+
+
+def refused_renames(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def refused(path: Path, target: Path) -> NoReturn:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(Path, "rename", refused)
+
+
+def test_what_is_left_over_goes_also_where_a_part_of_the_project_is_on_another_disk(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = [folder / "banks" / ".0001.safetensors.abcdefgh", folder / "runs" / "0004" / "notes"]
+    for path in left:
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"?")
+    refused_renames(monkeypatch, errno.EXDEV)
+    report = checked(folder, repair=True)
+    assert {found.outcome for found in report.findings} == {Outcome.REPAIRED}
+    assert not any(path.exists() for path in left)
+
+
+def test_what_cannot_be_removed_is_named_and_the_rest_is_looked_at(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = folder / "banks" / ".0001.safetensors.abcdefgh"
+    left.parent.mkdir()
+    left.write_bytes(b"?")
+    refused_renames(monkeypatch, errno.EACCES)
+    report = checked(folder)
+    found = only(report)
+    assert (found.outcome, found.where) == (Outcome.PROBLEM, str(left))
+    assert "cannot be removed (no permission)" in found.what
+    assert report.masks == 3
+    assert left.exists()
 
 
 def add_image(folder: Path, path: Path) -> None:

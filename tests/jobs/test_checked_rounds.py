@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from driven_jobs import finish
 
-from napari_protoseg.jobs.check import CheckReport, check_project
+from napari_protoseg.jobs.check import check_project
+from napari_protoseg.jobs.check_report import CheckReport
 from napari_protoseg.project.folder import Project
 from napari_protoseg.training.checkpoint import Checkpoint, TrainingState, write_checkpoint
 

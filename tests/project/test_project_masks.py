@@ -11,7 +11,7 @@ import pytest
 import zarr
 from drawing import draw
 
-from napari_protoseg.errors import ProjectError
+from napari_protoseg.errors import MissingError, ProjectError
 from napari_protoseg.project import (
     ImageRecord,
     MaskSource,
@@ -21,6 +21,7 @@ from napari_protoseg.project import (
     masks_per_shard,
 )
 from napari_protoseg.project.arrays import ArrayFolder, MaskArrays
+from napari_protoseg.review.journal import Journal
 from napari_protoseg.schema import ClassSchema
 
 NOW = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
@@ -232,6 +233,27 @@ def test_a_damaged_mask_is_predicted_again_unless_pixels_of_it_were_drawn_or_imp
         project.write_mask(predicted(corrected, 1), SOURCE)
     project.write_mask(predicted(record, 1), SOURCE)
     assert_same(read(project, record), predicted(record, 1))
+
+
+def test_masks_that_are_gone_with_their_folder_are_predicted_again_unless_somebody_drew_on_them(
+    project: Project,
+) -> None:
+    opened, drawn, waiting = project.images()[:3]
+    project.write_masks([predicted(record, 0) for record in (opened, drawn, waiting)], SOURCE)
+    project.open_journal(opened.known_id)
+    draw(project, drawn.known_id, 3 - read(project, drawn).mask, now=NOW)
+    journal = Journal(project, waiting.known_id)
+    edited, _ = journal.open()
+    edited.introduce("Ada", project.introduce("Ada"))
+    step = edited.stroke(3 - read(project, waiting).mask, author="Ada", now=NOW)
+    assert step is not None
+    journal.append([step])
+    shutil.rmtree(project.folder / "arrays.zarr")
+    for record in (drawn, waiting):
+        with pytest.raises(MissingError):
+            project.write_mask(predicted(record, 1), SOURCE)
+    project.write_mask(predicted(opened, 1), SOURCE)
+    assert_same(read(project, opened), predicted(opened, 1))
 
 
 def test_a_mask_is_read_anew_where_its_row_is_used_again_meanwhile(
