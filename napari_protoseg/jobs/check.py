@@ -135,15 +135,19 @@ def _folder_findings(project: Project, *, repair: bool) -> list[Finding]:
     cached = cached_files(project.cache, named) if repair else []
     to_go = [*unfinished, *cached, *(unnamed if repair else ())]
     gone: set[Path] = set()
+    failed: list[StorageError] = []
     if to_go:
         try:
-            gone.update(project.discard(to_go, named))
+            removed, failed = project.discard(to_go, named)
+            gone.update(removed)
         except StorageError as error:
-            what = f"what is left over cannot be removed ({error.what})"
-            return [Finding(Outcome.PROBLEM, error.where, what, error.remedy)]
+            failed = [error]
     elif unnamed:
         project.require_writable()
     findings = []
+    for failure in failed:
+        what = f"what is left over cannot be removed ({failure.what})"
+        findings.append(Finding(Outcome.PROBLEM, failure.where, what, failure.remedy))
     for path in unfinished:
         if path in gone:
             what = "it was being written, or removed, when its program was killed"

@@ -154,6 +154,12 @@ def next_to_go(connection: sqlite3.Connection, image_id: int, action: Action) ->
     return stack[-1] if stack else None
 
 
+def has_author(connection: sqlite3.Connection, image_id: int) -> bool:
+    """Tell whether a person has made an edit in the journal of an image, undone or not."""
+    query = "SELECT 1 FROM edits WHERE image_id = ? AND author IS NOT NULL LIMIT 1"
+    return connection.execute(query, (image_id,)).fetchone() is not None
+
+
 def select_steps(
     connection: sqlite3.Connection,
     image_id: int,

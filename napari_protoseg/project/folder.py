@@ -266,8 +266,10 @@ class Project:
             paths = select_paths(connection)
         return NamedFiles(self._folder, paths)
 
-    def discard(self, paths: Sequence[Path], named: NamedFiles) -> list[Path]:
-        """Remove what no row names; return what was removed.
+    def discard(
+        self, paths: Sequence[Path], named: NamedFiles
+    ) -> tuple[list[Path], list[StorageError]]:
+        """Remove what no row names; return what was removed, and why other things were not.
 
         It is moved aside in one transaction that has seen that the lock is still held, and that no
         row has come to name it; others write again while it is removed.

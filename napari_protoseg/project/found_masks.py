@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.project.arrays import ArrayFolder
 from napari_protoseg.project.edit_codec import PixelChange, require_given
-from napari_protoseg.project.edit_rows import journal_ends, select_steps
+from napari_protoseg.project.edit_rows import has_author, journal_ends, select_steps
 from napari_protoseg.project.edits import Action, EditKey, Recorded, Step, journal_of
 from napari_protoseg.project.heirs import Heirs
 from napari_protoseg.project.image_rows import mask_shape
@@ -127,6 +127,8 @@ class FoundMask:
         The steps that it does not hold yet.
     heirs
         What stands in the place of classes that are gone.
+    is_drawn
+        Whether an edit on behalf of a person is in the journal.
     """
 
     image_id: int
@@ -136,6 +138,7 @@ class FoundMask:
     source: MaskSource | None
     later: tuple[Recorded, ...]
     heirs: Heirs
+    is_drawn: bool
 
     @property
     def last(self) -> int:
@@ -239,6 +242,7 @@ def find_mask(connection: sqlite3.Connection, image_id: int) -> FoundMask:
         source=state.source,
         later=tuple(later),
         heirs=select_heirs(connection),
+        is_drawn=ends is not None and has_author(connection, image_id),
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from napari_protoseg.errors import ProjectError
+from napari_protoseg.errors import ProjectError, StorageError
 from napari_protoseg.project.arrays import array_name
 from napari_protoseg.project.edit_codec import require_given, unpacked
 from napari_protoseg.project.edit_rows import select_journaled, select_steps
@@ -26,7 +26,7 @@ from napari_protoseg.project.paths import real_path
 from napari_protoseg.project.records import RecordError
 from napari_protoseg.project.schema_rows import Lineage, select_heirs
 from napari_protoseg.schema import ClassSchema
-from napari_protoseg.storage import storage_errors
+from napari_protoseg.storage import storage_error, storage_errors
 
 COPY = "Restore the project folder from a copy."
 _FAULTS = 100
@@ -35,6 +35,9 @@ _FAULTS = 100
 _UNFINISHED = re.compile(r"\..+\.[a-z0-9_]{8}")
 STAGE = ".backup-"
 """How the name of a folder begins in which a backup keeps its files together meanwhile."""
+_TRIES = 3
+"""To remove a folder that another removes as well; there are disks that list what they lack."""
+
 REMOVED = ".removed-"
 """How the name of a folder begins in which lies what is just being removed."""
 
@@ -244,34 +247,51 @@ def cached_files(cache: Path, named: NamedFiles) -> list[Path]:
     with storage_errors(cache):
         if not cache.exists():
             return []
-        return list(named.others(cache)) if named.spare(cache) else [cache]
+        return list(named.others(cache)) if named.spare(cache) else sorted(cache.iterdir())
 
 
-def put_aside(paths: Sequence[Path], aside: Path) -> list[Path]:
-    """Move files and folders to a new folder; return those that were there.
+def put_aside(paths: Sequence[Path], aside: Path) -> tuple[list[Path], list[StorageError]]:
+    """Move files and folders to a new folder, each that can be.
 
     What lies on another disk than that is removed at once.
+
+    Returns
+    -------
+    list of Path
+        Those that were there, and are not any more.
+    list of StorageError
+        Why others are still there.
 
     Raises
     ------
     StorageError
+        The new folder cannot be made.
     """
-    moved = []
+    moved, failed = [], []
     with storage_errors(aside):
         aside.mkdir()
-        for number, path in enumerate(paths):
-            with suppress(FileNotFoundError):
-                try:
-                    path.rename(aside / str(number))
-                except OSError as error:
-                    if error.errno != errno.EXDEV:
-                        raise
-                    if path.is_dir() and not path.is_symlink():
-                        shutil.rmtree(path)
-                    else:
-                        path.unlink()
-                moved.append(path)
-    return moved
+    for number, path in enumerate(paths):
+        try:
+            _take_away(path, aside / str(number))
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            failed.append(storage_error(error, error.filename or path))
+        else:
+            moved.append(path)
+    return moved, failed
+
+
+def _take_away(path: Path, target: Path) -> None:
+    try:
+        path.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def remove(folder: Path) -> None:
@@ -282,9 +302,11 @@ def remove(folder: Path) -> None:
     StorageError
     """
     with storage_errors(folder):
-        while folder.is_dir():
+        for _ in range(_TRIES):
             with suppress(FileNotFoundError):
                 shutil.rmtree(folder)
+        if folder.is_dir():
+            shutil.rmtree(folder)
 
 
 def _marks(path: Path) -> set[_Mark]:

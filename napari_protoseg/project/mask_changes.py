@@ -105,8 +105,9 @@ class NewMask:
             return cls(found, entry, {}, None)
         try:
             held, is_lost = found.loaded(arrays), False
-        except (ProjectError, MissingError):
-            if not is_alone or found.state.is_corrected or found.later:
+        except (ProjectError, MissingError) as error:
+            may_come_back = isinstance(error, MissingError) and found.is_drawn
+            if not is_alone or found.state.is_corrected or found.later or may_come_back:
                 raise
             held, is_lost = HeldMask(None, {}), True
         stored = found.seen_of(held.mask)

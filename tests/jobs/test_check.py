@@ -373,14 +373,14 @@ def test_files_without_a_row_are_named_and_go_only_on_demand(folder: Path) -> No
         path.write_bytes(b"?")
     (folder / "runs" / "0004").mkdir(parents=True)
     unnamed.append(folder / "runs" / "0004")
-    (folder / "cache").mkdir()
+    (folder / "cache" / "features").mkdir(parents=True)
     report = checked(folder)
     assert {f.outcome for f in report.findings} == {Outcome.KEPT}
     assert len(report.findings) == 3
     assert all(path.exists() for path in unnamed)
     repaired = checked(folder, repair=True)
     assert {f.outcome for f in repaired.findings} == {Outcome.REPAIRED}
-    assert not any(path.exists() for path in (*unnamed, folder / "cache"))
+    assert not any(path.exists() for path in (*unnamed, folder / "cache" / "features"))
     assert checked(folder).findings == []
 
 
@@ -417,6 +417,45 @@ def test_what_cannot_be_removed_is_named_and_the_rest_is_looked_at(
     assert "cannot be removed (no permission)" in found.what
     assert report.masks == 3
     assert left.exists()
+
+
+def test_what_cannot_be_removed_keeps_nothing_else_from_being_removed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["banks/0008.safetensors", "banks/0009.safetensors", "cache/features", "truth/x.png"]
+    left = [folder / name for name in names]
+    for path in left:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"?")
+    rename = Path.rename
+
+    def refused(path: Path, target: Path) -> Path:
+        if path == left[0]:
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(path))
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    report = checked(folder, repair=True)
+    (problem,) = report.problems
+    assert problem.where == str(left[0])
+    assert [path.exists() for path in left] == [True, False, False, False]
+    repaired = {found.where for found in report.findings if found.outcome is Outcome.REPAIRED}
+    assert repaired == {"banks/0009.safetensors", "cache", "truth/x.png"}
+
+
+def test_what_a_disk_lists_and_cannot_find_is_named_and_not_tried_for_ever(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = folder / "runs" / "0004" / "notes"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"?")
+
+    def lacking(path: Path) -> NoReturn:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+
+    monkeypatch.setattr("shutil.rmtree", lacking)
+    (problem,) = checked(folder, repair=True).problems
+    assert "cannot be removed" in problem.what
 
 
 def add_image(folder: Path, path: Path) -> None:

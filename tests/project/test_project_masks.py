@@ -238,8 +238,9 @@ def test_a_damaged_mask_is_predicted_again_unless_pixels_of_it_were_drawn_or_imp
 def test_masks_that_are_gone_with_their_folder_are_predicted_again_unless_somebody_drew_on_them(
     project: Project,
 ) -> None:
-    opened, drawn, waiting = project.images()[:3]
-    project.write_masks([predicted(record, 0) for record in (opened, drawn, waiting)], SOURCE)
+    opened, drawn, waiting, released = project.images()[:4]
+    all_of_them = (opened, drawn, waiting, released)
+    project.write_masks([predicted(record, 0) for record in all_of_them], SOURCE)
     project.open_journal(opened.known_id)
     draw(project, drawn.known_id, 3 - read(project, drawn).mask, now=NOW)
     journal = Journal(project, waiting.known_id)
@@ -248,8 +249,17 @@ def test_masks_that_are_gone_with_their_folder_are_predicted_again_unless_somebo
     step = edited.stroke(3 - read(project, waiting).mask, author="Ada", now=NOW)
     assert step is not None
     journal.append([step])
+    draw(project, released.known_id, 3 - read(project, released).mask, now=NOW)
+    journal = Journal(project, released.known_id)
+    edited, _ = journal.open()
+    edited.introduce("Ada", project.introduce("Ada"))
+    step = edited.release(np.ones(edited.shape, np.bool_), author="Ada", now=NOW)
+    assert step is not None
+    journal.append([step])
+    journal.fold()
+    assert project.mask_summaries()[released.known_id].corrected_by is None
     shutil.rmtree(project.folder / "arrays.zarr")
-    for record in (drawn, waiting):
+    for record in (drawn, waiting, released):
         with pytest.raises(MissingError):
             project.write_mask(predicted(record, 1), SOURCE)
     project.write_mask(predicted(opened, 1), SOURCE)
