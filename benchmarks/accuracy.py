@@ -45,7 +45,6 @@ from tissue import (
     Tissue,
     fold_of_training,
     make_tiles,
-    true_positions,
     with_project_masks,
 )
 
@@ -63,6 +62,7 @@ from napari_protoseg.jobs.new import NewProject, new_project
 from napari_protoseg.jobs.preparation import TrainRequest, frozen_evidence
 from napari_protoseg.jobs.segment import SegmentRequest, segment_project
 from napari_protoseg.jobs.train import train_project
+from napari_protoseg.jobs.truth import true_positions
 from napari_protoseg.masks.prediction import Predictor
 from napari_protoseg.masks.recipe import LabelCondition, Normalisation, Recipe
 from napari_protoseg.network.classification import PrototypeNetwork

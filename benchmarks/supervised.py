@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from tissue import true_positions
 from torch import Tensor, nn
 
 from napari_protoseg.images.reading import read_image
+from napari_protoseg.jobs.truth import true_positions
 from napari_protoseg.network.backbones import (
     DEFAULT_BACKBONE,
     Backbone,

@@ -11,10 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from napari_protoseg.evaluation.protocol import MaskCodes, class_positions
 from napari_protoseg.exports.indexed_png import write_indexed_png
 from napari_protoseg.images.reading import read_mask
 from napari_protoseg.project.records import ImageRecord
@@ -151,10 +149,3 @@ def with_project_masks(
             write_indexed_png(target, lookup[read_mask(masks / image.path.name)], schema)
         found.append(replace(image, mask_path=target))
     return found
-
-
-def true_positions(image: ImageRecord, schema: ClassSchema) -> NDArray[np.uint8]:
-    """Return the true class positions of an image, the number of classes for background."""
-    assert image.mask_path is not None
-    values = read_mask(image.mask_path)
-    return class_positions(values, schema, MaskCodes.PROJECT, where=image.mask_path)

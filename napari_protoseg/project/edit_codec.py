@@ -73,6 +73,11 @@ class PixelChange:
         setters.put(self.positions, self.after[1])
 
 
+def differ(some: Values, others: Values) -> NDArray[np.bool_]:
+    """Tell which pixels differ in class or setter."""
+    return np.asarray((some[0] != others[0]) | (some[1] != others[1]))
+
+
 def packed(change: PixelChange, shape: tuple[int, int]) -> bytes:
     """Return the bytes that stand for a change of an image of this height and width.
 
@@ -125,9 +130,7 @@ def unpacked(content: bytes, shape: tuple[int, int]) -> PixelChange:
 
 def _require_change(change: PixelChange) -> None:
     """Make sure that each pixel changes."""
-    before, after = change.before, change.after
-    differs = (before[0] != after[0]) | (before[1] != after[1])
-    _require(bool(differs.all()), "it holds pixels that do not change")
+    _require(bool(differ(change.before, change.after).all()), "it holds pixels that do not change")
 
 
 def require_given(change: PixelChange, given: Collection[int]) -> None:

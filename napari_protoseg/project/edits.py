@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from napari_protoseg.project.edit_codec import (
     JournalError,
     PixelChange,
-    Values,
     covers,
+    differ,
     packed,
     require_given,
     unpacked,
@@ -238,7 +238,7 @@ def difference(
     after: tuple[NDArray[np.uint8], NDArray[np.uint8]],
 ) -> PixelChange:
     """Return the pixels in which mask or setters differ, each ``(height, width)``."""
-    positions = np.flatnonzero(_differ(before, after))
+    positions = np.flatnonzero(differ(before, after))
     return PixelChange(
         positions,
         (before[0].take(positions), before[1].take(positions)),
@@ -320,19 +320,14 @@ def rebased(edit: Edit, seen: Arrays, held: Arrays) -> tuple[Edit | None, bool]:
     before, really = ((a.take(change.positions), b.take(change.positions)) for a, b in (seen, held))
     after, may = change.after, may_set(edit.kind, before[1])
     if edit.kind is EditKind.RELEASE:  # what others have set since is theirs to give back
-        may &= ~(_differ(before, change.before) & _differ(really, change.before))
+        may &= ~(differ(before, change.before) & differ(really, change.before))
         after = (really[0], setters_of_model(really[0]))
-    is_left = _differ(really, after)
+    is_left = differ(really, after)
     kept = may & is_left
     may_all = bool(may[is_left].all())
     if not kept.any():
         return None, may_all
-    is_seen = _differ(before, after)  # else it takes back what only a class that is gone hides
+    is_seen = differ(before, after)  # else it takes back what only a class that is gone hides
     before = (np.where(is_seen, before[0], really[0]), np.where(is_seen, before[1], really[1]))
     over = PixelChange(change.positions, before, after).only(kept)
     return replace(edit, pixels=packed(over, edit.shape)), may_all
-
-
-def _differ(some: Values, others: Values) -> NDArray[np.bool_]:
-    """Tell which pixels differ in class or setter."""
-    return np.asarray((some[0] != others[0]) | (some[1] != others[1]))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_protoseg.project.arrays import MaskArrays
-from napari_protoseg.project.edit_codec import PixelChange, Values
+from napari_protoseg.project.edit_codec import PixelChange, Values, differ
 from napari_protoseg.project.records import Origin, StoredMask, are_protected
 from napari_protoseg.schema import UNLABELLED, ClassSchema
 
@@ -47,8 +47,7 @@ class Heirs:
     def seen_change(self, change: PixelChange) -> PixelChange:
         """Return an edit's pixels as they are seen: perhaps fewer than it has changed, or none."""
         before, after = self.seen(*change.before), self.seen(*change.after)
-        differs = (before[0] != after[0]) | (before[1] != after[1])
-        return PixelChange(change.positions, before, after).only(differs)
+        return PixelChange(change.positions, before, after).only(differ(before, after))
 
     def over(
         self, change: PixelChange, mask: NDArray[np.uint8], setters: NDArray[np.uint8]

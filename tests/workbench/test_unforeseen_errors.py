@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from desk import Desk
@@ -12,8 +14,17 @@ from psygnal import EmitLoopError
 from napari_protoseg.errors import ProjectError, StorageError
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.lock import LOCK
+from napari_protoseg.project.records import StoredMask
 from napari_protoseg.review.journal import Journal
 from napari_protoseg.workbench.recording import Recording
+
+
+def stored_in(folder: Path, image_id: int) -> StoredMask:
+    """Return the mask of an image that has one, as whoever opens the project next reads it."""
+    with Project.open(folder) as project:
+        stored = project.read_mask(image_id)
+    assert stored is not None
+    return stored
 
 
 def have_no_memory(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,9 +104,7 @@ def test_a_project_that_raises_it_as_it_is_opened_is_recorded_in_nonetheless(
     again.step()
     again.painter.paint(2, side=2)
     again.bench.close()
-    with Project.open(folder) as project:
-        stored = project.read_mask(image_id)
-    assert stored is not None
+    stored = stored_in(folder, image_id)
     assert np.all(stored.mask[:2, :2] == 2)
     assert np.all(stored.mask[-1] == 3)
 
@@ -126,9 +135,7 @@ def test_pages_hear_of_a_project_in_which_nothing_can_be_recorded(
     again.step()
     again.painter.paint(3, side=2)
     again.bench.close()
-    with Project.open(folder) as project:
-        stored = project.read_mask(1)
-    assert stored is not None
+    stored = stored_in(folder, 1)
     assert np.all(stored.mask[:2, :2] == 3)
 
 
@@ -149,9 +156,7 @@ def test_a_page_that_raises_it_as_a_project_is_opened_keeps_no_stroke_from_being
     again.step()
     again.painter.paint(2, side=2)
     again.bench.close()
-    with Project.open(folder) as project:
-        stored = project.read_mask(image_id)
-    assert stored is not None
+    stored = stored_in(folder, image_id)
     assert np.all(stored.mask[:2, :2] == 2)
 
 
