@@ -71,7 +71,7 @@ class TrainingState(PageState):
 
     def __init__(self, session: Session, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(session)
-        self.request = _request_of(Preset.QUICK)
+        self.request = TrainRequest()
         self.options_problem: str | None = None
         self.problem: Problem | None = None
         """Why the last training or estimate failed."""

@@ -44,7 +44,9 @@ def session(session: Session, banked: Path) -> Session:
 
 @pytest.fixture
 def page(session: Session, show_page: Any) -> TrainingPage:
-    return show_page(TrainingPage(TrainingState(session)))
+    state = TrainingState(session)
+    state.choose(Preset.QUICK)
+    return show_page(TrainingPage(state))
 
 
 def choose(page: TrainingPage, preset: str) -> None:

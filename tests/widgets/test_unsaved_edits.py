@@ -17,6 +17,7 @@ from test_canvas import mask_of, open_first, paint
 
 from napari_protoseg.plugin.layers import own_layers
 from napari_protoseg.project.folder import Project
+from napari_protoseg.training.config import Preset
 
 
 @pytest.fixture
@@ -99,6 +100,7 @@ def test_closing_the_dock_beside_a_task_says_it_at_once_and_the_mask_is_still_th
     mend(trained)
     bench.review.save()
     user.wait(lambda: user.text("warnings") == "")
+    bench.training.choose(Preset.QUICK)
     bench.training.train()
     take_away(trained)
     paint(drawn, 1 if drawn.data[20, 20] != 1 else 2)

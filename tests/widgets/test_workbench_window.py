@@ -50,6 +50,7 @@ def test_from_a_project_to_a_trained_round(user: Any, bench: Workbench, made: Pa
     assert session.require_project().muted_prototypes(1) == {0}
     user.click("mute-0")
     assert bench.bank.muted == frozenset()
+    choose_preset(user, "quick")
     user.click("train")
     user.wait(lambda: not session.is_busy)
     ended = session.require_project().latest_round()
@@ -211,6 +212,7 @@ def test_a_project_that_is_made_behind_a_closed_dock_is_not_left_open(
 
 def test_a_training_goes_on_behind_a_closed_dock(user: Any, bench: Workbench, banked: Path):
     bench.session.open(banked / "project")
+    choose_preset(user, "quick")
     user.click("train")
     user.viewer.window.remove_dock_widget(user.dock)
     assert open_workbench(user.viewer) is bench

@@ -16,6 +16,7 @@ from napari_protoseg.jobs.add import AddImages, add_images, read_addition
 from napari_protoseg.jobs.bank import BankRequest, build_project_bank
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import ReviewStatus
+from napari_protoseg.training.config import Preset
 from napari_protoseg.workbench.session import Session, Settings
 from napari_protoseg.workbench.workbench import Workbench
 
@@ -49,6 +50,7 @@ def test_labels_send_on_to_the_bank_then_to_training_then_to_review(bench: Workb
     bench.bank.request = BankRequest.model_validate({"config": {"clusters": 1}})
     bench.bank.build()
     assert bench.labels.next_step() == "Next: train."
+    bench.training.choose(Preset.QUICK)
     bench.training.train()
     assert bench.labels.next_step() == "Next: look at the masks on Review."
 
@@ -72,6 +74,7 @@ def test_a_quick_training_is_measured_on_the_masks_and_names_the_next_page(
     add_validation(banked)
     bench.session.open(banked / "project")
     assert bench.training.cost() == "How long it takes is not measured yet."
+    bench.training.choose(Preset.QUICK)
     bench.training.train()
     assert bench.training.outcome == heard[-1].text
     assert bench.training.outcome.startswith("Round 1 is trained: mIoU 0.")
@@ -85,6 +88,7 @@ def test_a_quick_training_is_measured_on_the_masks_and_names_the_next_page(
 
 def test_without_masks_there_is_no_figure(bench: Workbench, banked: Path):
     bench.session.open(banked / "project")
+    bench.training.choose(Preset.QUICK)
     bench.training.train()
     assert bench.training.outcome == "Round 1 is trained. Next: look at its masks on Review."
 
@@ -95,6 +99,7 @@ def test_a_true_mask_that_vanished_leaves_the_trained_round(
     add_validation(banked)
     bench.session.open(banked / "project")
     shutil.rmtree(banked / "validation" / "masks")
+    bench.training.choose(Preset.QUICK)
     bench.training.train()
     assert bench.training.problem is None
     assert bench.training.outcome == "Round 1 is trained. Next: look at its masks on Review."
@@ -170,5 +175,6 @@ def test_images_that_a_model_is_only_applied_to_are_left_out_of_banks(
     device, now = bench.session.device, bench.session.now()
     built, _ = finish(build_project_bank(project, request, device=device, now=now))
     assert built is not None
+    bench.training.choose(Preset.QUICK)
     bench.training.train()
     assert bench.training.problem is None

@@ -19,6 +19,7 @@ from napari_protoseg.errors import ProjectError
 from napari_protoseg.masks.recipe import Background, Recipe
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import Origin, PredictedMask, ReviewStatus
+from napari_protoseg.training.config import Preset
 from napari_protoseg.workbench.review_list import ReviewFilter
 
 
@@ -155,6 +156,7 @@ def test_a_mask_corrected_before_any_training_follows_the_recipe_and_the_first_r
     desk.session.masks_changed.emit()
     assert np.all(desk.mask[8:, 8:] == 4)
 
+    desk.bench.training.choose(Preset.QUICK)
     desk.bench.training.train()
     assert desk.bench.maps.source == "round 1"
     assert desk.bench.maps.sight is not None
@@ -180,6 +182,7 @@ def test_a_mask_accepted_before_any_training_stays(desk: Desk, banked: Path):
     assert item is not None
     assert item.state() == "accepted, bank 1, not trained yet"
     kept = desk.stored(accepted)
+    desk.bench.training.choose(Preset.QUICK)
     desk.bench.training.train()
     desk.step(-1)
     assert desk.image_id == accepted

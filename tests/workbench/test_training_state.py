@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,6 +15,7 @@ from inline_runner import InlineRunner, StepRunner
 from safetensors.torch import save_file
 from tiny_project import build, make_project, write_training_tiles
 
+from napari_protoseg.cli import commands
 from napari_protoseg.errors import StorageError, TrainingError
 from napari_protoseg.events import Event
 from napari_protoseg.jobs.estimate import Estimate
@@ -82,6 +84,7 @@ def training(
 ) -> Iterator[TrainingState]:
     session = Session(runner, lambda: Settings(device="cpu"))
     training = TrainingState(session, clock)
+    training.choose(Preset.QUICK)
     session.open(copied(banked, tmp_path))
     yield training
     session.close()
@@ -105,6 +108,13 @@ def step_until(runner: StepRunner, session: Session, kind: type[Event]) -> None:
         assert not runner.jobs[-1].over, "it has ended before"
         runner.jobs[-1].step()
     session.progressed.disconnect(listen)
+
+
+def test_the_window_trains_like_the_terminal_unless_told_otherwise():
+    training = TrainingState(Session(StepRunner()))
+    of_terminal = inspect.signature(commands.train).parameters["preset"].default
+    assert training.request == TrainRequest(preset=of_terminal)
+    assert training.preset is Preset.STANDARD
 
 
 def test_what_is_needed_is_said_one_after_the_other(made: Path, tmp_path: Path):
