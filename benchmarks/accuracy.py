@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -63,8 +64,8 @@ from napari_protoseg.jobs.preparation import TrainRequest, frozen_evidence
 from napari_protoseg.jobs.segment import SegmentRequest, segment_project
 from napari_protoseg.jobs.train import train_project
 from napari_protoseg.jobs.truth import true_positions
-from napari_protoseg.masks.prediction import Predictor
-from napari_protoseg.masks.recipe import LabelCondition, Normalisation, Recipe
+from napari_protoseg.masks.prediction import Predictor, View
+from napari_protoseg.masks.recipe import REFERENCE, LabelCondition, Normalisation, Recipe
 from napari_protoseg.network.classification import PrototypeNetwork
 from napari_protoseg.network.maps import MapModel
 from napari_protoseg.network.record import ModelKind
@@ -81,7 +82,7 @@ from napari_protoseg.training.config import (
     Preset,
     TrainingConfig,
 )
-from napari_protoseg.training.devices import choose_device
+from napari_protoseg.training.devices import choose_device, describe_device
 from napari_protoseg.training.pixels import PixelConfig, PixelLoss
 
 BATCH = 16
@@ -141,7 +142,10 @@ CONFIGURATIONS = {
     "ours, six prototypes a class": Configuration(clusters=6),
 }
 
-CHOSEN_RATES = {"reference, dense matching": {"lung": 1e-4, "colon": 1e-4}}
+CHOSEN_RATES = {
+    "plain CAM": {"lung": 3e-5},
+    "reference, dense matching": {"lung": 1e-4, "colon": 1e-4},
+}
 """Of the backbone, where another one than the configuration's was better on fold 0 of a tissue."""
 
 SUPERVISED = _standard(backbone_rate=1e-4)
@@ -246,8 +250,12 @@ def _runs(
                 yield name, {"matrices": _trivial(kind, truth, schema)}
         clusters, trained = None, None
 
-        def measured(name: str, model: MapModel) -> dict[str, Any]:
-            return _measured(model, truth, schema, device, None if masks is None else masks / name)
+        made_by = _made_by(device)
+
+        def measured(name: str, model: MapModel, **how: object) -> dict[str, Any]:
+            kept = None if masks is None else masks / name
+            figures = _measured(model, truth, schema, device, kept, released="reference" in name)
+            return {**figures, **how, "made by": made_by}
 
         def build_bank(number: int) -> None:
             nonlocal clusters
@@ -273,8 +281,17 @@ def _runs(
                 terminal.run(train_project(project, train, device=device, now=_now))
             seconds = time.perf_counter() - before
             trained = configuration_name
-            figures = measured(name, trained_model(project).model)
-            yield name, {**figures, "seconds": seconds, "config": train.model_dump(mode="json")}
+            yield (
+                name,
+                measured(
+                    name,
+                    trained_model(project).model,
+                    seconds=seconds,
+                    config=train.model_dump(mode="json"),
+                    clusters=configuration.clusters,
+                    centred=configuration.centred,
+                ),
+            )
         for second_name, pixels in SECOND_STAGES.items():
             name = f"{second_name}, seed {seed}"
             if not missing(name):
@@ -290,14 +307,22 @@ def _runs(
             before = time.perf_counter()
             terminal.run(segment_project(project, second, Recipe(), device=device, now=_now))
             seconds = time.perf_counter() - before
-            figures = measured(name, trained_model(project, Stage.SEGMENTATION).model)
-            yield name, {**figures, "seconds": seconds, "config": second.model_dump(mode="json")}
+            model = trained_model(project, Stage.SEGMENTATION).model
+            said = second.model_dump(mode="json")
+            yield name, measured(name, model, seconds=seconds, config=said)
         name = f"fully supervised, seed {seed}"
         if missing(name):
             print(name, file=sys.stderr, flush=True)
             config = _seeded(SUPERVISED, seed, rate_of("fully supervised"))
             model = supervise(_with_masks(project, folder, "train"), schema, config, device)
-            yield name, measured(name, model)
+            yield name, measured(name, model, config=config.model_dump(mode="json"))
+
+
+def _made_by(device: torch.device) -> dict[str, str]:
+    """Say which machine and which code a result is of."""
+    command = ["git", "-C", str(RESULTS.parent), "describe", "--always", "--dirty"]
+    code = subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip()
+    return {"device": describe_device(device), "code": code, "torch": torch.__version__}
 
 
 def _request(configuration: Configuration, seed: int, rate: float | None) -> TrainRequest:
@@ -329,10 +354,13 @@ def _measured(
     schema: ClassSchema,
     device: torch.device,
     masks: Path | None,
+    *,
+    released: bool,
 ) -> dict[str, Any]:
     """Measure a model under each label condition, by both ways to make its maps comparable.
 
-    With `masks` those with given labels are kept there.
+    With `masks` those with given labels are kept there. With `released` masks are made as the
+    released code does, too.
     """
     recipes = {
         f"{labels.value} labels, {normalisation.value}": Recipe(
@@ -341,6 +369,10 @@ def _measured(
         for labels in LabelCondition
         for normalisation in (Normalisation.SOFTMAX, Normalisation.MIN_MAX)
     }
+    if released:
+        for condition in LabelCondition:
+            recipe = REFERENCE.model_copy(update={"labels": condition})
+            recipes[f"{condition.value} labels, released"] = recipe
     predictors = {
         name: Predictor(model, schema.ids, recipe, device) for name, recipe in recipes.items()
     }
@@ -350,9 +382,12 @@ def _measured(
         batch = images[start : start + BATCH]
         pixels = np.stack([read_image(image.path) for image in batch])
         labels = np.array([image.label for image in batch], dtype=np.int8)
-        views = next(iter(predictors.values())).look(pixels)
+        views: dict[tuple[float, ...], tuple[View, ...]] = {}
         for name, predictor in predictors.items():
-            prediction = predictor.decide(views, pixels, labels)
+            intensities = recipes[name].intensities  # all that recipes look at differently
+            if intensities not in views:
+                views[intensities] = predictor.look(pixels)
+            prediction = predictor.decide(views[intensities], pixels, labels)
             for image, mask in zip(batch, prediction.masks, strict=True):
                 if masks is not None and recipes[name].labels is LabelCondition.GIVEN:
                     (masks / name).mkdir(parents=True, exist_ok=True)

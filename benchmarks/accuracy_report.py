@@ -1,7 +1,7 @@
 """Tables of what `accuracy.py` measured: mean and spread over seeds, intervals over images.
 
-Of the two ways to make maps of different classes comparable, what is installed is shown with its
-own, softmax, and what it is compared with with the better one.
+Of the ways from class maps to masks, what is installed is shown with its own, softmax, and what it
+is compared with with the best one.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from tissue import TISSUES, Tissue
 from napari_protoseg.evaluation.bootstrap import bootstrap_interval
 from napari_protoseg.evaluation.confusion import iou
 
+TRIVIAL = ("trivial, split evenly", "trivial, last-named class")
 BASELINE, REFERENCE = "plain CAM", "reference, re-encoding"
 OURS, SECOND, BOUND = "ours", "second stage", "fully supervised"
 RULES = ("given labels", "predicted labels")
-NORMALISATIONS = ("softmax", "min-max")
+MAPS = ("softmax", "min-max", "released")
+"""Ways from class maps to masks, the last one that of the released code."""
 _INSTALLED = (OURS, "quick", BOUND)
-"""Predictions that are shown by the first normalisation alone, as every second stage is."""
+"""Predictions that are shown by the first way alone, as every second stage is."""
 _BARS = ((BASELINE, 0.03, 1 / 2), (REFERENCE, 0.08, 3 / 4))
 """By how much ours is to be better than a prediction: the smaller of an amount of mean IoU and a
 part of what that prediction lacks to full supervision."""
@@ -39,12 +41,29 @@ def write_report(results: Path, document: Path) -> None:
     """
     text = document.read_text()
     tables = {name: _tables(tissue, _read(results / name)) for name, tissue in TISSUES.items()}
-    for name, parts in (tables | {"folds": _fold_tables(results)}).items():
+    others = {"folds": _fold_tables(results), "summary": _summary(results)}
+    for name, parts in (tables | others).items():
         before, mark, rest = text.partition(f"<!-- measured: {name} -->\n")
         _, end, after = rest.partition("<!-- end -->")
         if parts and end:
             text = "".join([before, mark, "\n\n".join(parts), "\n", end, after])
     document.write_text(text)
+
+
+def _summary(results: Path) -> list[str]:
+    """Return the headline of what matters most, on all tissues side by side."""
+    runs = {name: _read(results / name) for name in TISSUES}
+    measured = [name for name in TISSUES if runs[name]]
+    rows = []
+    for prediction in (*TRIVIAL, BASELINE, REFERENCE, OURS, SECOND, BOUND):
+        row = [f"**{prediction}**" if prediction == OURS else prediction]
+        for tissue in measured:
+            for labels in RULES:
+                figure = _headline(TISSUES[tissue], prediction, runs[tissue], labels)
+                row.append("" if figure is None else f"{figure:.3f}")
+        rows.append(row)
+    titles = [f"{tissue}, {labels.split()[0]}" for tissue in measured for labels in RULES]
+    return [_markdown(["Mean IoU", *titles], rows)] if measured else []
 
 
 def _fold_tables(results: Path) -> list[str]:
@@ -82,8 +101,7 @@ def _name(file: Path) -> str:
 
 
 _FIRST = (
-    "trivial, split evenly",
-    "trivial, last-named class",
+    *TRIVIAL,
     "frozen evidence",
     BASELINE,
     REFERENCE,
@@ -173,9 +191,9 @@ def _f1(seeds: Sequence[dict[str, Any]]) -> list[str]:
 def _bar(tissue: Tissue, runs: Runs, other: str, amount: float, part: float) -> list[str] | None:
     """Return what ours has over a prediction with given labels, and what it is to have."""
     gain = _gain(tissue, runs, OURS, other, RULES[0])
-    if gain is None or BOUND not in runs:
-        return None
     bound, lower = (_headline(tissue, name, runs, RULES[0]) for name in (BOUND, other))
+    if gain is None or bound is None or lower is None:
+        return None
     least = min(amount, part * (bound - lower))
     return [
         *_over(other, gain),
@@ -219,16 +237,16 @@ def _gain(
 def _rule(tissue: Tissue, name: str, runs: Runs, labels: str) -> str | None:
     """Return under which rule a prediction is shown; None where not all seeds have one."""
     is_installed = name in _INSTALLED or name.startswith(SECOND)
-    shown = NORMALISATIONS[:1] if is_installed else NORMALISATIONS
+    shown = MAPS[:1] if is_installed else MAPS
     rules = [f"{labels}, {how}" for how in shown]
     there = [rule for rule in rules if all(rule in run["matrices"] for run in runs[name])]
     return max(there, key=lambda rule: _figure(tissue, runs[name], rule), default=None)
 
 
-def _headline(tissue: Tissue, name: str, runs: Runs, labels: str) -> float:
-    rule = _rule(tissue, name, runs, labels)
-    assert rule is not None
-    return _figure(tissue, runs[name], rule)
+def _headline(tissue: Tissue, name: str, runs: Runs, labels: str) -> float | None:
+    """Return the mean IoU of a prediction; None where it was not measured by that rule."""
+    rule = _rule(tissue, name, runs, labels) if name in runs else None
+    return None if rule is None else _figure(tissue, runs[name], rule)
 
 
 def _figure(tissue: Tissue, seeds: Sequence[dict[str, Any]], rule: str) -> float:
