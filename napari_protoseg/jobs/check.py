@@ -202,6 +202,7 @@ def _image_findings(image: ImageRecord) -> tuple[bool, list[Finding]]:
 
 def _masks(project: Project, report: CheckReport) -> Iterator[Event]:
     masks = project.mask_summaries()
+    journals = project.journal_faults()
     images = {image.id: image for image in project.images()}
     for number, (image_id, mask) in enumerate(masks.items(), start=1):
         if image_id in images:
@@ -214,6 +215,8 @@ def _masks(project: Project, report: CheckReport) -> Iterator[Event]:
                 latest = project.mask_summary(image_id) or mask
                 drawn = project.unfolded_authors(image_id)
                 report.findings.append(_damaged(images[image_id], latest, drawn, error))
+                if isinstance(error, JournalError):
+                    journals.pop(image_id, None)  # it has just been told of
             except StorageError as error:
                 report.findings.append(_not_read(images[image_id], error))
             else:
@@ -224,6 +227,7 @@ def _masks(project: Project, report: CheckReport) -> Iterator[Event]:
                     for what in found
                 ]
         yield Progress("Checking masks", number, len(masks))
+    report.findings += map(_problem, journals.values())
 
 
 def _banks(project: Project, report: CheckReport) -> Iterator[Event]:

@@ -51,6 +51,7 @@ from napari_protoseg.project.image_rows import (
 )
 from napari_protoseg.project.inspection import (
     Fault,
+    journal_faults,
     remove_orphan_rows,
     row_faults,
 )
@@ -251,9 +252,17 @@ class Project:
             raise
 
     def faults(self) -> list[Fault]:
-        """Return what is wrong with the rows of the database; no other file is looked at."""
+        """Return what is wrong with the rows of the database, but for those of journals.
+
+        No other file is looked at.
+        """
         with self._database.reading() as connection:
             return list(row_faults(connection, self._folder))
+
+    def journal_faults(self) -> dict[int, Fault]:
+        """Return what is wrong with the journals of edits, by image."""
+        with self._database.reading() as connection:
+            return journal_faults(connection)
 
     def named_files(self) -> NamedFiles:
         """Return the banks, runs, images and true masks that rows name."""

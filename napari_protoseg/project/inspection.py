@@ -44,7 +44,10 @@ class Fault:
 
 
 def row_faults(connection: sqlite3.Connection, folder: Path) -> Iterator[Fault]:
-    """Yield what is wrong with the rows of the database, within the caller's transaction."""
+    """Yield what is wrong with the rows of the database, within the caller's transaction.
+
+    What is wrong with journals, `journal_faults` returns.
+    """
     for (text,) in connection.execute(f"PRAGMA integrity_check({_FAULTS})"):
         if text != "ok":
             yield Fault("project.db", f"the database is damaged ({text})", DAMAGED)
@@ -61,7 +64,6 @@ def row_faults(connection: sqlite3.Connection, folder: Path) -> Iterator[Fault]:
             else DAMAGED,
         )
     yield from _schema_faults(connection)
-    yield from _journal_faults(connection)
     query = (
         "SELECT images.id, images.path, array, height, width FROM masks"
         " JOIN images ON images.id = masks.image_id"
@@ -100,8 +102,12 @@ def remove_orphan_rows(connection: sqlite3.Connection) -> Counter[str]:
     return +removed
 
 
-def _journal_faults(connection: sqlite3.Connection) -> Iterator[Fault]:
-    """Read every edit, also those that the stored masks hold and an undo would need."""
+def journal_faults(connection: sqlite3.Connection) -> dict[int, Fault]:
+    """Return what is wrong with the journal of each image where something is.
+
+    Every edit is read, also those that the stored masks hold and an undo would need.
+    """
+    faults = {}
     images = {image_id for (image_id,) in connection.execute("SELECT id FROM images")}
     for image_id in images.intersection(select_journaled(connection)):  # orphans are told of above
         try:
@@ -115,7 +121,8 @@ def _journal_faults(connection: sqlite3.Connection) -> Iterator[Fault]:
         except (ProjectError, RecordError) as error:
             what = error.what if isinstance(error, ProjectError) else f"{error} is damaged"
             lost = "what was done to its mask cannot be undone"
-            yield Fault(f"image {image_id}", f"{what}; {lost}", DAMAGED)
+            faults[image_id] = Fault(f"image {image_id}", f"{what}; {lost}", DAMAGED)
+    return faults
 
 
 def _schema_faults(connection: sqlite3.Connection) -> Iterator[Fault]:

@@ -272,6 +272,33 @@ def test_an_edit_that_is_damaged_is_found_though_the_mask_holds_it(folder: Path)
     assert "cannot be undone" in found.what
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("kind = 'x'", "'x' is not a valid EditKind"),
+        ("time = 'noon'", "the time 'noon'"),
+        ("pixels = CAST(pixels || x'00' AS BLOB)", "an edit is damaged"),
+    ],
+)
+def test_an_edit_that_is_damaged_and_not_in_the_mask_is_told_of_once_and_no_more_called_lost(
+    folder: Path, change: str, words: str
+) -> None:
+    with Project.open(folder) as project:
+        journal = Journal(project, 1)
+        edited, _ = journal.open()
+        edited.introduce("Ada", project.introduce("Ada"))
+        step = edited.stroke(np.full((16, 16), 2, np.uint8), author="Ada", now=NOW)
+        assert step is not None
+        journal.append([step])
+    with closing(sqlite3.connect(folder / "project.db")) as connection, connection:
+        connection.execute(f"UPDATE edits SET {change} WHERE image_id = 1")
+    found = only(checked(folder))
+    assert found.where.startswith("image 1 (")
+    assert words in found.what
+    assert "cannot be shown without 1 step by Ada" in found.what
+    assert "lost" not in found.what
+
+
 def test_missing_and_changed_images_are_found(folder: Path) -> None:
     tiles = folder.parent / "tiles"
     (tiles / "0.png").unlink()
