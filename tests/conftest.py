@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -110,24 +111,33 @@ def as_unprivileged(powerless: list[str]) -> RunCode:
     return run
 
 
+@contextmanager
+def mounted(place: Path, *what: str | Path) -> Iterator[None]:
+    """Mount something on a folder for the block; the test is skipped where that is not allowed."""
+    if not hasattr(os, "geteuid") or os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("only root can mount")
+    command = ["mount", *map(str, what), str(place)]
+    mount = subprocess.run(command, capture_output=True, text=True, check=False)
+    if mount.returncode != 0:
+        pytest.skip(f"nothing can be mounted here: {mount.stderr.strip()}")
+    try:
+        yield
+    finally:
+        # Lazily: a test that failed may hold a file open, and its own error matters more.
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
 @pytest.fixture
 def tiny_tmpfs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     """A disk of 1 MiB, or of a parameter, mounted for one test; needs the right to mount."""
-    if not hasattr(os, "geteuid") or os.geteuid() != 0 or shutil.which("mount") is None:
-        pytest.skip("only root can mount a small disk")
-    size = getattr(request, "param", "1m")
     folder = tmp_path / "tiny_disk"
     folder.mkdir()
-    mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if mount.returncode != 0:
-        pytest.skip(f"a small disk cannot be mounted here: {mount.stderr.strip()}")
-    try:
+    with mounted(folder, "-t", "tmpfs", "-o", f"size={getattr(request, 'param', '1m')}", "tmpfs"):
         yield folder
-    finally:
-        # Lazily: a test that failed may hold a file open, and its own error matters more.
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture
+def bind() -> Iterator[Callable[[Path, Path], None]]:
+    """Let a folder be seen at another place, too, for one test; needs the right to mount."""
+    with ExitStack() as binds:
+        yield lambda folder, place: binds.enter_context(mounted(place, "--bind", folder))

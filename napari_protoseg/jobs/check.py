@@ -25,13 +25,11 @@ from napari_protoseg.images.reading import read_mask
 from napari_protoseg.jobs.check_report import CheckReport, Finding, Outcome
 from napari_protoseg.project.edit_codec import JournalError
 from napari_protoseg.project.folder import Project
-from napari_protoseg.project.inspection import (
-    cached_files,
-    unfinished_files,
-    unnamed_files,
-)
+from napari_protoseg.project.inspection import Fault
+from napari_protoseg.project.leftovers import cached_files, unfinished_files, unnamed_files
 from napari_protoseg.project.mask_values import contradictions
 from napari_protoseg.project.records import BankRow, ImageRecord, MaskSummary, Round, RoundStatus
+from napari_protoseg.project.sqlite_errors import DAMAGED
 from napari_protoseg.schema import ClassSchema
 from napari_protoseg.storage import storage_errors
 
@@ -39,8 +37,8 @@ if TYPE_CHECKING:
     from napari_protoseg.training.checkpoint import Checkpoint
 
 _NAMED = 3
-_COPY = "Restore the project folder from a copy."
 _LOOK = "Look at the mask; restore the project folder from a copy where it is wrong."
+_FREE = "See that its folder can be written and nothing has it open, then check again."
 _LAST = "last.safetensors"
 _CHECKPOINTS = ("best.safetensors", _LAST)
 
@@ -102,10 +100,7 @@ def _rows(project: Project, report: CheckReport, *, repair: bool) -> Iterator[Ev
     for table, count in removed.items():
         what = f"{count} rows belonged to an image that is not there"
         report.findings.append(Finding(Outcome.REPAIRED, f"table {table}", what, "Removed."))
-    report.findings += [
-        Finding(Outcome.PROBLEM, fault.where, fault.what, fault.remedy)
-        for fault in project.faults()
-    ]
+    report.findings += map(_problem, project.faults())
     yield Progress("Checking the database", 1, 1)
 
 
@@ -118,6 +113,8 @@ def _files(project: Project, report: CheckReport, *, repair: bool) -> Iterator[E
     except ProjectLockedError:
         if repair:
             raise
+    except StorageError as error:
+        report.findings.append(_problem(error))
     yield Progress("Checking the folder", 1, 1)
 
 
@@ -128,26 +125,25 @@ def _folder_findings(project: Project, *, repair: bool) -> list[Finding]:
     ------
     ProjectLockedError
         Another process has the project by now: nothing was removed, and what is there may be its.
+    StorageError
+        A folder cannot be listed, or the database does not answer: nothing was removed.
     """
     named = project.named_files()
     unfinished = unfinished_files(project.folder, named)
     unnamed = unnamed_files(project.folder, named)
     cached = cached_files(project.cache, named) if repair else []
     to_go = [*unfinished, *cached, *(unnamed if repair else ())]
-    gone: set[Path] = set()
-    failed: list[StorageError] = []
-    if to_go:
-        try:
-            removed, failed = project.discard(to_go, named)
-            gone.update(removed)
-        except StorageError as error:
-            failed = [error]
-    elif unnamed:
+    left = project.discard(to_go, named) if to_go else {}
+    if unnamed and not to_go:
         project.require_writable()
     findings = []
-    for failure in failed:
-        what = f"what is left over cannot be removed ({failure.what})"
-        findings.append(Finding(Outcome.PROBLEM, failure.where, what, failure.remedy))
+    for path, failure in left.items():
+        if failure is not None:
+            name, where = _name(path, project), _name(Path(failure.where), project)
+            of = "over" if where == name else f"of {name}"
+            what = f"it is left {of}, and cannot be removed ({failure.what})"
+            findings.append(Finding(Outcome.PROBLEM, where, what, _FREE))
+    gone = {path for path, failure in left.items() if failure is None}
     for path in unfinished:
         if path in gone:
             what = "it was being written, or removed, when its program was killed"
@@ -200,12 +196,13 @@ def _image_findings(image: ImageRecord) -> tuple[bool, list[Finding]]:
         if image.mask_path is not None:
             _require_truth(image, image.mask_path)
     except ProtosegError as error:
-        found.append(_of_error(error))
+        found.append(_problem(error))
     return is_missing, found
 
 
 def _masks(project: Project, report: CheckReport) -> Iterator[Event]:
     masks = project.mask_summaries()
+    journals = project.journal_faults()
     images = {image.id: image for image in project.images()}
     for number, (image_id, mask) in enumerate(masks.items(), start=1):
         if image_id in images:
@@ -218,6 +215,8 @@ def _masks(project: Project, report: CheckReport) -> Iterator[Event]:
                 latest = project.mask_summary(image_id) or mask
                 drawn = project.unfolded_authors(image_id)
                 report.findings.append(_damaged(images[image_id], latest, drawn, error))
+                if isinstance(error, JournalError):
+                    journals.pop(image_id, None)  # it has just been told of
             except StorageError as error:
                 report.findings.append(_not_read(images[image_id], error))
             else:
@@ -228,6 +227,7 @@ def _masks(project: Project, report: CheckReport) -> Iterator[Event]:
                     for what in found
                 ]
         yield Progress("Checking masks", number, len(masks))
+    report.findings += map(_problem, journals.values())
 
 
 def _banks(project: Project, report: CheckReport) -> Iterator[Event]:
@@ -237,7 +237,7 @@ def _banks(project: Project, report: CheckReport) -> Iterator[Event]:
         try:
             found = list(_bank_findings(project, row))
         except ProtosegError as error:
-            found = [_of_error(error)]
+            found = [_problem(error)]
         report.findings += found
         yield Progress("Checking banks", number, len(banks))
 
@@ -263,7 +263,7 @@ def _rounds(project: Project, report: CheckReport) -> Iterator[Event]:
         try:
             found = list(_round_findings(project, row))
         except ProtosegError as error:
-            found = [_of_error(error)]
+            found = [_problem(error)]
         report.findings += found
         yield Progress("Checking checkpoints", number, len(rounds))
 
@@ -372,11 +372,11 @@ def _damaged(
     steps = f"{len(drawn)} step{'' if len(drawn) == 1 else 's'} by {people}"
     if isinstance(error, JournalError):
         what = f"{error.what}; its mask cannot be shown without {steps} that came after it"
-        return Finding(Outcome.PROBLEM, where, what, _COPY)
+        return Finding(Outcome.PROBLEM, where, what, DAMAGED)
     if mask.corrected_by is not None:
         when = "" if mask.corrected is None else f" of {mask.corrected:%Y-%m-%d %H:%M}"
         lost = f"corrections by {mask.corrected_by}{when} are lost with it"
-        remedy = _COPY
+        remedy = DAMAGED
     else:
         model = "a model" if mask.round_id is None else f"round {mask.round_id}"
         lost = f"nobody has corrected it since {model} has made it"
@@ -385,12 +385,12 @@ def _damaged(
         if mask.corrected_by is None:
             lost = f"what {model} has made is lost with it"
         lost += f"; kept in its journal, and seen again once it is back: {steps}"
-        remedy = f"{_COPY} Keep this one, too, for what the journal has."
+        remedy = f"{DAMAGED} Keep this one, too, for what the journal has."
     return Finding(Outcome.PROBLEM, where, f"{error.what}; {lost}", remedy)
 
 
-def _of_error(error: ProtosegError) -> Finding:
-    return Finding(Outcome.PROBLEM, error.where, error.what, error.remedy)
+def _problem(found: ProtosegError | Fault) -> Finding:
+    return Finding(Outcome.PROBLEM, found.where, found.what, found.remedy)
 
 
 def _place(image: ImageRecord) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sqlite3
 import uuid
+from datetime import datetime
 from typing import Any
 
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.project.edit_codec import JournalError
 from napari_protoseg.project.edits import Action, Edit, EditKey, EditKind, Recorded, Step, move
 from napari_protoseg.project.heirs import Heirs
-from napari_protoseg.project.records import MaskSource
+from napari_protoseg.project.records import MaskSource, RecordError
 from napari_protoseg.project.times import found_time, recorded_time
 
 _COLUMNS = (
@@ -187,7 +188,7 @@ def select_steps(
     steps = []
     for number, writer, serial, action, edit, *about, pixels in rows:
         key = EditKey(writer, serial)
-        time = found_time(about[3])
+        time = _found_time(about[3])
         if action == Action.DO:
             edits[number] = _found_edit(key, about, pixels, shape, heirs)
         elif edit not in edits:
@@ -266,12 +267,19 @@ def _found_edit(
         kind=known,
         author=author,
         round_id=round_id,
-        time=found_time(time),
+        time=_found_time(time),
         shape=shape,
         pixels=pixels,
         sources=None if after is None else (_found_source(before), _require_source(after)),
         heirs=heirs,
     )
+
+
+def _found_time(text: str) -> datetime:
+    try:
+        return found_time(text)
+    except RecordError as error:
+        raise _damaged(str(error)) from error
 
 
 def _source_json(source: MaskSource | None) -> str | None:
@@ -303,7 +311,7 @@ def _require_source(text: str) -> MaskSource:
             else _stored_number(found["bank_version"]),
             label_condition=_stored_text(found["label_condition"]),
             recipe_json=_stored_text(found["recipe"]),
-            created=found_time(str(found["created"])),
+            created=_found_time(str(found["created"])),
             labels=None if found.get("labels") is None else _stored_text(found["labels"]),
         )
     except (

@@ -9,7 +9,6 @@ from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,14 +50,10 @@ from napari_protoseg.project.image_rows import (
     update_truth,
 )
 from napari_protoseg.project.inspection import (
-    REMOVED,
     Fault,
-    NamedFiles,
-    put_aside,
-    remove,
+    journal_faults,
     remove_orphan_rows,
     row_faults,
-    select_paths,
 )
 from napari_protoseg.project.journal_changes import (
     OpenedJournal,
@@ -66,6 +61,7 @@ from napari_protoseg.project.journal_changes import (
     keep_all_taken,
     record_steps,
 )
+from napari_protoseg.project.leftovers import NamedFiles, put_aside, remove, select_paths
 from napari_protoseg.project.mask_rows import select_summaries
 from napari_protoseg.project.mask_store import MaskStore
 from napari_protoseg.project.paths import real_path, refuse_links
@@ -256,9 +252,17 @@ class Project:
             raise
 
     def faults(self) -> list[Fault]:
-        """Return what is wrong with the rows of the database; no other file is looked at."""
+        """Return what is wrong with the rows of the database, but for those of journals.
+
+        No other file is looked at.
+        """
         with self._database.reading() as connection:
             return list(row_faults(connection, self._folder))
+
+    def journal_faults(self) -> dict[int, Fault]:
+        """Return what is wrong with the journals of edits, by image."""
+        with self._database.reading() as connection:
+            return journal_faults(connection)
 
     def named_files(self) -> NamedFiles:
         """Return the banks, runs, images and true masks that rows name."""
@@ -266,13 +270,12 @@ class Project:
             paths = select_paths(connection)
         return NamedFiles(self._folder, paths)
 
-    def discard(
-        self, paths: Sequence[Path], named: NamedFiles
-    ) -> tuple[list[Path], list[StorageError]]:
-        """Remove what no row names; return what was removed, and why other things were not.
+    def discard(self, paths: Iterable[Path], named: NamedFiles) -> dict[Path, StorageError | None]:
+        """Remove what no row names.
 
-        It is moved aside in one transaction that has seen that the lock is still held, and that no
-        row has come to name it; others write again while it is removed.
+        It is renamed in one transaction that has seen that the lock is still held, and that no row
+        has come to name it; others write again while it is removed. What cannot be removed keeps
+        nothing else there.
 
         Parameters
         ----------
@@ -281,18 +284,22 @@ class Project:
         named
             What rows named before these were listed, and did not name any of them.
 
+        Returns
+        -------
+        dict of StorageError or None
+            None for what is gone; else where some of it is still, and why. What a row names by now
+            is not among them.
+
         Raises
         ------
         ProjectLockedError
             Another process has the project, or has had it: nothing was removed.
         """
-        aside = self._folder / f"{REMOVED}{uuid4().hex[:8]}"
-        try:
-            with self._database.writing() as connection:
-                since = NamedFiles(self._folder, set(select_paths(connection)) - named.texts)
-                return put_aside([path for path in paths if not since.spare(path)], aside)
-        finally:
-            remove(aside)
+        with storage_errors(self._folder), self._database.writing() as connection:
+            since = NamedFiles(self._folder, set(select_paths(connection)) - named.texts)
+            going = [path for path in sorted(paths) if not since.spare(path)]
+            places, left = put_aside(going, self._folder)
+        return left | {path: remove(place) for path, place in places.items()}
 
     def remove_orphan_rows(self) -> Counter[str]:
         """Remove rows that belong to nothing that is there; return how many, by table."""

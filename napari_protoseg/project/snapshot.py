@@ -12,7 +12,7 @@ from pathlib import Path
 
 from napari_protoseg.project.creation import DATABASE
 from napari_protoseg.project.database import Database
-from napari_protoseg.project.inspection import STAGE
+from napari_protoseg.project.leftovers import STAGE
 from napari_protoseg.project.lock import LOCK, ProjectLock
 from napari_protoseg.project.paths import OWN_FOLDERS, found_path, recorded_path, refuse_links
 from napari_protoseg.project.sqlite_errors import sqlite_errors

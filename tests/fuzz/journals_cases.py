@@ -270,6 +270,7 @@ def _read(path: Path, random: Random) -> None:
             assert all(error.where.startswith(named) for error in recovery.failed)
         if random.random() < 0.2:
             project.faults()
+            project.journal_faults()
         if random.random() < 0.2:
             _change_classes(project, random)
         for image_id in random.sample((1, 2, 3, 4), random.choice((2, 2, 4))):
@@ -351,7 +352,7 @@ READER = FuzzedReader(
         ),
         "napari_protoseg/project/mask_rows.py": ("_record_folded",),
         "napari_protoseg/project/people_rows.py": ("select_people",),
-        "napari_protoseg/project/inspection.py": ("_journal_faults",),
+        "napari_protoseg/project/inspection.py": ("journal_faults",),
         "napari_protoseg/project/heirs.py": (
             "Heirs.seen", "Heirs.seen_change", "Heirs.over", "Heirs.kept",
         ),

@@ -448,8 +448,9 @@ READER = FuzzedReader(
             "ProjectLock._read", "ProjectLock.other", "ProjectLock.notice", "_owner_of", "_in_utc",
             "LockOwner.is_gone", "LockOwner.__str__",
         ),
-        "napari_protoseg/project/inspection.py": (
-            "row_faults", "_schema_faults", "unfinished_files", "unnamed_files", "cached_files",
+        "napari_protoseg/project/inspection.py": ("row_faults", "_schema_faults"),
+        "napari_protoseg/project/leftovers.py": (
+            "unfinished_files", "unnamed_files", "cached_files",
             "NamedFiles.__init__", "NamedFiles.others", "NamedFiles._look_farther",
             "NamedFiles._enter", "_marks",
         ),

@@ -272,6 +272,33 @@ def test_an_edit_that_is_damaged_is_found_though_the_mask_holds_it(folder: Path)
     assert "cannot be undone" in found.what
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("kind = 'x'", "'x' is not a valid EditKind"),
+        ("time = 'noon'", "the time 'noon'"),
+        ("pixels = CAST(pixels || x'00' AS BLOB)", "an edit is damaged"),
+    ],
+)
+def test_an_edit_that_is_damaged_and_not_in_the_mask_is_told_of_once_and_no_more_called_lost(
+    folder: Path, change: str, words: str
+) -> None:
+    with Project.open(folder) as project:
+        journal = Journal(project, 1)
+        edited, _ = journal.open()
+        edited.introduce("Ada", project.introduce("Ada"))
+        step = edited.stroke(np.full((16, 16), 2, np.uint8), author="Ada", now=NOW)
+        assert step is not None
+        journal.append([step])
+    with closing(sqlite3.connect(folder / "project.db")) as connection, connection:
+        connection.execute(f"UPDATE edits SET {change} WHERE image_id = 1")
+    found = only(checked(folder))
+    assert found.where.startswith("image 1 (")
+    assert words in found.what
+    assert "cannot be shown without 1 step by Ada" in found.what
+    assert "lost" not in found.what
+
+
 def test_missing_and_changed_images_are_found(folder: Path) -> None:
     tiles = folder.parent / "tiles"
     (tiles / "0.png").unlink()
@@ -307,27 +334,6 @@ def test_a_true_mask_that_is_missing_or_does_not_fit_is_found(
     assert words in finding.what
 
 
-def test_leftovers_of_killed_writes_are_removed_and_files_of_others_stay(folder: Path) -> None:
-    left = [
-        folder / ".project.db.abcd_123",
-        folder / "arrays.zarr" / "masks" / "16x16" / "c" / "0" / "0" / ".0.x1y2z3a4",
-        folder / "runs" / "0001" / ".last.safetensors.abcdefgh",
-        folder / "banks" / ".0001.safetensors.abcdefgh",
-    ]
-    foreign = [folder / ".DS_Store", folder / "notes.txt", folder / ".git" / "config.abcdefgh"]
-    for path in (*left, *foreign):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"half")
-    unfinished_block = folder / "cache" / "features" / "embedding-0" / ".0123.99"
-    unfinished_block.mkdir(parents=True)
-    report = checked(folder)
-    repaired = {f.where for f in report.findings if f.outcome is Outcome.REPAIRED}
-    assert repaired == {path.relative_to(folder).as_posix() for path in (*left, unfinished_block)}
-    assert not any(path.exists() for path in (*left, unfinished_block))
-    assert all(path.exists() for path in foreign)
-    assert report.problems == []
-
-
 @pytest.mark.parametrize(
     "place",
     [
@@ -352,195 +358,6 @@ def test_a_project_whose_folders_lead_elsewhere_is_refused(
     assert refused.value.where == str(link)
     assert (elsewhere / "repository" / "deep" / ".git").is_dir()
     assert (elsewhere / ".my.settings").read_text() == "theirs"
-
-
-def test_no_leftover_is_looked_for_where_a_link_leads(folder: Path, tmp_path: Path) -> None:
-    theirs = tmp_path / "elsewhere" / "deep" / ".theirs.png.abcd1234"
-    theirs.mkdir(parents=True)
-    (tmp_path / "elsewhere" / ".theirs.png.abcd1234").write_text("theirs")
-    link = folder / "cache" / "features" / "dense-of-some-encoder" / "linked"
-    link.parent.mkdir(parents=True)
-    link.symlink_to(tmp_path / "elsewhere", target_is_directory=True)
-    checked(folder, repair=True)
-    assert theirs.is_dir()
-    assert (tmp_path / "elsewhere" / ".theirs.png.abcd1234").is_file()
-
-
-def test_files_without_a_row_are_named_and_go_only_on_demand(folder: Path) -> None:
-    unnamed = [folder / "banks" / "0007.safetensors", folder / "truth" / "000009.png"]
-    for path in unnamed:
-        path.parent.mkdir()
-        path.write_bytes(b"?")
-    (folder / "runs" / "0004").mkdir(parents=True)
-    unnamed.append(folder / "runs" / "0004")
-    (folder / "cache" / "features").mkdir(parents=True)
-    report = checked(folder)
-    assert {f.outcome for f in report.findings} == {Outcome.KEPT}
-    assert len(report.findings) == 3
-    assert all(path.exists() for path in unnamed)
-    repaired = checked(folder, repair=True)
-    assert {f.outcome for f in repaired.findings} == {Outcome.REPAIRED}
-    assert not any(path.exists() for path in (*unnamed, folder / "cache" / "features"))
-    assert checked(folder).findings == []
-
-
-def refused_renames(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    def refused(path: Path, target: Path) -> NoReturn:
-        raise OSError(number, os.strerror(number), str(path))
-
-    monkeypatch.setattr(Path, "rename", refused)
-
-
-def test_what_is_left_over_goes_also_where_a_part_of_the_project_is_on_another_disk(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    left = [folder / "banks" / ".0001.safetensors.abcdefgh", folder / "runs" / "0004" / "notes"]
-    for path in left:
-        path.parent.mkdir(parents=True)
-        path.write_bytes(b"?")
-    refused_renames(monkeypatch, errno.EXDEV)
-    report = checked(folder, repair=True)
-    assert {found.outcome for found in report.findings} == {Outcome.REPAIRED}
-    assert not any(path.exists() for path in left)
-
-
-def test_what_cannot_be_removed_is_named_and_the_rest_is_looked_at(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    left = folder / "banks" / ".0001.safetensors.abcdefgh"
-    left.parent.mkdir()
-    left.write_bytes(b"?")
-    refused_renames(monkeypatch, errno.EACCES)
-    report = checked(folder)
-    found = only(report)
-    assert (found.outcome, found.where) == (Outcome.PROBLEM, str(left))
-    assert "cannot be removed (no permission)" in found.what
-    assert report.masks == 3
-    assert left.exists()
-
-
-def test_what_cannot_be_removed_keeps_nothing_else_from_being_removed(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    names = ["banks/0008.safetensors", "banks/0009.safetensors", "cache/features", "truth/x.png"]
-    left = [folder / name for name in names]
-    for path in left:
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(b"?")
-    rename = Path.rename
-
-    def refused(path: Path, target: Path) -> Path:
-        if path == left[0]:
-            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(path))
-        return rename(path, target)
-
-    monkeypatch.setattr(Path, "rename", refused)
-    report = checked(folder, repair=True)
-    (problem,) = report.problems
-    assert problem.where == str(left[0])
-    assert [path.exists() for path in left] == [True, False, False, False]
-    repaired = {found.where for found in report.findings if found.outcome is Outcome.REPAIRED}
-    assert repaired == {"banks/0009.safetensors", "cache", "truth/x.png"}
-
-
-def test_what_a_disk_lists_and_cannot_find_is_named_and_not_tried_for_ever(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    left = folder / "runs" / "0004" / "notes"
-    left.parent.mkdir(parents=True)
-    left.write_bytes(b"?")
-
-    def lacking(path: Path) -> NoReturn:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-
-    monkeypatch.setattr("shutil.rmtree", lacking)
-    (problem,) = checked(folder, repair=True).problems
-    assert "cannot be removed" in problem.what
-
-
-def add_image(folder: Path, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((16, 16, 3), len(path.parts), np.uint8)).save(path, "PNG")
-    content = str(path)  # such images are not looked at here
-    with Project.open(folder) as project:
-        project.add_images(
-            [ImageRecord(path=path, content_hash=content, width=16, height=16, label=(1, 0))]
-        )
-
-
-def left_beside(*files: Path) -> set[Path]:
-    """Put a file that no row names beside each of these."""
-    beside = {path.with_name("left over.png") for path in files}
-    for path in beside:
-        path.write_bytes(b"?")
-    return beside
-
-
-def repaired_without_images(folder: Path) -> CheckReport:
-    with Project.open(folder) as project:
-        return finish(check_project(project, repair=True, images=False))
-
-
-def test_what_a_row_names_stays_wherever_in_the_project_a_person_has_put_it(folder: Path) -> None:
-    truth = folder / "truth" / "site A" / "1.png"
-    images = [
-        folder / "truth" / "2.png",
-        folder / "runs" / "scan 1" / "slides" / "3.png",
-        folder / "banks" / "4.png",
-        folder / "cache" / "tiles" / "5.png",
-        folder / "cache" / "a" / "b" / ".c" / "6.png",
-        folder / "runs" / ".7.png.abcd1234",
-    ]
-    truth.parent.mkdir(parents=True)
-    Image.new("L", (16, 16)).save(truth)
-    for path in images:
-        add_image(folder, path)
-    with Project.open(folder) as project:
-        project.set_truth({1: truth})
-    unnamed = left_beside(truth, *images[:4])
-    (folder / "runs" / "scan 1" / "notes").mkdir()
-    unnamed.add(folder / "runs" / "scan 1" / "notes")
-    kept = {f.where for f in checked(folder).findings if f.outcome is Outcome.KEPT}
-    assert kept == {
-        path.relative_to(folder).as_posix() for path in unnamed if "cache" not in path.parts
-    }
-    assert repaired_without_images(folder).problems == []
-    assert all(path.is_file() for path in (truth, *images))
-    assert not any(path.exists() for path in unnamed)
-
-
-def test_an_image_that_is_recorded_by_its_whole_path_stays_in_the_project(folder: Path) -> None:
-    image = folder / "runs" / "scan 1" / "x.png"
-    add_image(folder, image)
-    with closing(sqlite3.connect(folder / "project.db")) as connection, connection:
-        connection.execute("UPDATE images SET path = ? WHERE id = 4", (str(image),))
-    repaired_without_images(folder)
-    assert image.is_file()
-
-
-def test_a_file_that_the_link_of_an_image_leads_to_stays(folder: Path, tmp_path: Path) -> None:
-    real = folder / "truth" / "real.png"
-    real.parent.mkdir()
-    Image.new("RGB", (16, 16)).save(real)
-    link = tmp_path / "tiles" / "link.png"
-    link.symlink_to(real)
-    with Project.open(folder) as project:
-        project.add_images(
-            [ImageRecord(path=link, content_hash="link", width=16, height=16, label=(1, 0))]
-        )
-    repaired_without_images(folder)
-    assert real.is_file()
-
-
-def test_a_folder_of_a_round_goes_as_a_whole_or_not_at_all(folder: Path) -> None:
-    with Project.open(folder) as project:
-        bank = project.add_bank(b"", "{}", SCHEMA.fingerprint, created=NOW)
-        named = project.new_round(bank.version, "{}", created=NOW).folder
-    (named / "notes").mkdir(parents=True)
-    (folder / "runs" / "0009" / "notes").mkdir(parents=True)
-    repaired_without_images(folder)
-    assert (named / "notes").is_dir()
-    assert not (folder / "runs" / "0009").exists()
 
 
 def test_rows_of_an_image_that_is_gone_are_found_and_removed_on_demand(folder: Path) -> None:

@@ -20,7 +20,7 @@ from PIL import Image
 from napari_protoseg.bank.bank import BankConfig, Prototype, PrototypeBank
 from napari_protoseg.bank.codec import encoded_bank
 from napari_protoseg.encoders.identity import EncoderIdentity
-from napari_protoseg.errors import ProjectLockedError
+from napari_protoseg.errors import ProjectLockedError, StorageError
 from napari_protoseg.events import Event, Progress, finish
 from napari_protoseg.jobs import check
 from napari_protoseg.jobs.check import check_project
@@ -31,7 +31,7 @@ from napari_protoseg.project import (
     PredictedMask,
     Project,
     RoundStatus,
-    inspection,
+    leftovers,
 )
 from napari_protoseg.project import folder as project_folder
 from napari_protoseg.review.journal import Journal
@@ -174,7 +174,7 @@ def while_files_are_listed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callabl
     def arrange(work: Callable[[], Any]) -> None:
         def listed(*args: Any) -> list[Path]:
             work()
-            return inspection.unfinished_files(*args)
+            return leftovers.unfinished_files(*args)
 
         monkeypatch.setattr(check, "unfinished_files", listed)
 
@@ -266,9 +266,9 @@ def test_others_may_have_the_project_while_what_is_left_over_is_removed(
 ) -> None:
     left = left_over(folder)
 
-    def remove(path: Path) -> None:
+    def remove(path: Path) -> StorageError | None:
         work_of_another(folder)
-        inspection.remove(path)
+        return leftovers.remove(path)
 
     with Project.open(folder) as project:
         monkeypatch.setattr(project_folder, "remove", remove)
@@ -292,10 +292,13 @@ def test_what_a_killed_check_has_not_removed_to_the_end_goes_with_the_next(
         patched.setattr(project_folder, "remove", killed)
         with pytest.raises(KeyboardInterrupt):
             finish(check_project(project, repair=True))
-    (aside,) = folder.glob(".removed-*")
-    (found,) = checked(folder).findings
-    assert (found.outcome, found.where) == (Outcome.REPAIRED, aside.name)
-    assert not aside.exists()
+    aside = {path.name for path in folder.glob(".removed-*")}
+    assert len(aside) == 2
+    findings = checked(folder).findings
+    assert {(found.outcome, found.where) for found in findings} == {
+        (Outcome.REPAIRED, name) for name in aside
+    }
+    assert not any((folder / name).exists() for name in aside)
     assert checked(folder).findings == []
 
 
@@ -372,7 +375,7 @@ def test_images_outside_of_the_project_are_not_looked_at_where_nothing_is_left_o
         bank = project.add_bank(b"?", "{}", SCHEMA.fingerprint, created=NOW)
         project.new_round(bank.version, "{}", created=NOW)
         project.update_round(1, RoundStatus.FAILED, finished=NOW)
-        monkeypatch.setattr(inspection, "_marks", marks)
+        monkeypatch.setattr(leftovers, "_marks", marks)
         finish(check_project(project, images=False))
         assert bank.path in looked
         assert not any("tiles" in path.parts for path in looked)

@@ -385,6 +385,7 @@ def test_a_project_with_removed_classes_passes_its_check_and_opens_elsewhere(
     predict(project, TUMOUR, STROMA, FAT, 0)
     project.remove_class(STROMA, FAT, created=NOW)
     assert project.faults() == []
+    assert project.journal_faults() == {}
     project.close()
     moved = Path(shutil.move(project.folder, tmp_path / "moved"))
     with Project.open(moved) as again:
