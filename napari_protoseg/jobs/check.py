@@ -24,6 +24,7 @@ from napari_protoseg.events import Event, Job, Progress, Request
 from napari_protoseg.images.reading import read_mask
 from napari_protoseg.jobs.check_report import CheckReport, Finding, Outcome
 from napari_protoseg.project.edit_codec import JournalError
+from napari_protoseg.project.edits import Unnamed
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.inspection import (
     cached_files,
@@ -361,14 +362,14 @@ def _not_read(image: ImageRecord, error: StorageError) -> Finding:
 
 
 def _damaged(
-    image: ImageRecord, mask: MaskSummary, drawn: Sequence[str | None], error: ProtosegError
+    image: ImageRecord, mask: MaskSummary, drawn: Sequence[str | Unnamed], error: ProtosegError
 ) -> Finding:
     """Say whose work is lost with a mask that is damaged or gone, and what is still there.
 
     `drawn` says whose edits are in the journal and not in the mask on disk.
     """
     where = _place(image)
-    people = ", ".join(sorted({"a model" if name is None else name for name in drawn}))
+    people = ", ".join(sorted(set(drawn)))
     steps = f"{len(drawn)} step{'' if len(drawn) == 1 else 's'} by {people}"
     if isinstance(error, JournalError):
         what = f"{error.what}; its mask cannot be shown without {steps} that came after it"

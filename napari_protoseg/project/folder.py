@@ -39,7 +39,7 @@ from napari_protoseg.project.edit_rows import (
     select_unfolded,
     select_unfolded_authors,
 )
-from napari_protoseg.project.edits import Step
+from napari_protoseg.project.edits import Step, Unnamed
 from napari_protoseg.project.image_rows import (
     insert_images,
     require_image,
@@ -836,11 +836,8 @@ class Project:
         with self._database.reading() as connection:
             return select_unfolded(connection)
 
-    def unfolded_authors(self, image_id: int) -> list[str | None]:
-        """Return whose edit each step in a journal does or undoes that is not in the mask on disk.
-
-        None stands for a model.
-        """
+    def unfolded_authors(self, image_id: int) -> list[str | Unnamed]:
+        """Return whose edit each step of a journal does or undoes that the stored mask lacks."""
         with self._database.reading() as connection:
             return select_unfolded_authors(connection, image_id)
 
