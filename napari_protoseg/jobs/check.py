@@ -377,16 +377,14 @@ def _damaged(
     if mask.corrected_by is not None:
         when = "" if mask.corrected is None else f" of {mask.corrected:%Y-%m-%d %H:%M}"
         lost = f"corrections by {mask.corrected_by}{when} are lost with it"
-        remedy = _COPY
     else:
         model = "a model" if mask.round_id is None else f"round {mask.round_id}"
-        lost = f"nobody has corrected it since {model} has made it"
-        remedy = "Make the masks again."
+        lost = f"what {model} has made is lost with it"
+    remedy = error.remedy
     if drawn:
-        if mask.corrected_by is None:
-            lost = f"what {model} has made is lost with it"
         lost += f"; kept in its journal, and seen again once it is back: {steps}"
-        remedy = f"{_COPY} Keep this one, too, for what the journal has."
+    if set(drawn) - {Unnamed.MODEL}:
+        remedy += " Keep this folder, too, for what the journal has."
     return Finding(Outcome.PROBLEM, where, f"{error.what}; {lost}", remedy)
 
 

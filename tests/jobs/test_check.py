@@ -93,8 +93,8 @@ def test_a_damaged_mask_is_named_with_its_image_and_whose_work_is_lost(folder: P
     first, second = checked(folder).problems
     assert "image 1" in first.where
     assert "0.png" in first.where
-    assert "nobody has corrected it" in first.what
-    assert "Make the masks again" in first.remedy
+    assert "what a model has made is lost with it" in first.what
+    assert "make the masks again" in first.remedy
     assert "image 2" in second.where
     assert "corrections by Ada of 2026-03-01 12:30 are lost" in second.what
     assert second.remedy == "Restore the project folder from a copy."
