@@ -63,6 +63,10 @@ class ProjectError(ProtosegError):
     """A project folder is missing, damaged, newer than this program, or incomplete."""
 
 
+class DamagedError(ProjectError):
+    """What a project has stored is there, and is not what was stored."""
+
+
 class ProjectLockedError(ProjectError):
     """Another process writes to the project, or has taken it over: here it is read-only."""
 

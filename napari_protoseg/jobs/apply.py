@@ -11,12 +11,13 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from napari_protoseg.errors import SchemaError
-from napari_protoseg.events import Job, Notice, Progress, Request, Severity
+from napari_protoseg.events import Job, Notice, Severity
 from napari_protoseg.jobs.add import AddImages, add_images, read_addition
 from napari_protoseg.jobs.models import TrainedModel, trained_model
 from napari_protoseg.jobs.muted import with_muted_of_bank
 from napari_protoseg.jobs.predict import (
     compare_pixel_sizes,
+    followed,
     in_model_order,
     store_predictions,
     with_margin,
@@ -64,7 +65,8 @@ class AppliedModel:
     added
         Number of images that are new in the project.
     predicted
-        Number of images with a new mask: all of the folder.
+        Number of images with a new mask: all of the folder, but those whose masks are lost with
+        work of people in them.
     unlabelled
         Number of those without any image-level label, which nothing is trained on.
     """
@@ -164,25 +166,30 @@ def apply_model(
             "model may use the classes that it finds itself."
         )
     free = {image.id for image in unlabelled}
-    predicted = LabelCondition.PREDICTED
+    by_model = LabelCondition.PREDICTED
     parts = (
         (predictor, recipe.labels, [image for image in images if image.id not in free]),
-        (_with_labels(predictor, predicted), predicted, unlabelled),
+        (_with_labels(predictor, by_model), by_model, unlabelled),
     )
-    done = 0
-    for part, condition, of_part in parts:
-        source = MaskSource(
-            round_id=applied.round_id,
-            label_condition=condition.value,
-            # As it was asked for, so that an export does not take these masks for outdated.
-            recipe_json=predictor.recipe.model_dump_json(),
-            created=now,
+    source = MaskSource(
+        round_id=applied.round_id,
+        label_condition=recipe.labels.value,
+        # As it was asked for, so that an export does not take these masks for outdated.
+        recipe_json=predictor.recipe.model_dump_json(),
+        created=now,
+    )
+    stored = (
+        batch
+        for part, condition, of_part in parts
+        for batch in store_predictions(
+            project, part, of_part, replace(source, label_condition=condition.value)
         )
-        for stored in store_predictions(project, part, of_part, source):
-            done += stored
-            if (yield Progress("Making masks", done, len(images))) is Request.STOP:
-                return None
-    return AppliedModel(added=added.added, predicted=done, unlabelled=without_label)
+    )
+    left = yield from followed(stored, len(images))
+    if left is None:
+        return None
+    predicted = len(images) - left
+    return AppliedModel(added=added.added, predicted=predicted, unlabelled=without_label)
 
 
 def _model_of(project: Project, folder: Path | None, chosen: Recipe | None) -> _Applied:

@@ -24,6 +24,7 @@ from napari_protoseg.events import Event, Job, Progress, Request
 from napari_protoseg.images.reading import read_mask
 from napari_protoseg.jobs.check_report import CheckReport, Finding, Outcome
 from napari_protoseg.project.edit_codec import JournalError
+from napari_protoseg.project.edits import Unnamed
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.inspection import Fault
 from napari_protoseg.project.leftovers import cached_files, unfinished_files, unnamed_files
@@ -361,14 +362,14 @@ def _not_read(image: ImageRecord, error: StorageError) -> Finding:
 
 
 def _damaged(
-    image: ImageRecord, mask: MaskSummary, drawn: Sequence[str | None], error: ProtosegError
+    image: ImageRecord, mask: MaskSummary, drawn: Sequence[str | Unnamed], error: ProtosegError
 ) -> Finding:
     """Say whose work is lost with a mask that is damaged or gone, and what is still there.
 
     `drawn` says whose edits are in the journal and not in the mask on disk.
     """
     where = _place(image)
-    people = ", ".join(sorted({"a model" if name is None else name for name in drawn}))
+    people = ", ".join(sorted(set(drawn)))
     steps = f"{len(drawn)} step{'' if len(drawn) == 1 else 's'} by {people}"
     if isinstance(error, JournalError):
         what = f"{error.what}; its mask cannot be shown without {steps} that came after it"
@@ -376,16 +377,14 @@ def _damaged(
     if mask.corrected_by is not None:
         when = "" if mask.corrected is None else f" of {mask.corrected:%Y-%m-%d %H:%M}"
         lost = f"corrections by {mask.corrected_by}{when} are lost with it"
-        remedy = DAMAGED
     else:
         model = "a model" if mask.round_id is None else f"round {mask.round_id}"
-        lost = f"nobody has corrected it since {model} has made it"
-        remedy = "Make the masks again."
+        lost = f"what {model} has made is lost with it"
+    remedy = error.remedy
     if drawn:
-        if mask.corrected_by is None:
-            lost = f"what {model} has made is lost with it"
         lost += f"; kept in its journal, and seen again once it is back: {steps}"
-        remedy = f"{DAMAGED} Keep this one, too, for what the journal has."
+    if set(drawn) - {Unnamed.MODEL}:
+        remedy += " Keep this folder, too, for what the journal has."
     return Finding(Outcome.PROBLEM, where, f"{error.what}; {lost}", remedy)
 
 

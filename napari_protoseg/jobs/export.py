@@ -84,10 +84,10 @@ def export_project(
     if trained is not None and plan.stale:
         stale = set(plan.stale)
         outdated = [image for image in images if image.id in stale]
-        complete = yield from predict_project(
+        made = yield from predict_project(
             project, outdated, trained, recipe, device=device, now=now
         )
-        if not complete:
+        if made is None:
             return None
     if form is ExportFormat.PNG:
         masks = (NamedMask(name, mask) for name, _, mask in _masks(project, images, plan))

@@ -7,7 +7,8 @@ from datetime import datetime
 
 import torch
 
-from napari_protoseg.events import Job, Notice
+from napari_protoseg.errors import DamagedError, MissingError
+from napari_protoseg.events import Job, Notice, Severity
 from napari_protoseg.jobs.models import trained_model
 from napari_protoseg.jobs.muted import with_muted_of_bank
 from napari_protoseg.jobs.predict import predict_project
@@ -29,6 +30,7 @@ def make_masks(
 ) -> Job[MadeMasks | None]:
     """Predict every image that was not accepted in review, with the newest round.
 
+    So is one whose mask is damaged or gone, with nobody's work in it; it is to be accepted anew.
     Pixels that a person has set, or that were imported, stay as they are.
 
     Parameters
@@ -54,11 +56,25 @@ def make_masks(
     muting = with_muted_of_bank(project, recipe, trained.record.kind, trained.round.bank_version)
     reviews = project.review_states()
     images = project.images()
-    open_ones = [i for i in images if reviews.get(i.known_id) is not ReviewStatus.ACCEPTED]
-    accepted = len(images) - len(open_ones)
-    if accepted:
-        yield Notice(f"{accepted} accepted masks are left as they are.")
-    complete = yield from predict_project(
-        project, open_ones, trained, muting, device=device, now=now
-    )
-    return MadeMasks(len(open_ones), accepted) if complete else None
+    accepted = [i.known_id for i in images if reviews.get(i.known_id) is ReviewStatus.ACCEPTED]
+    lost = {image_id for image_id in accepted if _is_lost(project, image_id)}
+    kept = set(accepted) - lost
+    open_ones = [image for image in images if image.known_id not in kept]
+    if kept:
+        yield Notice(f"{len(kept)} accepted masks are left as they are.")
+    if lost:
+        words = f"{len(lost)} accepted masks are damaged or gone"
+        yield Notice(
+            f"{words}: those that are made again are to be accepted anew.", Severity.WARNING
+        )
+    made = yield from predict_project(project, open_ones, trained, muting, device=device, now=now)
+    return None if made is None else MadeMasks(made, len(kept))
+
+
+def _is_lost(project: Project, image_id: int) -> bool:
+    """Tell whether a mask is damaged or gone."""
+    try:
+        project.read_mask(image_id)
+    except (DamagedError, MissingError):
+        return True
+    return False

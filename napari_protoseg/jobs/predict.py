@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import replace
+from collections import defaultdict
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from napari_protoseg.encoders.encoding import DenseFeatures
-from napari_protoseg.errors import LabelError
+from napari_protoseg.errors import LabelError, ProtosegError
 from napari_protoseg.events import Event, Job, Notice, Progress, Request, Severity
 from napari_protoseg.exports.folder import Exported, NamedMask, require_names, vacant
 from napari_protoseg.exports.masks_folder import export_png
@@ -39,6 +40,7 @@ from napari_protoseg.project.records import (
 
 _MARGIN_IMAGES = 64
 _MPP_TOLERANCE = 0.25
+_NAMED = 3
 
 
 class PredictionRecord(BaseModel):
@@ -83,6 +85,22 @@ class PredictionRecord(BaseModel):
 
 
 PREDICTION_RECORD = "prediction.json"
+
+
+@dataclass(frozen=True)
+class StoredBatch:
+    """Images whose masks were made together.
+
+    Parameters
+    ----------
+    images
+        Their number.
+    left
+        Why the masks of some are left as they are, by image.
+    """
+
+    images: int
+    left: Mapping[int, ProtosegError]
 
 
 def predict_images(
@@ -208,13 +226,15 @@ def predict_project(
     *,
     device: torch.device,
     now: datetime,
-) -> Job[bool]:
+) -> Job[int | None]:
     """Store the masks that a model makes of `images`, which are of the project.
+
+    Those that are lost with work of people in them are named, and left as they are.
 
     Returns
     -------
-    bool
-        False after a stop; the masks until then are stored.
+    int or None
+        How many; None after a stop, and the masks until then are stored.
 
     Raises
     ------
@@ -233,13 +253,42 @@ def predict_project(
         recipe_json=predictor.recipe.model_dump_json(),
         created=now,
     )
-    done = 0
     in_order = in_model_order(images, positions)
-    for stored in store_predictions(project, predictor, in_order, source, features):
-        done += stored
-        if (yield Progress("Making masks", done, len(images))) is Request.STOP:
-            return False
-    return True
+    stored = store_predictions(project, predictor, in_order, source, features)
+    left = yield from followed(stored, len(images))
+    return None if left is None else len(images) - left
+
+
+def followed(stored: Iterator[StoredBatch], total: int) -> Job[int | None]:
+    """Tell how far the storing of `total` masks has come, and which were left as they are.
+
+    Returns
+    -------
+    int or None
+        How many were left; None after a stop.
+    """
+    done = 0
+    left: dict[int, ProtosegError] = {}
+    is_stopped = False
+    for batch in stored:
+        done += batch.images
+        left |= batch.left
+        is_stopped = (yield Progress("Making masks", done, total)) is Request.STOP
+        if is_stopped:
+            break
+    yield from _left(left)
+    return None if is_stopped else len(left)
+
+
+def _left(errors: Mapping[int, ProtosegError]) -> Iterator[Notice]:
+    """Say which masks could not be made again, and what to do: once for all of one reason."""
+    places = defaultdict(list)
+    for error in errors.values():
+        places[error.what, error.remedy].append(error.where)
+    for (what, remedy), of_it in places.items():
+        more = f" and {len(of_it) - _NAMED} more" if len(of_it) > _NAMED else ""
+        names = ", ".join(of_it[:_NAMED])
+        yield Notice(f"Not made again: {names}{more}: {what}. {remedy}", Severity.WARNING)
 
 
 def store_predictions(
@@ -248,8 +297,8 @@ def store_predictions(
     images: Sequence[ImageRecord],
     source: MaskSource,
     features: DenseFeatures | None = None,
-) -> Iterator[int]:
-    """Store the masks of `images`, and yield the number of them after each batch.
+) -> Iterator[StoredBatch]:
+    """Store the masks of `images`, and tell of each batch.
 
     Parameters
     ----------
@@ -279,8 +328,7 @@ def store_predictions(
         if source.label_condition == LabelCondition.GIVEN.value:
             ids = predictor.class_ids.tolist()
             labels = {image.known_id: labels_text(ids, image.label) for image in batch}
-        project.write_masks(masks, source, labels)
-        yield len(batch)
+        yield StoredBatch(len(batch), project.write_masks(masks, source, labels))
 
 
 def in_model_order(images: Sequence[ImageRecord], positions: Sequence[int]) -> list[ImageRecord]:

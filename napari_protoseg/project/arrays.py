@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from zarr.abc.buffer import Buffer
 from zarr.storage import MemoryStore
 
-from napari_protoseg.errors import MissingError, ProjectError, StorageError
+from napari_protoseg.errors import DamagedError, StorageError
 from napari_protoseg.project.array_store import FileStore, SyncedStore
 from napari_protoseg.project.records import MOST_PIXELS, has_protected
 from napari_protoseg.storage import make_folder, staged, storage_errors, sync, take_place
@@ -154,7 +154,7 @@ class ArrayFolder:
         ------
         StorageError
             The disk is full or cannot be written, or there is too little memory.
-        ProjectError
+        DamagedError
             The arrays on disk are damaged.
         """
         with self._errors():
@@ -187,52 +187,52 @@ class ArrayFolder:
             for first, stop in _runs(list(others)):
                 array[first:stop] = np.stack([others[row] for row in range(first, stop)])
 
-    def read(self, height: int, width: int, row: int) -> MaskArrays:
+    def read(self, height: int, width: int, row: int) -> MaskArrays | None:
         """Read what stands in `row` of the arrays for one image size in pixels.
+
+        Returns
+        -------
+        MaskArrays or None
+            None where nothing was ever written there: the folder is gone, or another one stands
+            in its place.
 
         Raises
         ------
         StorageError
             The folder cannot be read, or there is too little memory.
-        MissingError
-            There is no such folder.
-        ProjectError
-            The arrays on disk are missing or damaged.
+        DamagedError
+            The arrays on disk are damaged, or one of them is missing.
         """
-        self._require_there()
-        parts: list[NDArray[Any]] = []
         with self._errors():
-            store = FileStore(self._path, read_only=True)
-            for name, dtype, _ in _GROUPS:
-                path = f"{name}/{array_name(height, width)}"
-                # Of no earlier format of Zarr, whose codecs may be pickles.
-                array = zarr.open_array(store, path=path, mode="r", zarr_format=3)
-                if (
-                    array.shape[1:] != (height, width)
-                    or array.dtype != np.dtype(dtype)
-                    or height * width > MOST_PIXELS
-                    or math.prod(array.chunks) > _MOST_IN_A_CHUNK
-                    or math.prod(array.shards or ()) > max(_MOST_IN_A_CHUNK, 4 * height * width)
-                ):
-                    raise ProjectError(
-                        f"the array {path} has another size or type than its name says",
-                        where=self._path,
-                        remedy="Restore the project folder from a copy.",
-                    )
-                parts.append(np.asarray(array[row]))
-        return MaskArrays(*parts)
+            parts = [self._part(name, dtype, height, width, row) for name, dtype, _ in _GROUPS]
+            pairs = zip(parts, _GROUPS, strict=True)
+            if all(part is None or _is_blank(part, fill) for part, (_, _, fill) in pairs):
+                return None
+        there = [part for part in parts if part is not None]
+        if len(there) < len(parts):
+            raise self._damaged("the mask is damaged (a part of it is missing)")
+        return MaskArrays(*there)
 
-    def _require_there(self) -> None:
-        """Tell a folder that is gone from one that cannot be looked at."""
-        with storage_errors(self._path):
-            try:
-                self._path.stat()
-            except FileNotFoundError as error:
-                raise MissingError(
-                    "the folder of the masks is missing",
-                    where=self._path,
-                    remedy="Bring it back, or restore the project folder from a copy.",
-                ) from error
+    def _part(
+        self, name: str, dtype: str, height: int, width: int, row: int
+    ) -> NDArray[Any] | None:
+        """Read a row of the array of one group; None where there is no such array or row."""
+        path = f"{name}/{array_name(height, width)}"
+        store = FileStore(self._path, read_only=True)
+        try:
+            # Of no earlier format of Zarr, whose codecs may be pickles.
+            array = zarr.open_array(store, path=path, mode="r", zarr_format=3)
+        except FileNotFoundError:
+            return None
+        if (
+            array.shape[1:] != (height, width)
+            or array.dtype != np.dtype(dtype)
+            or height * width > MOST_PIXELS
+            or math.prod(array.chunks) > _MOST_IN_A_CHUNK
+            or math.prod(array.shards or ()) > max(_MOST_IN_A_CHUNK, 4 * height * width)
+        ):
+            raise self._damaged(f"the array {path} has another size or type than its name says")
+        return np.asarray(array[row]) if row < array.shape[0] else None
 
     @contextmanager
     def _shortages(self) -> Iterator[None]:
@@ -253,11 +253,15 @@ class ArrayFolder:
                 yield
             # What zarr and its codecs raise for metadata and chunks that they cannot decode.
             except _DECODING_ERRORS as error:
-                raise ProjectError(
-                    f"the arrays are damaged ({error})",
-                    where=self._path,
-                    remedy="Restore the project folder from a copy, or predict again.",
-                ) from error
+                raise self._damaged(f"the arrays are damaged ({error})") from error
+
+    def _damaged(self, what: str) -> DamagedError:
+        return DamagedError(
+            what,
+            where=self._path,
+            remedy="Restore the project folder from a copy. Without one, move this folder away, "
+            "keep it for what people have drawn, and make the masks again.",
+        )
 
 
 def _writable_array(
@@ -291,6 +295,12 @@ def _encoded(part: NDArray[Any], dtype: str, fill: float) -> tuple[dict[str, Any
     array[0] = part
     key = f"{array.path}/{array.metadata.encode_chunk_key((0, 0, 0))}"
     return _common(array), written[key].to_bytes()
+
+
+def _is_blank(part: NDArray[Any], fill: float) -> bool:
+    """Tell whether nothing but the fill value stands in a part of a mask."""
+    # Of what was written one line tells it already.
+    return all(bool(np.all((lines == fill) | np.isnan(lines))) for lines in (part[:1], part))
 
 
 def _common(array: zarr.Array[Any]) -> dict[str, Any]:

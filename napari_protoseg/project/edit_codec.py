@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_protoseg.errors import ProjectError
+from napari_protoseg.errors import DamagedError
 from napari_protoseg.project.mask_values import SETTERS, others
 from napari_protoseg.schema import UNLABELLED
 
@@ -27,7 +27,7 @@ _LEVEL = 1  # what is left to gain beyond it is small: runs and constant bytes
 _NEVER_WRITTEN = 255
 
 
-class JournalError(ProjectError):
+class JournalError(DamagedError):
     """The journal of edits of an image is damaged; whoever knows the image names it."""
 
     def __init__(self, reason: str, where: str = "the journal of edits") -> None:

@@ -10,7 +10,16 @@ from typing import Any
 
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.project.edit_codec import JournalError
-from napari_protoseg.project.edits import Action, Edit, EditKey, EditKind, Recorded, Step, move
+from napari_protoseg.project.edits import (
+    Action,
+    Edit,
+    EditKey,
+    EditKind,
+    Recorded,
+    Step,
+    Unnamed,
+    move,
+)
 from napari_protoseg.project.heirs import Heirs
 from napari_protoseg.project.records import MaskSource, RecordError
 from napari_protoseg.project.times import found_time, recorded_time
@@ -18,6 +27,12 @@ from napari_protoseg.project.times import found_time, recorded_time
 _COLUMNS = (
     "number, writer, serial, action, edit, kind, author, round_id, time, source_before,"
     " source_after, pixels"
+)
+
+# Whose edit each step of an image does or undoes, and whether that edit is there.
+_AUTHORS = (
+    "SELECT made.author, made.number IS NOT NULL FROM edits AS step LEFT JOIN edits AS made"
+    " ON made.image_id = step.image_id AND made.number = step.edit WHERE step.image_id = ?"
 )
 
 
@@ -52,18 +67,17 @@ def select_unfolded(connection: sqlite3.Connection) -> list[int]:
     return [int(image_id) for (image_id,) in rows]
 
 
-def select_unfolded_authors(connection: sqlite3.Connection, image_id: int) -> list[str | None]:
-    """Return whose edit each step does or undoes that the stored mask does not hold yet.
-
-    None stands for a model.
-    """
+def select_unfolded_authors(connection: sqlite3.Connection, image_id: int) -> list[str | Unnamed]:
+    """Return whose edit each step does or undoes that the stored mask does not hold yet."""
     rows = connection.execute(
-        "SELECT made.author FROM journals JOIN edits AS step ON step.image_id = journals.image_id"
-        " LEFT JOIN edits AS made ON made.image_id = step.image_id AND made.number = step.edit"
-        " WHERE journals.image_id = ? AND step.number > folded ORDER BY step.number",
+        f"{_AUTHORS} AND step.number > (SELECT folded FROM journals"
+        " WHERE journals.image_id = step.image_id) ORDER BY step.number",
         (image_id,),
     )
-    return [None if author is None else str(author) for (author,) in rows]
+    return [
+        (Unnamed.MODEL if is_there else Unnamed.UNKNOWN) if author is None else str(author)
+        for author, is_there in rows
+    ]
 
 
 def select_journaled(connection: sqlite3.Connection) -> list[int]:
@@ -156,8 +170,8 @@ def next_to_go(connection: sqlite3.Connection, image_id: int, action: Action) ->
 
 
 def has_author(connection: sqlite3.Connection, image_id: int) -> bool:
-    """Tell whether a person has made an edit in the journal of an image, undone or not."""
-    query = "SELECT 1 FROM edits WHERE image_id = ? AND author IS NOT NULL LIMIT 1"
+    """Tell whether a journal has steps of an edit that is a person's, or missing, undone or not."""
+    query = f"{_AUTHORS} AND (made.author IS NOT NULL OR made.number IS NULL) LIMIT 1"
     return connection.execute(query, (image_id,)).fetchone() is not None
 
 

@@ -48,6 +48,14 @@ class EditKind(StrEnum):
     """A person has given pixels back to the model; their classes stay."""
 
 
+class Unnamed(StrEnum):
+    """Who has made an edit that is on behalf of no person by name."""
+
+    MODEL = "a model"
+    UNKNOWN = "somebody unknown"
+    """The edit itself is missing."""
+
+
 class Action(StrEnum):
     """What a step does with an edit."""
 

@@ -13,7 +13,12 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_protoseg.errors import ProjectError, ProjectLockedError, StorageError
+from napari_protoseg.errors import (
+    ProjectError,
+    ProjectLockedError,
+    ProtosegError,
+    StorageError,
+)
 from napari_protoseg.events import Notice
 from napari_protoseg.project.arrays import ArrayFolder
 from napari_protoseg.project.bank_rows import (
@@ -38,7 +43,7 @@ from napari_protoseg.project.edit_rows import (
     select_unfolded,
     select_unfolded_authors,
 )
-from napari_protoseg.project.edits import Step
+from napari_protoseg.project.edits import Step, Unnamed
 from napari_protoseg.project.image_rows import (
     insert_images,
     require_image,
@@ -714,26 +719,42 @@ class Project:
             return select_latest_round(connection, self._folder, statuses, stage)
 
     def write_mask(self, mask: PredictedMask, source: MaskSource) -> None:
-        """Make `mask` the current mask of its image; see `write_masks`."""
-        self.write_masks((mask,), source)
+        """Make `mask` the current mask of its image; see `write_masks`.
+
+        Raises
+        ------
+        DamagedError, MissingError
+            The one before is damaged or gone, and there is work of people in it.
+        """
+        for error in self.write_masks((mask,), source).values():
+            raise error
 
     def write_masks(
         self,
         masks: Sequence[PredictedMask],
         source: MaskSource,
         labels: Mapping[int, str] | None = None,
-    ) -> None:
-        """Make each of `masks` the current one of its image: all of them, or none.
+    ) -> dict[int, ProtosegError]:
+        """Make each of `masks` the current one of its image: all that can be, or none.
+
+        Pixels that a person has set, or that were imported, stay. A mask that is damaged or gone
+        is made again, with no journal and accepted no more, where nobody has drawn or imported.
 
         Fastest with a multiple of `masks_per_shard` images of one size at a time. `labels` are
         those of the source, where they differ from image to image.
+
+        Returns
+        -------
+        dict of int to ProtosegError
+            Why others are left as they are, by image: `DamagedError` or `MissingError` where the
+            mask before is damaged or gone, and there is work of people in it.
 
         Raises
         ------
         ProjectError
             A mask has not the size of its image, or values that are no class ids.
         """
-        self._masks.store_masks(masks, source, labels)
+        return self._masks.store_masks(masks, source, labels)
 
     def read_mask(self, image_id: int) -> StoredMask | None:
         """Return the current mask of an image, or None where it has none.
@@ -742,6 +763,8 @@ class Project:
         ------
         ProjectError
             There is no such image, or its mask on disk is damaged.
+        MissingError
+            Its mask is gone.
         """
         return self._masks.read(image_id)
 
@@ -843,11 +866,8 @@ class Project:
         with self._database.reading() as connection:
             return select_unfolded(connection)
 
-    def unfolded_authors(self, image_id: int) -> list[str | None]:
-        """Return whose edit each step in a journal does or undoes that is not in the mask on disk.
-
-        None stands for a model.
-        """
+    def unfolded_authors(self, image_id: int) -> list[str | Unnamed]:
+        """Return whose edit each step of a journal does or undoes that the stored mask lacks."""
         with self._database.reading() as connection:
             return select_unfolded_authors(connection, image_id)
 

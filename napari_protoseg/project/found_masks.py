@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_protoseg.errors import ProjectError
+from napari_protoseg.errors import DamagedError, MissingError, ProjectError, ProtosegError
 from napari_protoseg.project.arrays import ArrayFolder
 from napari_protoseg.project.edit_codec import PixelChange, require_given
 from napari_protoseg.project.edit_rows import has_author, journal_ends, select_steps
@@ -30,6 +30,7 @@ from napari_protoseg.project.records import (
     are_protected,
     no_source,
 )
+from napari_protoseg.project.review_rows import is_accepted
 from napari_protoseg.project.schema_rows import select_heirs
 from napari_protoseg.project.times import found_time
 
@@ -127,8 +128,11 @@ class FoundMask:
         The steps that it does not hold yet.
     heirs
         What stands in the place of classes that are gone.
-    is_drawn
-        Whether an edit on behalf of a person is in the journal.
+    is_authored
+        Whether an edit on behalf of a person, or one that is missing, is in the journal, also
+        where it was undone.
+    is_accepted
+        Whether a person has accepted the mask.
     """
 
     image_id: int
@@ -138,7 +142,8 @@ class FoundMask:
     source: MaskSource | None
     later: tuple[Recorded, ...]
     heirs: Heirs
-    is_drawn: bool
+    is_authored: bool
+    is_accepted: bool
 
     @property
     def last(self) -> int:
@@ -149,6 +154,11 @@ class FoundMask:
     def is_journaled(self) -> bool:
         """Whether the image was ever opened to be edited."""
         return self.ends is not None
+
+    @property
+    def is_irreplaceable(self) -> bool:
+        """Whether people have set pixels of it, or can undo or redo what they did."""
+        return self.state.is_corrected or self.is_authored
 
     def is_current(self, connection: sqlite3.Connection) -> bool:
         """Tell whether neither mask nor journal have changed since."""
@@ -171,8 +181,10 @@ class FoundMask:
 
         Raises
         ------
-        ProjectError
+        DamagedError
             The mask or its journal is damaged, or holds what nobody could make sense of.
+        MissingError
+            The mask is gone.
         StorageError
             The arrays cannot be read.
         """
@@ -204,19 +216,25 @@ class FoundMask:
             return None
         assert self.source is not None
         _, row, digest = self.state.array
-        entry = arrays.read(*self.shape, row)
+        try:
+            entry = arrays.read(*self.shape, row)
+        except ProjectError as error:  # of the folder alone
+            raise self._lost(DamagedError, error.what) from error
+        if entry is None:
+            back = "bring back the arrays.zarr that held it"
+            raise self._lost(MissingError, "the mask is missing", back)
         fault: str | None = "the mask is damaged"
         if entry.digest == digest:
             fault = fault_of(entry.mask, entry.origins, self.heirs.given)
         if fault is not None:
-            raise ProjectError(
-                fault,
-                where=f"image {self.image_id}",
-                remedy="Restore the project folder from a copy."
-                if self.state.is_corrected
-                else "Restore the project folder from a copy, or predict again.",
-            )
+            raise self._lost(DamagedError, fault)
         return StoredMask(self.image_id, entry.mask, entry.confidence, entry.origins, self.source)
+
+    def _lost(self, kind: type[ProtosegError], what: str, *ways: str) -> ProtosegError:
+        """Return an error that says how to have the mask back; `ways` come before the others."""
+        again = () if self.is_irreplaceable else ("make the masks again",)
+        remedy = ", or ".join((*ways, "restore the project folder from a copy", *again))
+        return kind(what, where=f"image {self.image_id}", remedy=f"{remedy.capitalize()}.")
 
 
 def find_mask(connection: sqlite3.Connection, image_id: int) -> FoundMask:
@@ -242,7 +260,8 @@ def find_mask(connection: sqlite3.Connection, image_id: int) -> FoundMask:
         source=state.source,
         later=tuple(later),
         heirs=select_heirs(connection),
-        is_drawn=ends is not None and has_author(connection, image_id),
+        is_authored=ends is not None and has_author(connection, image_id),
+        is_accepted=is_accepted(connection, image_id),
     )
 
 

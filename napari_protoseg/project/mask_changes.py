@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_protoseg.errors import MissingError, ProjectError
+from napari_protoseg.errors import DamagedError, MissingError, ProjectError
 from napari_protoseg.project.arrays import ArrayFolder, MaskArrays
 from napari_protoseg.project.edit_codec import PixelChange
 from napari_protoseg.project.edit_rows import (
@@ -35,6 +35,7 @@ from napari_protoseg.project.records import (
     StoredMask,
     setters_of_model,
 )
+from napari_protoseg.project.review_rows import replace_review
 from napari_protoseg.project.times import recorded_time
 from napari_protoseg.schema import UNLABELLED, ClassSchema
 
@@ -88,26 +89,28 @@ class NewMask:
     ) -> Self:
         """Put what a person has set, or was imported, over a mask of a model.
 
-        A mask that is damaged or gone, and that nobody has set pixels of, is given up, where it
-        `is_alone`: where nobody can be writing what was read.
+        A mask that is damaged or gone is given up, with its journal and what was said of it in
+        review, unless it is irreplaceable, where it `is_alone`: where nobody can be writing what
+        was read.
 
         Raises
         ------
         ProjectError
-            The mask does not fit its image or the schema, or the one before is damaged.
+            The mask does not fit its image or the schema.
+        DamagedError, MissingError
+            The one before is damaged or gone.
         StorageError
             That cannot be read.
         """
         _require_fitting(mask, found.shape, schema)
         entry = MaskArrays(mask.mask, mask.confidence, setters_of_model(mask.mask))
         # Only a corrected mask has pixels to keep; another may even be damaged.
-        if not (found.is_journaled or found.state.is_corrected):
+        if not (found.is_journaled or found.state.is_corrected or found.is_accepted):
             return cls(found, entry, {}, None)
         try:
             held, is_lost = found.loaded(arrays), False
-        except (ProjectError, MissingError) as error:
-            may_come_back = isinstance(error, MissingError) and found.is_drawn
-            if not is_alone or found.state.is_corrected or found.later or may_come_back:
+        except (DamagedError, MissingError):
+            if not is_alone or found.is_irreplaceable:
                 raise
             held, is_lost = HeldMask(None, {}), True
         stored = found.seen_of(held.mask)
@@ -159,6 +162,7 @@ class NewMask:
         """Record what the journal is to know of it, in the caller's transaction."""
         if self.is_lost:
             forget_journal(connection, self.image_id)
+            replace_review(connection, self.image_id, None)  # nobody has seen what is there now
         record_taken(connection, self.image_id, self.taken)
         if self.edit is not None:
             time = self.edit.time
@@ -176,7 +180,7 @@ def store_masks(
 ) -> None:
     """Write masks of a model to rows that none uses, then record them, in the caller's transaction.
 
-    `entries` are their own, `staged` or not, by image.
+    `entries` are their own, `staged` or not, by image; `sources` may be of more.
 
     Raises
     ------
@@ -186,7 +190,7 @@ def store_masks(
     for new in made:
         new.enter_journal(connection)
     write_entries(connection, arrays, entries, created)
-    record_sources(connection, sources)
+    record_sources(connection, {new.image_id: sources[new.image_id] for new in made})
 
 
 def store_imports(

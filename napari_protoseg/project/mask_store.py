@@ -18,7 +18,13 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_protoseg.errors import ProjectError, StorageError
+from napari_protoseg.errors import (
+    DamagedError,
+    MissingError,
+    ProjectError,
+    ProtosegError,
+    StorageError,
+)
 from napari_protoseg.project.arrays import ArrayFolder, MaskArrays
 from napari_protoseg.project.database import Database
 from napari_protoseg.project.found_masks import FoundMask, find_mask
@@ -139,8 +145,9 @@ class MaskStore:
         masks: Sequence[PredictedMask],
         source: MaskSource,
         labels: Mapping[int, str] | None = None,
-    ) -> None:
+    ) -> dict[int, ProtosegError]:
         """Make each of `masks`, of a model, the current one of its image; see `Project`."""
+        left: dict[int, ProtosegError] = {}
         mask_of = {mask.image_id: mask for mask in masks}
         sources = dict.fromkeys(mask_of, source)
         if labels is not None:
@@ -157,7 +164,8 @@ class MaskStore:
         ) -> None:
             store_masks(connection, self._arrays, made, entries, sources, source.created)
 
-        self._store(list(mask_of), make, store)
+        self._store(list(mask_of), make, store, left)
+        return left
 
     def store_imports(
         self, masks: Mapping[int, NDArray[np.uint8]], *, person: str, now: datetime
@@ -177,8 +185,17 @@ class MaskStore:
 
         self._store(list(masks), make, store)
 
-    def _store(self, image_ids: Sequence[int], make: Make, store: Store) -> None:
-        """Store what is made of the current masks of images: all, or none."""
+    def _store(
+        self,
+        image_ids: Sequence[int],
+        make: Make,
+        store: Store,
+        left: dict[int, ProtosegError] | None = None,
+    ) -> None:
+        """Store what is made of the current masks of images: all, or none.
+
+        Where `left` is given, images whose current mask is lost are left out, and say why there.
+        """
         self._database.require_writable()
         made: dict[int, NewMask] = {}
         entries: dict[int, MaskArrays] = {}
@@ -192,10 +209,10 @@ class MaskStore:
 
         with ExitStack() as staging:
             for _ in range(_TRIES):
-                with self._database.reading() as connection:
-                    schema = select_schema(connection, self._folder)
-                    founds = [find_mask(connection, i) for i in to_make(connection)]
                 try:
+                    with self._database.reading() as connection:
+                        schema = select_schema(connection, self._folder)
+                        founds = [find_mask(connection, i) for i in to_make(connection)]
                     new = {found.image_id: make(found, schema, False) for found in founds}
                 except (ProjectError, StorageError):
                     break  # as in `_read`
@@ -208,7 +225,15 @@ class MaskStore:
             with self._database.writing() as connection:
                 schema = select_schema(connection, self._folder)
                 for image_id in to_make(connection):
-                    new_mask = make(find_mask(connection, image_id), schema, True)
+                    made.pop(image_id, None)
+                    entries.pop(image_id, None)
+                    try:
+                        new_mask = make(find_mask(connection, image_id), schema, True)
+                    except (DamagedError, MissingError) as error:
+                        if left is None:
+                            raise
+                        left[image_id] = error
+                        continue
                     made[image_id], entries[image_id] = new_mask, new_mask.entry
                 store(connection, list(made.values()), entries)
 

@@ -53,6 +53,12 @@ def select_reviews(connection: sqlite3.Connection) -> dict[int, ReviewStatus]:
     return {int(image_id): ReviewStatus(status) for image_id, status in rows}
 
 
+def is_accepted(connection: sqlite3.Connection, image_id: int) -> bool:
+    """Tell whether a person has accepted the mask of an image, which may be gone."""
+    query = "SELECT 1 FROM reviews WHERE image_id = ? AND status = 'accepted'"
+    return connection.execute(query, (image_id,)).fetchone() is not None
+
+
 def replace_review(
     connection: sqlite3.Connection, image_id: int, status: ReviewStatus | None
 ) -> None:

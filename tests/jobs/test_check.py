@@ -93,11 +93,24 @@ def test_a_damaged_mask_is_named_with_its_image_and_whose_work_is_lost(folder: P
     first, second = checked(folder).problems
     assert "image 1" in first.where
     assert "0.png" in first.where
-    assert "nobody has corrected it" in first.what
-    assert "Make the masks again" in first.remedy
+    assert "what a model has made is lost with it" in first.what
+    assert "make the masks again" in first.remedy
     assert "image 2" in second.where
     assert "corrections by Ada of 2026-03-01 12:30 are lost" in second.what
-    assert "from a copy" in second.remedy
+    assert second.remedy == "Restore the project folder from a copy."
+
+
+def test_a_missing_edit_is_told_of_as_nobodys_by_name(folder: Path) -> None:
+    with Project.open(folder) as project:
+        journal = Journal(project, 2)
+        step = journal.open()[0].undo(now=NOW)
+        assert step is not None
+        journal.append([step])
+    with closing(sqlite3.connect(folder / "project.db", isolation_level=None)) as connection:
+        connection.execute("DELETE FROM edits WHERE action = 'do'")
+    *_, found = checked(folder).problems
+    assert found.where.startswith("image 2 (")
+    assert "cannot be shown without 1 step by somebody unknown that came after it" in found.what
 
 
 def test_a_single_byte_that_has_changed_in_a_mask_is_found(folder: Path) -> None:

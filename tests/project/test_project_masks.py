@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -11,22 +13,28 @@ import pytest
 import zarr
 from drawing import draw
 
-from napari_protoseg.errors import MissingError, ProjectError
+from napari_protoseg.errors import DamagedError, MissingError, ProjectError, ProtosegError
 from napari_protoseg.project import (
     ImageRecord,
     MaskSource,
     PredictedMask,
     Project,
+    ReviewStatus,
     StoredMask,
     masks_per_shard,
 )
 from napari_protoseg.project.arrays import ArrayFolder, MaskArrays
+from napari_protoseg.project.edits import Step, Unnamed
+from napari_protoseg.review.edited_mask import EditedMask
 from napari_protoseg.review.journal import Journal
 from napari_protoseg.schema import ClassSchema
 
 NOW = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 SCHEMA = ClassSchema.from_names(["tumour", "stroma", "necrosis"])
 SOURCE = MaskSource(round_id=None, label_condition="given", recipe_json="{}", created=NOW)
+LATER = replace(SOURCE, created=NOW + timedelta(hours=1))
+
+Do = Callable[[EditedMask], Step | None]
 
 
 @pytest.fixture
@@ -235,35 +243,147 @@ def test_a_damaged_mask_is_predicted_again_unless_pixels_of_it_were_drawn_or_imp
     assert_same(read(project, record), predicted(record, 1))
 
 
-def test_masks_that_are_gone_with_their_folder_are_predicted_again_unless_somebody_drew_on_them(
-    project: Project,
-) -> None:
-    opened, drawn, waiting, released = project.images()[:4]
-    all_of_them = (opened, drawn, waiting, released)
-    project.write_masks([predicted(record, 0) for record in all_of_them], SOURCE)
+def redrawn(project: Project, record: ImageRecord, *later: Do, is_folded: bool = True) -> None:
+    """Let Ada draw on the mask of an image, then do more, each a step of its journal."""
+    journal = Journal(project, record.known_id)
+    edited, _ = journal.open()
+    edited.introduce("Ada", project.introduce("Ada"))
+    for step in (
+        edited.stroke(3 - edited.mask, author="Ada", now=NOW),
+        *(do(edited) for do in later),
+    ):
+        assert step is not None
+        journal.append([step])
+    if is_folded:
+        journal.fold()
+
+
+def undo(edited: EditedMask) -> Step | None:
+    return edited.undo(now=NOW)
+
+
+def release(edited: EditedMask) -> Step | None:
+    return edited.release(np.ones(edited.shape, np.bool_), author="Ada", now=NOW)
+
+
+@pytest.fixture
+def used(project: Project) -> list[ImageRecord]:
+    """The images of a project in which models have made masks, and Ada has drawn on some."""
+    opened, drawn, waiting, released, undone, modelled, *plain = records = project.images()
+    project.write_masks([predicted(record, 0) for record in records], SOURCE)
     project.open_journal(opened.known_id)
-    draw(project, drawn.known_id, 3 - read(project, drawn).mask, now=NOW)
-    journal = Journal(project, waiting.known_id)
-    edited, _ = journal.open()
-    edited.introduce("Ada", project.introduce("Ada"))
-    step = edited.stroke(3 - read(project, waiting).mask, author="Ada", now=NOW)
+    redrawn(project, drawn)
+    redrawn(project, waiting, is_folded=False)
+    redrawn(project, released, release)
+    redrawn(project, undone, undo)
+    journal = Journal(project, modelled.known_id)
+    step = journal.open()[0].enter_prediction(predicted(modelled, 2), LATER, now=NOW)
     assert step is not None
     journal.append([step])
-    draw(project, released.known_id, 3 - read(project, released).mask, now=NOW)
-    journal = Journal(project, released.known_id)
-    edited, _ = journal.open()
-    edited.introduce("Ada", project.introduce("Ada"))
-    step = edited.release(np.ones(edited.shape, np.bool_), author="Ada", now=NOW)
-    assert step is not None
-    journal.append([step])
-    journal.fold()
-    assert project.mask_summaries()[released.known_id].corrected_by is None
+    redrawn(project, plain[-1])
+    return list(records)
+
+
+OF_ADA = (1, 2, 3, 4, -1)
+
+
+@pytest.mark.parametrize("is_alone", [True, False], ids=["each", "in one batch"])
+def test_masks_that_are_gone_with_their_folder_are_predicted_again_unless_somebody_drew_on_them(
+    project: Project, used: list[ImageRecord], is_alone: bool
+) -> None:
+    kept = {used[number].known_id for number in OF_ADA}
+    before = project.mask_summaries()
+    away = project.folder.parent / "away"
+    (project.folder / "arrays.zarr").rename(away)
+    batches = [[record] for record in used] if is_alone else [used]
+    for _ in range(2):  # the second time after others have made the folder anew
+        left: dict[int, ProtosegError] = {}
+        for batch in batches:
+            left |= project.write_masks([predicted(record, 1) for record in batch], LATER)
+        assert left.keys() == kept
+        for image_id, error in left.items():
+            assert type(error) is MissingError
+            assert error.where == f"image {image_id}"
+            assert error.remedy.startswith("Bring back the arrays.zarr that held it, or restore")
+            assert "again" not in error.remedy
+    for record in used:
+        if record.known_id not in kept:
+            assert_same(read(project, record), predicted(record, 1))
+    after = project.mask_summaries()
+    assert all(after[image_id] == before[image_id] for image_id in kept)
     shutil.rmtree(project.folder / "arrays.zarr")
-    for record in (drawn, waiting, released):
-        with pytest.raises(MissingError):
-            project.write_mask(predicted(record, 1), SOURCE)
-    project.write_mask(predicted(opened, 1), SOURCE)
-    assert_same(read(project, opened), predicted(opened, 1))
+    away.rename(project.folder / "arrays.zarr")
+    drawn, waiting, released, undone, large = (used[number] for number in OF_ADA)
+    for record in (drawn, waiting, large):
+        np.testing.assert_array_equal(read(project, record).mask, 3 - predicted(record, 0).mask)
+    assert_same(read(project, undone), predicted(undone, 0))
+    assert Journal(project, undone.known_id).open()[0].next_redo is not None
+    assert Journal(project, released.known_id).open()[0].next_undo is not None
+
+
+def test_what_was_drawn_and_undone_is_not_given_up_where_the_mask_is_damaged(
+    project: Project, used: list[ImageRecord]
+) -> None:
+    undone, modelled = used[4], used[5]
+    (project.folder / "arrays.zarr" / "masks" / "40x30" / "c" / "0" / "0" / "0").unlink()
+    left = project.write_masks([predicted(undone, 1), predicted(modelled, 1)], LATER)
+    assert left.keys() == {undone.known_id}
+    assert type(left[undone.known_id]) is DamagedError
+    assert left[undone.known_id].remedy == "Restore the project folder from a copy."
+    assert_same(read(project, modelled), predicted(modelled, 1))
+
+
+def test_arrays_that_cannot_be_written_make_way_as_their_error_says(
+    project: Project, used: list[ImageRecord]
+) -> None:
+    drawn, modelled = used[1], used[5]
+    arrays = project.folder / "arrays.zarr"
+    (arrays / "masks" / "40x30" / "zarr.json").write_text("{")
+    with pytest.raises(DamagedError, match="move this folder away, keep it"):
+        project.write_mask(predicted(modelled, 1), LATER)
+    arrays.rename(project.folder.parent / "away")
+    left = project.write_masks([predicted(drawn, 1), predicted(modelled, 1)], LATER)
+    assert left.keys() == {drawn.known_id}
+    assert_same(read(project, modelled), predicted(modelled, 1))
+
+
+def test_a_damaged_journal_keeps_no_other_image_from_its_mask(
+    project: Project, used: list[ImageRecord]
+) -> None:
+    waiting, other = used[2], used[7]
+    with sqlite3.connect(project.folder / "project.db") as connection:
+        connection.execute("UPDATE edits SET kind = '?' WHERE image_id = ?", [waiting.known_id])
+    connection.close()
+    left = project.write_masks([predicted(waiting, 1), predicted(other, 1)], LATER)
+    assert left.keys() == {waiting.known_id}
+    assert_same(read(project, other), predicted(other, 1))
+
+
+def test_a_missing_edit_is_nobodys_by_name_and_may_be_a_persons(
+    project: Project, used: list[ImageRecord]
+) -> None:
+    drawn, undone = used[1], used[4]
+    redrawn(project, drawn, undo, is_folded=False)
+    with sqlite3.connect(project.folder / "project.db") as connection:
+        connection.execute("DELETE FROM edits WHERE action = 'do' AND image_id != 6")
+    connection.close()
+    assert project.unfolded_authors(used[5].known_id) == [Unnamed.MODEL]
+    assert project.unfolded_authors(drawn.known_id) == [Unnamed.UNKNOWN]
+    shutil.rmtree(project.folder / "arrays.zarr")
+    with pytest.raises(MissingError):
+        project.write_mask(predicted(undone, 1), LATER)
+
+
+def test_an_accepted_mask_that_is_gone_is_made_again_and_accepted_no_more(
+    project: Project, used: list[ImageRecord]
+) -> None:
+    drawn, modelled, plain = used[1], used[5], used[7]
+    for record in (drawn, modelled, plain):
+        project.set_review_status(record.known_id, ReviewStatus.ACCEPTED)
+    assert not project.write_masks([predicted(drawn, 1)], LATER)
+    shutil.rmtree(project.folder / "arrays.zarr")
+    project.write_masks([predicted(record, 1) for record in (drawn, modelled, plain)], LATER)
+    assert project.review_states() == {drawn.known_id: ReviewStatus.ACCEPTED}
 
 
 def test_a_mask_is_read_anew_where_its_row_is_used_again_meanwhile(
