@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from napari_protoseg.errors import DamagedError
 from napari_protoseg.project.mask_values import SETTERS, others
+from napari_protoseg.project.sqlite_errors import DAMAGED
 from napari_protoseg.schema import UNLABELLED
 
 _MAGIC = b"PSE1"
@@ -31,7 +32,7 @@ class JournalError(DamagedError):
     """The journal of edits of an image is damaged; whoever knows the image names it."""
 
     def __init__(self, reason: str, where: str = "the journal of edits") -> None:
-        super().__init__(reason, where=where, remedy="Restore the project folder from a copy.")
+        super().__init__(reason, where=where, remedy=DAMAGED)
 
 
 Values = tuple[NDArray[np.uint8], NDArray[np.uint8]]

@@ -9,6 +9,7 @@ from pathlib import Path
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.project.paths import found_path, recorded_path
 from napari_protoseg.project.records import MOST_PIXELS, ImageRecord, Split
+from napari_protoseg.project.sqlite_errors import DAMAGED
 from napari_protoseg.schema import ClassSchema
 
 _PRESENT, _ABSENT, _UNKNOWN = 1, 0, -1
@@ -258,7 +259,7 @@ def mask_shape(connection: sqlite3.Connection, image_id: int) -> tuple[int, int]
         raise ProjectError(
             f"its size is damaged ({width:,} x {height:,} pixels)",
             where=f"image {image_id}",
-            remedy="Restore the project folder from a copy.",
+            remedy=DAMAGED,
         )
     return height, width
 

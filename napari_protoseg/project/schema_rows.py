@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from napari_protoseg.errors import ProjectError, SchemaError
 from napari_protoseg.project.heirs import Heirs
 from napari_protoseg.project.records import RecordError
+from napari_protoseg.project.sqlite_errors import DAMAGED
 from napari_protoseg.project.times import recorded_time
 from napari_protoseg.schema import ClassSchema, TissueClass
 
@@ -122,5 +123,5 @@ def _schema_of(row: tuple[str] | None, folder: Path) -> ClassSchema:
         raise ProjectError(
             "the class schema in the database is damaged",
             where=folder,
-            remedy="Restore the project folder from a copy.",
+            remedy=DAMAGED,
         ) from error
