@@ -157,9 +157,12 @@ TEACHER = "ours"
 SECOND_STAGES = {
     "second stage": PixelConfig(),
     "second stage, DeepLabV3+": PixelConfig(decoder=Decoder.DEEPLABV3PLUS),
-    "second stage, cross-entropy": PixelConfig(loss=PixelLoss.CROSS_ENTROPY),
-    "second stage, generalised cross-entropy": PixelConfig(loss=PixelLoss.GENERALISED),
-    "second stage, shared targets": PixelConfig(loss=PixelLoss.SHARED, ignored=0),
+    "second stage, symmetric cross-entropy": PixelConfig(loss=PixelLoss.SYMMETRIC, ignored=0.2),
+    "second stage, DeepLabV3+, symmetric cross-entropy": PixelConfig(
+        decoder=Decoder.DEEPLABV3PLUS, loss=PixelLoss.SYMMETRIC, ignored=0.2
+    ),
+    "second stage, cross-entropy": PixelConfig(loss=PixelLoss.CROSS_ENTROPY, ignored=0.2),
+    "second stage, generalised cross-entropy": PixelConfig(loss=PixelLoss.GENERALISED, ignored=0.2),
 }
 
 

@@ -40,8 +40,9 @@ class PixelLoss(StrEnum):
     """Cross-entropy, and its reverse (Wang et al. 2019, arXiv 1908.06112)."""
     SHARED = "shared"
     """``-(q log p + (1 - q) log p')`` with ``p`` the probability of the class that was said, ``p'``
-    that of the other classes that the image's label allows, and ``q`` what the first stage gives
-    the class: ``(1 + m) / 2``, where its confidence ``m`` is how far the class leads."""
+    that of the other classes that the image's label allows, and ``q = (1 + m) / 2``, where the
+    confidence ``m`` of the first stage is how far the class leads: what the first stage gives it
+    where two classes are in question, and never less than a half."""
 
 
 class PixelConfig(BaseModel):
@@ -63,8 +64,8 @@ class PixelConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     decoder: Decoder = Decoder.SEGFORMER
-    loss: PixelLoss = Field(default=PixelLoss.SYMMETRIC, title="Loss of a pixel")
-    ignored: float = Field(default=0.2, ge=0, lt=1, title="Share of pixels ignored")
+    loss: PixelLoss = Field(default=PixelLoss.SHARED, title="Loss of a pixel")
+    ignored: float = Field(default=0.0, ge=0, lt=1, title="Share of pixels ignored")
     absence_weight: float = Field(default=0.5, ge=0)
 
 

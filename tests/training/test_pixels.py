@@ -118,7 +118,7 @@ def shares(model: SegmentationNetwork) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize(
-    "loss", [PixelLoss.SYMMETRIC, pytest.param(PixelLoss.SHARED, marks=pytest.mark.slow)]
+    "loss", [PixelLoss.SHARED, pytest.param(PixelLoss.SYMMETRIC, marks=pytest.mark.slow)]
 )
 def test_pixels_that_a_person_set_win_over_a_model_that_is_wrong_about_many_more(
     tmp_path: Path, loss: PixelLoss
