@@ -35,9 +35,11 @@ _MEMORY_SIDE = 96
 _GROWING_TILES = (60, 120, 240)
 # Re-encoding takes memory with the square of what is multiplied here: more would be too much.
 _GROWING = (
-    *(replace(Setting(), classes=classes) for classes in (2, 4, 8)),
-    *(replace(Setting(), prototypes=prototypes) for prototypes in (1, 3, 6)),
-    *(replace(Setting(), side=side) for side in (96, 160, 224, 320)),
+    Setting(),
+    *(replace(Setting(), batch=batch) for batch in (2, 8)),
+    *(replace(Setting(), classes=classes) for classes in (2, 8)),
+    *(replace(Setting(), prototypes=prototypes) for prototypes in (1, 6)),
+    *(replace(Setting(), side=side) for side in (96, 160, 320)),
 )
 
 
@@ -176,23 +178,41 @@ def memory(folder: Path) -> list[Measured]:
 
 
 def growth(folder: Path) -> None:
-    """Print how the ratios, and the cost itself, change with what they depend on."""
-    print("classes prototypes  side   dense step   of it losses   re-encoding/dense   masks/pass")
+    """Print how the ratios, and the costs themselves, change with what they depend on.
+
+    The first row is what the other ratios are measured on; each other row differs in one number.
+    """
+    titles = (
+        "images, classes, prototypes, side",
+        "dense step",
+        "of it losses",
+        "step: re-encoding / dense",
+        "matching: re-encoding / dense",
+        "masks / pass, standard",
+        "quick",
+    )
+    _print_row(*titles)
+    _print_row(*["---"] * len(titles))
     first: float | None = None
     for setting in _GROWING:
         bench = Bench(setting)
-        (step, _, losses, _), seconds = steps(bench, _FEW)
-        (of_masks, _), _ = masks(bench, _FEW)
+        (step, matching, losses, _), seconds = steps(bench, _FEW)
+        (of_standard, of_quick), _ = masks(bench, _FEW)
         first = first or seconds
-        print(
-            f"{setting.classes:7} {setting.prototypes:10} {setting.side:5}"
-            f" {seconds / first:10.2f} x {losses.ratio:14.3f} {step.ratio:19.2f}"
-            f" {of_masks.ratio:12.2f}",
-            flush=True,
+        ratios = (step, matching, of_standard, of_quick)
+        _print_row(
+            f"{setting.batch}, {setting.classes}, {setting.prototypes}, {setting.side}",
+            f"{seconds / first:.2f}",
+            f"{losses.ratio:.3f}",
+            *(f"{each.ratio:.2f}" for each in ratios),
         )
     for count in _GROWING_TILES:
         ratio, _ = whole_line(folder, count, 1)
         print(f"quick, {count} tiles to masks / forward pass: {ratio.ratio:.2f}", flush=True)
+
+
+def _print_row(*cells: str) -> None:
+    print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def attempts(bench: Bench) -> None:
