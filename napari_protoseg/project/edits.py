@@ -176,7 +176,7 @@ class Step:
         When.
     since
         Number of the last step in the journal that whoever made this one knew of when they
-        opened the image.
+        opened the image; None where it had no journal then.
     schema
         Version of the class schema by which they saw its mask.
     confidence
@@ -188,7 +188,7 @@ class Step:
     action: Action
     edit: Edit
     time: datetime
-    since: int
+    since: int | None
     schema: int
     confidence: NDArray[np.float16] | None = None
 

@@ -73,6 +73,8 @@ class OpenedJournal:
         Number of the last step that the mask on disk holds.
     last
         Number of the last step.
+    is_begun
+        Whether the image has a journal, in which others tell what they change.
     people
         Setter of each person, by name.
     schema
@@ -85,6 +87,7 @@ class OpenedJournal:
     steps: tuple[Recorded, ...]
     folded: int
     last: int
+    is_begun: bool
     people: dict[str, int]
     schema: int
 
@@ -107,6 +110,7 @@ def find_journal(connection: sqlite3.Connection, found: FoundMask) -> OpenedJour
         steps=steps,
         folded=folded,
         last=last,
+        is_begun=found.is_journaled,
         people=select_people(connection),
         schema=found.state.schema,
     )
@@ -234,7 +238,8 @@ def _record_edit(
     if edit.sources is not None:
         edit = replace(edit, sources=(None if held is None else held.source, edit.sources[1]))
     insert_step(connection, image_id, replace(step, edit=edit))
-    return Outcome.OVER_OTHERS
+    is_as_made = step.since is None and edit.pixels == step.edit.pixels
+    return Outcome.AS_MADE if is_as_made else Outcome.OVER_OTHERS
 
 
 def _arrays(mask: StoredMask | None, shape: tuple[int, int]) -> Arrays:

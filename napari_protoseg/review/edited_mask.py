@@ -94,7 +94,7 @@ class EditedMask:
         self.know(schema)
         self._writer = new_writer()
         self._serial = 0
-        self._since = opened.last
+        self._since = opened.last if opened.is_begun else None
         self._schema = opened.schema
         if opened.stored is None:
             self._mask = np.full(self.shape, UNLABELLED, dtype=np.uint8)
