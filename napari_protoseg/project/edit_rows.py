@@ -22,6 +22,7 @@ from napari_protoseg.project.edits import (
 )
 from napari_protoseg.project.heirs import Heirs
 from napari_protoseg.project.records import MaskSource, RecordError
+from napari_protoseg.project.schema_rows import select_heirs
 from napari_protoseg.project.times import found_time, recorded_time
 
 _COLUMNS = (
@@ -145,16 +146,23 @@ def number_of(connection: sqlite3.Connection, image_id: int, key: EditKey) -> in
 def has_moved(connection: sqlite3.Connection, image_id: int, step: Step) -> bool:
     """Tell whether the mask is another than the one that a step was made on.
 
-    So it is where others have made steps that whoever made this one does not know of, or where
-    not all that they did before is in the journal.
+    So it is where others have made steps that whoever made this one does not know of, where not
+    all that they did before is in the journal, or where classes have gone or come back since. So
+    it may be where there was no journal yet to tell what others have changed, or where a step sets
+    a class that is gone, which may be there already, unseen.
     """
     known, others = connection.execute(
         "SELECT coalesce(max(CASE WHEN writer = :writer THEN serial END), 0),"
         " coalesce(max(writer != :writer), 0)"
         " FROM edits WHERE image_id = :id AND number > :since",
-        {"id": image_id, "since": step.since, "writer": step.key.writer},
+        {"id": image_id, "since": step.since or 0, "writer": step.key.writer},
     ).fetchone()
-    return bool(others) or known != step.key.serial - 1
+    if others or known != step.key.serial - 1 or (step.since is None and not known):
+        return True
+    heirs = select_heirs(connection)
+    if not heirs.shows_as(select_heirs(connection, step.schema)):
+        return True
+    return bool(heirs) and heirs.hides(step.edit.change.after[0])
 
 
 def next_to_go(connection: sqlite3.Connection, image_id: int, action: Action) -> int | None:
@@ -208,7 +216,9 @@ def select_steps(
         elif edit not in edits:
             raise _damaged(f"edit {edit} of image {image_id} is missing")
         if number > after:
-            step = Step(key=key, action=Action(action), edit=edits[edit], time=time, since=0)
+            step = Step(
+                key=key, action=Action(action), edit=edits[edit], time=time, since=0, schema=0
+            )
             steps.append(Recorded(number, step))
     return steps
 

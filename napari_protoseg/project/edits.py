@@ -184,7 +184,9 @@ class Step:
         When.
     since
         Number of the last step in the journal that whoever made this one knew of when they
-        opened the image.
+        opened the image; None where it had no journal then.
+    schema
+        Version of the class schema by which they saw its mask.
     confidence
         Of a model's mask, ``(height, width)``, 0..1; no part of the journal, but stored with the
         mask when it is folded next.
@@ -194,7 +196,8 @@ class Step:
     action: Action
     edit: Edit
     time: datetime
-    since: int
+    since: int | None
+    schema: int
     confidence: NDArray[np.float16] | None = None
 
     @property
@@ -304,18 +307,20 @@ def may_set(kind: EditKind, setters: NDArray[np.uint8]) -> NDArray[np.bool_]:
             return ~are_protected(setters)
 
 
-def rebased(edit: Edit, seen: Arrays, held: Arrays) -> tuple[Edit | None, bool]:
+def rebased(edit: Edit, heirs: Heirs, held: Arrays) -> tuple[Edit | None, bool]:
     """Return an edit over another mask than it was made on, and whether it may do all that is left.
 
     What it sets it sets, where it may; what it takes back when undone is what stands there now.
+    Others may have changed the mask, or the classes, by which it looks otherwise.
 
     Parameters
     ----------
     edit
         The edit.
-    seen, held
-        Mask and setters, each ``(height, width)``: as they are seen, and as the project holds them
-        where classes are gone.
+    heirs
+        What stood in the place of classes that were gone when it was made.
+    held
+        Mask and setters as the project holds them now.
 
     Returns
     -------
@@ -325,17 +330,15 @@ def rebased(edit: Edit, seen: Arrays, held: Arrays) -> tuple[Edit | None, bool]:
         False where it may not set a pixel that it would.
     """
     change = edit.change
-    before, really = ((a.take(change.positions), b.take(change.positions)) for a, b in (seen, held))
+    before = (held[0].take(change.positions), held[1].take(change.positions))
     after, may = change.after, may_set(edit.kind, before[1])
     if edit.kind is EditKind.RELEASE:  # what others have set since is theirs to give back
-        may &= ~(differ(before, change.before) & differ(really, change.before))
-        after = (really[0], setters_of_model(really[0]))
-    is_left = differ(really, after)
+        may &= ~differ(heirs.seen(*before), change.before)
+        after = (before[0], setters_of_model(before[0]))
+    is_left = differ(before, after)
     kept = may & is_left
     may_all = bool(may[is_left].all())
     if not kept.any():
         return None, may_all
-    is_seen = differ(before, after)  # else it takes back what only a class that is gone hides
-    before = (np.where(is_seen, before[0], really[0]), np.where(is_seen, before[1], really[1]))
     over = PixelChange(change.positions, before, after).only(kept)
     return replace(edit, pixels=packed(over, edit.shape)), may_all

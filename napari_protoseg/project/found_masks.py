@@ -18,7 +18,7 @@ from napari_protoseg.errors import DamagedError, MissingError, ProjectError, Pro
 from napari_protoseg.project.arrays import ArrayFolder
 from napari_protoseg.project.edit_codec import PixelChange, require_given
 from napari_protoseg.project.edit_rows import has_author, journal_ends, select_steps
-from napari_protoseg.project.edits import Action, EditKey, Recorded, Step, journal_of
+from napari_protoseg.project.edits import Action, EditKey, EditKind, Recorded, Step, journal_of
 from napari_protoseg.project.heirs import Heirs
 from napari_protoseg.project.image_rows import mask_shape
 from napari_protoseg.project.mask_rows import record_taken
@@ -302,7 +302,9 @@ def _replayed(
             change = change.reversed
             sure = sure_before.pop(step.edit.key, None)
         else:
-            if (real := heirs.over(change, mask, setters)) is not change:
+            is_release = step.edit.kind is EditKind.RELEASE
+            real = heirs.over(change, mask, setters, is_release=is_release)
+            if real is not change:
                 change = edits[step.edit.key] = real
             sure_before[step.edit.key] = confidence.take(change.positions)
         require_given(change, heirs.given)

@@ -10,7 +10,12 @@ from numpy.typing import NDArray
 
 from napari_protoseg.project.arrays import MaskArrays
 from napari_protoseg.project.edit_codec import PixelChange, Values, differ
-from napari_protoseg.project.records import Origin, StoredMask, are_protected
+from napari_protoseg.project.records import (
+    Origin,
+    StoredMask,
+    are_protected,
+    setters_of_model,
+)
 from napari_protoseg.schema import UNLABELLED, ClassSchema
 
 
@@ -38,6 +43,14 @@ class Heirs:
         """Whether any class was ever removed or merged."""
         return bool((self._table != np.arange(256)).any())
 
+    def shows_as(self, other: Heirs) -> bool:
+        """Tell whether every mask looks the same by both."""
+        return np.array_equal(self._table, other._table)
+
+    def hides(self, classes: NDArray[np.uint8]) -> bool:
+        """Tell whether any of these classes is gone."""
+        return bool((self._table[classes] != classes).any())
+
     def seen(self, mask: NDArray[np.uint8], setters: NDArray[np.uint8]) -> Values:
         """Return class and setter of pixels as they are seen, of what is stored of them."""
         classes = self._table[mask]
@@ -50,7 +63,12 @@ class Heirs:
         return PixelChange(change.positions, before, after).only(differ(before, after))
 
     def over(
-        self, change: PixelChange, mask: NDArray[np.uint8], setters: NDArray[np.uint8]
+        self,
+        change: PixelChange,
+        mask: NDArray[np.uint8],
+        setters: NDArray[np.uint8],
+        *,
+        is_release: bool = False,
     ) -> PixelChange:
         """Return an edit that was made of what is seen, with what it really takes away.
 
@@ -62,6 +80,8 @@ class Heirs:
             The edit.
         mask, setters
             As the project holds them, ``(height, width)``.
+        is_release
+            Whether it gives pixels back to the model: their classes stay, also one that is gone.
         """
         classes, owners = mask.take(change.positions), setters.take(change.positions)
         seen = self.seen(classes, owners)
@@ -71,11 +91,10 @@ class Heirs:
         is_it &= (classes != change.after[0]) | (owners != change.after[1])
         if not is_it.any():
             return change
-        before = (
-            np.where(is_it, classes, change.before[0]),
-            np.where(is_it, owners, change.before[1]),
-        )
-        return PixelChange(change.positions, before, change.after)
+        before, after = _where(is_it, (classes, owners), change.before), change.after
+        if is_release:
+            after = _where(is_it, (classes, setters_of_model(classes)), after)
+        return PixelChange(change.positions, before, after)
 
     def kept(self, held: StoredMask, entry: MaskArrays, *, protected: bool = False) -> MaskArrays:
         """Return a new mask to store, in which the pixels of classes that are gone stay.
@@ -95,8 +114,10 @@ class Heirs:
             stays &= are_protected(held.setters)
         if not stays.any():
             return entry
-        return MaskArrays(
-            np.where(stays, held.mask, entry.mask),
-            entry.confidence,
-            np.where(stays, held.setters, entry.origins),
-        )
+        mask, setters = _where(stays, (held.mask, held.setters), (entry.mask, entry.origins))
+        return MaskArrays(mask, entry.confidence, setters)
+
+
+def _where(chosen: NDArray[np.bool_], some: Values, others: Values) -> Values:
+    """Return classes and setters of `some` where they are chosen, else of `others`."""
+    return np.where(chosen, some[0], others[0]), np.where(chosen, some[1], others[1])

@@ -38,6 +38,7 @@ from napari_protoseg.project.mask_rows import (
 )
 from napari_protoseg.project.people_rows import select_people
 from napari_protoseg.project.records import FreshConfidence, StoredMask
+from napari_protoseg.project.schema_rows import select_heirs
 
 
 class Outcome(Enum):
@@ -45,7 +46,8 @@ class Outcome(Enum):
 
     AS_MADE = "as made"
     OVER_OTHERS = "over others"
-    """Others have changed the mask meanwhile: the edit was made over what they have left."""
+    """Others have changed the mask or the classes meanwhile: the edit was made over what they have
+    left."""
     THERE = "there"
     """Others have changed the mask meanwhile, and left nothing to do."""
     REFUSED = "refused"
@@ -71,8 +73,12 @@ class OpenedJournal:
         Number of the last step that the mask on disk holds.
     last
         Number of the last step.
+    is_begun
+        Whether the image has a journal, in which others tell what they change.
     people
         Setter of each person, by name.
+    schema
+        Version of the class schema by which the mask is seen.
     """
 
     image_id: int
@@ -81,7 +87,9 @@ class OpenedJournal:
     steps: tuple[Recorded, ...]
     folded: int
     last: int
+    is_begun: bool
     people: dict[str, int]
+    schema: int
 
 
 def find_journal(connection: sqlite3.Connection, found: FoundMask) -> OpenedJournal:
@@ -102,7 +110,9 @@ def find_journal(connection: sqlite3.Connection, found: FoundMask) -> OpenedJour
         steps=steps,
         folded=folded,
         last=last,
+        is_begun=found.is_journaled,
         people=select_people(connection),
+        schema=found.state.schema,
     )
 
 
@@ -221,14 +231,15 @@ def _record_edit(
         return Outcome.AS_MADE
     found = find_mask(connection, image_id)
     held = found.loaded(arrays).mask
-    seen = found.seen_of(held)
-    edit, may_all = rebased(step.edit, _arrays(seen, found.shape), _arrays(held, found.shape))
+    heirs = select_heirs(connection, step.schema)
+    edit, may_all = rebased(step.edit, heirs, _arrays(held, found.shape))
     if edit is None:
         return Outcome.THERE if may_all else Outcome.REFUSED
     if edit.sources is not None:
-        edit = replace(edit, sources=(None if seen is None else seen.source, edit.sources[1]))
+        edit = replace(edit, sources=(None if held is None else held.source, edit.sources[1]))
     insert_step(connection, image_id, replace(step, edit=edit))
-    return Outcome.OVER_OTHERS
+    is_as_made = step.since is None and edit.pixels == step.edit.pixels
+    return Outcome.AS_MADE if is_as_made else Outcome.OVER_OTHERS
 
 
 def _arrays(mask: StoredMask | None, shape: tuple[int, int]) -> Arrays:

@@ -165,8 +165,8 @@ class NewMask:
             replace_review(connection, self.image_id, None)  # nobody has seen what is there now
         record_taken(connection, self.image_id, self.taken)
         if self.edit is not None:
-            time = self.edit.time
-            step = Step(key=self.edit.key, action=Action.DO, edit=self.edit, time=time, since=0)
+            key, time = self.edit.key, self.edit.time
+            step = Step(key=key, action=Action.DO, edit=self.edit, time=time, since=0, schema=0)
             insert_step(connection, self.image_id, step)
 
 

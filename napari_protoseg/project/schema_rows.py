@@ -53,16 +53,25 @@ def select_schema(connection: sqlite3.Connection, folder: Path) -> ClassSchema:
     return _schema_of(row, folder)
 
 
-def select_heirs(connection: sqlite3.Connection) -> Heirs:
+def select_heirs(connection: sqlite3.Connection, version: int | None = None) -> Heirs:
     """Return what stands in masks in the place of classes that were removed or merged.
+
+    Parameters
+    ----------
+    connection
+        To the database.
+    version
+        Of the schema; None: the one that holds.
 
     Raises
     ------
     RecordError
-        The schema that holds is damaged.
+        The schema is damaged.
     """
     (json,) = connection.execute(
-        "SELECT json FROM class_schemas ORDER BY version DESC LIMIT 1"
+        "SELECT json FROM class_schemas WHERE ?1 IS NULL OR version = ?1"
+        " ORDER BY version DESC LIMIT 1",
+        (version,),
     ).fetchone() or ("",)
     try:
         return _heirs_of(json)

@@ -94,7 +94,8 @@ class EditedMask:
         self.know(schema)
         self._writer = new_writer()
         self._serial = 0
-        self._since = opened.last
+        self._since = opened.last if opened.is_begun else None
+        self._schema = opened.schema
         if opened.stored is None:
             self._mask = np.full(self.shape, UNLABELLED, dtype=np.uint8)
             self._setters = np.full(self.shape, Origin.NONE, dtype=np.uint8)
@@ -352,14 +353,14 @@ class EditedMask:
         self._source = source or self._source
         self._done.append(edit)
         self._undone.clear()
-        return Step(key=key, action=Action.DO, edit=edit, time=now, since=self._since)
+        return self._step(key, Action.DO, edit, now)
 
     def _return(
         self, action: Action, done: list[Edit], target: list[Edit], now: datetime
     ) -> Step | None:
         if not done:
             return None
-        step = Step(key=self._next_key(), action=action, edit=done[-1], time=now, since=self._since)
+        step = self._step(self._next_key(), action, done[-1], now)
         with journal_of(self.image_id):
             change = step.change
         change.apply(self._mask, self._setters)
@@ -367,6 +368,11 @@ class EditedMask:
             self._source = step.source_after
         target.append(done.pop())
         return step
+
+    def _step(self, key: EditKey, action: Action, edit: Edit, now: datetime) -> Step:
+        return Step(
+            key=key, action=action, edit=edit, time=now, since=self._since, schema=self._schema
+        )
 
     def _next_key(self) -> EditKey:
         self._serial += 1

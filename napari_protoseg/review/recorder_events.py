@@ -52,7 +52,7 @@ class StoringResumed:
 
 @dataclass(frozen=True)
 class MaskMoved:
-    """Others have changed the mask of an image while it was edited.
+    """Others have changed the mask of an image, or the classes, while it was edited.
 
     What was drawn is recorded over what they have left, but the mask in memory does not hold
     their pixels: the image is to be opened again.

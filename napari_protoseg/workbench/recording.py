@@ -274,7 +274,7 @@ def _of_others(outcomes: Counter[Outcome]) -> str | None:
     over, refused = outcomes[Outcome.OVER_OTHERS], outcomes[Outcome.REFUSED]
     if not (over or refused):
         return None
-    told = ["Another program has worked on the same images meanwhile."]
+    told = ["Another program has worked on the same images, or on their classes, meanwhile."]
     if over:
         told.append(f"Steps of yours that are saved over what it has left: {over}.")
     if refused:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -183,14 +183,11 @@ class Session:
             self._let_go(project, Project.withdraw)
             raise
         self.project = project
-        try:
+        with ExitStack() as then:  # it is the open one, whatever is raised
+            then.callback(self._say_who_has, project)  # last
+            then.callback(self.opened.emit)
             for begin in self.when_opened:
                 begin()
-        finally:  # it is the open one, whatever was raised
-            self.opened.emit()
-        notice = project.lock_notice()
-        if notice is not None:
-            self.said.emit(notice)
 
     def open_sample(self) -> None:
         """Open the project of synthetic tissue in the person's home; make it if it is not there."""
@@ -452,6 +449,12 @@ class Session:
             for hand_over in self.when_reopening:
                 hand_over(former)
             raise
+
+    def _say_who_has(self, project: Project) -> None:
+        """Say why a project is read-only, or whose lock it was opened over."""
+        notice = project.lock_notice()
+        if notice is not None:
+            self.said.emit(notice)
 
     def _close_project(self) -> None:
         try:

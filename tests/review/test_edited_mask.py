@@ -23,7 +23,7 @@ SHAPE = (4, 6)
 @pytest.fixture
 def edited() -> EditedMask:
     people = {"Ada": 17, "Bob": 18}
-    return EditedMask(OpenedJournal(1, SHAPE, None, (), 0, 0, people), SCHEMA)
+    return EditedMask(OpenedJournal(1, SHAPE, None, (), 0, 0, True, people, 1), SCHEMA)
 
 
 def predicted(value: int) -> PredictedMask:

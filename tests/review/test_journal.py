@@ -21,6 +21,7 @@ from napari_protoseg.project import (
 )
 from napari_protoseg.project.edits import EditKind, Step
 from napari_protoseg.project.journal_changes import Outcome
+from napari_protoseg.project.lock import LOCK, LockOwner
 from napari_protoseg.review.edited_mask import EditedMask
 from napari_protoseg.review.journal import Journal, Recovered, Recovery, recover
 from napari_protoseg.schema import ClassSchema
@@ -251,6 +252,25 @@ def test_a_stroke_whose_forerunner_was_not_recorded_goes_back_to_what_stands_the
     assert journal.append([stroke(edited, 0, 2)]) == [Outcome.OVER_OTHERS]
     edited, _ = journal.open()
     assert [mask[0][0] for mask in undone(edited)] == [2, 0]
+
+
+@pytest.mark.parametrize(("later", "outcome"), [(1, Outcome.AS_MADE), (2, Outcome.OVER_OTHERS)])
+def test_a_stroke_on_a_mask_that_is_predicted_anew_before_it_has_a_journal_goes_back_to_that(
+    project: Project, later: int, outcome: Outcome
+) -> None:
+    project.write_mask(predicted(1), source())
+    project.close()
+    lock = project.folder / LOCK
+    lock.write_text(LockOwner.here().model_copy(update={"host": "elsewhere"}).model_dump_json())
+    with Project.open(project.folder) as read_only:
+        edited, _ = Journal(read_only, 1).open()
+        step = stroke(edited, 0, 2)
+    lock.unlink()
+    with Project.open(project.folder) as again:
+        again.write_mask(predicted(later), source())
+        assert Journal(again, 1).append([step]) == [outcome]
+        edited, _ = Journal(again, 1).open()
+        assert [mask[0][0] for mask in undone(edited)] == [2, later]
 
 
 def test_what_others_of_the_same_name_have_drawn_since_is_not_given_back(project: Project) -> None:

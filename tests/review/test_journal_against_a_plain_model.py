@@ -57,11 +57,17 @@ State = tuple[tuple[tuple[int, str], ...], ...]
 Place = tuple[int, int, int, int]
 """Row, column, height and width of a rectangle."""
 
+Gone = tuple[tuple[int, int], ...]
+"""Classes that are gone, in order, each with the one that it was merged into, or 0."""
+
 masks = st.lists(st.integers(0, 3), min_size=20, max_size=20).map(
     lambda values: np.array(values, dtype=np.uint8).reshape(SHAPE)
 )
 places = st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(1, 3), st.integers(1, 3))
 people = st.sampled_from(PEOPLE)
+goings = st.lists(
+    st.tuples(st.integers(1, 3), st.integers(0, 3)), max_size=2, unique_by=lambda going: going[0]
+).map(lambda goings: tuple((gone, heir if heir != gone else 0) for gone, heir in goings))
 
 
 @dataclass
@@ -103,16 +109,20 @@ class Plain:
             for old_row, seen_row, new_row in zip(self.now, seen, drawn, strict=True)
         )
 
-    def released(self, where: np.ndarray, seen: State, who: str) -> State:
+    def released(self, where: np.ndarray, seen: State, who: str, gone: Gone = ()) -> State:
+        """Return the state with what was seen of a person given back, by classes gone then."""
         return tuple(
             tuple(
                 (old[0], MODEL if old[0] else NOBODY)
-                if given and was[1] in (who, IMPORTED) and old == was
+                if given and was[1] in (who, IMPORTED) and shown(old, gone) == was
                 else old
                 for old, was, given in zip(old_row, seen_row, given_row, strict=True)
             )
             for old_row, seen_row, given_row in zip(self.now, seen, where, strict=True)
         )
+
+    def seen(self, gone: Gone) -> State:
+        return tuple(tuple(shown(pixel, gone) for pixel in row) for row in self.now)
 
 
 class Journaled(RuleBasedStateMachine):
@@ -305,15 +315,17 @@ class Journaled(RuleBasedStateMachine):
 
     @rule(
         mask=masks,
-        by=st.sampled_from((MODEL, "Bob")),
+        by=st.sampled_from((MODEL, "Bob", NOBODY)),
         place=places,
         value=st.integers(0, 3),
         deed=st.sampled_from(("stroke", "release", "undo")),
         elsewhere=st.booleans(),
-        gone=st.integers(0, 3),
-        heir=st.integers(0, 3),
+        gone=goings,
+        later=goings,
+        back=st.integers(0, 2),
+        fold=st.booleans(),
     )
-    def a_person_works_before_they_see_what_others_have_stored(
+    def a_person_works_before_they_see_what_others_have_done(
         self,
         mask: np.ndarray,
         by: str,
@@ -321,36 +333,44 @@ class Journaled(RuleBasedStateMachine):
         value: int,
         deed: str,
         elsewhere: bool,
-        gone: int,
-        heir: int,
+        gone: Gone,
+        later: Gone,
+        back: int,
+        fold: bool,
     ) -> None:
+        """Others draw or predict meanwhile, and classes go and come back, before and after that."""
         plain = self.plain[self.image]
-        seen = plain.now
         self.recorder.flush()
         self.told.clear()
+        gone = self.take_away(gone, ())
+        self.open(self.image)
+        seen = plain.seen(gone)
+        mask, moved = living(mask, gone), False
         with self.a_job(elsewhere=elsewhere) as project:
             if by == MODEL:
                 predicted = PredictedMask(self.image, mask, np.full(SHAPE, 0.5, np.float16))
                 project.write_mask(predicted, self.source())
                 kept = (*PEOPLE, IMPORTED)
                 moved = self.machine(plain.taken(mask, MODEL, kept, whole=True), kept)
-            else:
+            elif by:
                 journal = Journal(project, self.image)
                 theirs, _ = journal.open()
                 step = theirs.stroke(mask, author=by, now=self.now())
                 if step is not None:
                     journal.append([step])
                 moved = plain.become(plain.painted(mask, seen, by))
-        if gone:  # while the person's step waits
-            self.project.remove_class(gone, None if heir == gone else heir or None, created=NOW)
+        left = gone[: len(gone) - back] if back else gone
+        for _ in gone[len(left) :]:  # while the person's step waits
+            self.project.restore_class(created=NOW)
+        now_gone = self.take_away(later, left)
         match deed:
             case "stroke":
-                drawn = self.drawn(place, value)
+                drawn = living(self.drawn(place, value), gone)
                 step = self.edited.stroke(drawn, author="Ada", now=self.now())
                 plain.become(plain.painted(drawn, seen, "Ada"))
             case "release":
                 step = self.edited.release(within(place), author="Ada", now=self.now())
-                plain.become(plain.released(within(place), seen, "Ada"))
+                plain.become(plain.released(within(place), seen, "Ada", gone))
             case _:
                 step = self.edited.undo(now=self.now())
                 if not moved:
@@ -359,10 +379,21 @@ class Journaled(RuleBasedStateMachine):
         if step is not None:
             self.recorder.record(self.image, step)
             self.recorder.flush()
-            assert self.told == [MaskMoved(self.image)] * moved
-        if gone:
+            others = moved or (deed != "undo" and heirs_of(gone) != heirs_of(now_gone))
+            assert self.told == [MaskMoved(self.image)] * others
+        if fold:
+            self.project.fold_journal(self.image)
+        for _ in now_gone:
             self.project.restore_class(created=NOW)
         self.open(self.image)
+
+    def take_away(self, goings: Gone, gone: Gone) -> Gone:
+        """Let classes go that are there, but for the last; return all that are gone then."""
+        for going, heir in goings:
+            if len(gone) < 2 and going not in dict(gone) and heir not in dict(gone):
+                self.project.remove_class(going, heir or None, created=NOW)
+                gone = (*gone, (going, heir))
+        return gone
 
     @rule(gone=st.integers(1, 3), heir=st.integers(0, 3), also=st.booleans())
     def a_class_goes_and_comes_back(self, gone: int, heir: int, also: bool) -> None:
@@ -407,6 +438,24 @@ class Journaled(RuleBasedStateMachine):
             assert_state(stored.mask, stored.setters, plain.now, self)
             assert np.all(stored.confidence[stored.is_protected] == 1)
             assert np.all(stored.confidence[~stored.is_protected] <= 0.5)
+
+
+def heirs_of(gone: Gone) -> dict[int, int]:
+    """Return what stands in the place of each class that is gone, in the end."""
+    heirs = dict(gone)
+    return {going: heirs.get(heir, heir) for going, heir in gone}
+
+
+def shown(pixel: tuple[int, str], gone: Gone) -> tuple[int, str]:
+    """Return a pixel as it is seen while classes are gone."""
+    class_id = heirs_of(gone).get(pixel[0], pixel[0])
+    is_free = pixel[0] and not class_id and pixel[1] in (MODEL, PROPAGATED)
+    return class_id, NOBODY if is_free else pixel[1]
+
+
+def living(mask: np.ndarray, gone: Gone) -> np.ndarray:
+    """Return a mask with none of the classes that are gone."""
+    return np.where(np.isin(mask, list(dict(gone))), np.uint8(0), mask)
 
 
 def within(place: Place) -> np.ndarray:

@@ -13,7 +13,7 @@ from psygnal import EmitLoopError
 
 from napari_protoseg.errors import ProjectError, StorageError
 from napari_protoseg.project.folder import Project
-from napari_protoseg.project.lock import LOCK
+from napari_protoseg.project.lock import LOCK, LockOwner
 from napari_protoseg.project.records import StoredMask
 from napari_protoseg.review.journal import Journal
 from napari_protoseg.workbench.recording import Recording
@@ -158,6 +158,32 @@ def test_a_page_that_raises_it_as_a_project_is_opened_keeps_no_stroke_from_being
     again.bench.close()
     stored = stored_in(folder, image_id)
     assert np.all(stored.mask[:2, :2] == 2)
+
+
+@pytest.mark.parametrize("where", ["when_opened", "opened"])
+def test_whoever_raises_it_as_a_project_is_opened_keeps_nobody_from_being_told_who_has_it(
+    desk: Desk, where: str
+):
+    folder = desk.session.require_project().folder
+    desk.bench.close()
+    owner = LockOwner.here().model_copy(update={"host": "elsewhere", "user": "ben"})
+    (folder / LOCK).write_text(owner.model_dump_json())
+    again = Desk(InlineRunner())
+    told = Told(again.session)
+
+    def fail() -> None:
+        raise RuntimeError("unheard of")
+
+    if where == "opened":
+        again.session.opened.connect(fail)
+    else:
+        again.session.when_opened.insert(0, fail)
+    with pytest.raises((RuntimeError, EmitLoopError), match="unheard of"):
+        again.session.open(folder)
+    assert "ben on elsewhere" in told[-1]
+    assert "read-only" in again.session.messages.shown
+    again.session.opened.disconnect(fail, missing_ok=True)
+    again.bench.close()
 
 
 def test_a_stroke_that_nobody_records_is_refused_aloud(desk: Desk):
