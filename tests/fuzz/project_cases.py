@@ -24,7 +24,7 @@ from mutations import NUMBERS, changed_json, damaged, json_text
 from planted_masks import plant_mask
 
 from napari_protoseg.encoders.cache import FeatureCache
-from napari_protoseg.errors import ProjectError, SchemaError
+from napari_protoseg.errors import MissingError, ProjectError, SchemaError
 from napari_protoseg.jobs.backup import back_up
 from napari_protoseg.jobs.check import check_project
 from napari_protoseg.jobs.class_impact import class_impact
@@ -429,7 +429,7 @@ def _named_by(image: ImageRecord) -> Iterator[None]:
     """Let errors pass that name a mask by its image."""
     try:
         yield
-    except ProjectError as error:
+    except (ProjectError, MissingError) as error:
         if error.where != f"image {image.id}":
             raise
 
