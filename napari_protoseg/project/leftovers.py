@@ -88,8 +88,13 @@ class NamedFiles:
             return False
         if not self._knows(path):
             self._look_farther()
+        if self._knows(path):
+            return True
+        # A backup under way holds second names of files, which may go, also half-removed.
+        if path.name.startswith((STAGE, _REMOVED)):
+            return False
         # A disk may show what is below by another name, too, which is the one that is recorded.
-        return self._knows(path) or any(map(self._knows, path.rglob("*")))
+        return any(map(self._knows, path.rglob("*")))
 
     def others(self, folder: Path) -> Iterator[Path]:
         """Yield what is in a folder and may go without anything that is named.
