@@ -15,6 +15,7 @@ from napari_protoseg.project.edits import (
     Edit,
     EditKey,
     EditKind,
+    NewStep,
     Recorded,
     Step,
     Unnamed,
@@ -143,7 +144,7 @@ def number_of(connection: sqlite3.Connection, image_id: int, key: EditKey) -> in
     return None if row is None else int(row[0])
 
 
-def has_moved(connection: sqlite3.Connection, image_id: int, step: Step) -> bool:
+def has_moved(connection: sqlite3.Connection, image_id: int, step: NewStep) -> bool:
     """Tell whether the mask is another than the one that a step was made on.
 
     So it is where others have made steps that whoever made this one does not know of, where not
@@ -216,9 +217,7 @@ def select_steps(
         elif edit not in edits:
             raise _damaged(f"edit {edit} of image {image_id} is missing")
         if number > after:
-            step = Step(
-                key=key, action=Action(action), edit=edits[edit], time=time, since=0, schema=0
-            )
+            step = Step(key=key, action=Action(action), edit=edits[edit], time=time)
             steps.append(Recorded(number, step))
     return steps
 

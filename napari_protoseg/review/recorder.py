@@ -16,7 +16,7 @@ from napari_protoseg.errors import (
     ProjectLockedError,
     ProtosegError,
 )
-from napari_protoseg.project.edits import EditKind, Step
+from napari_protoseg.project.edits import EditKind, NewStep
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.journal_changes import Outcome
 from napari_protoseg.project.records import FreshConfidence
@@ -40,7 +40,7 @@ class _Fold:
     """A mask is to be stored with the steps before this one."""
 
 
-_Waiting = tuple[int, Step | _Fold]
+_Waiting = tuple[int, NewStep | _Fold]
 """An image, and what is to be done of it."""
 
 
@@ -48,7 +48,7 @@ _Waiting = tuple[int, Step | _Fold]
 class _Line:
     """One kind of work, done in order by a thread of its own, and what has become of it."""
 
-    of: type[Step | _Fold]
+    of: type[NewStep | _Fold]
     failure: ProtosegError | None = None
     has_failed: bool = False
     """Also while another try has worked, but not all is done that waited."""
@@ -93,7 +93,7 @@ class Recorder:
         self._handed_over: Counter[Outcome] = Counter()
         self._is_closing = False
         self._has_ended = False
-        self._steps, self._masks = _Line(Step), _Line(_Fold)
+        self._steps, self._masks = _Line(NewStep), _Line(_Fold)
         self._threads = [
             threading.Thread(target=self._work, args=(line,), name=name, daemon=True)
             for line, name in ((self._steps, "recorder"), (self._masks, "mask writer"))
@@ -102,10 +102,10 @@ class Recorder:
             thread.start()
 
     @property
-    def unsynced(self) -> tuple[Step, ...]:
+    def unsynced(self) -> tuple[NewStep, ...]:
         """The steps that are not on disk yet, in order."""
         with self._changed:
-            return tuple(item for _, item in self._waiting if isinstance(item, Step))
+            return tuple(item for _, item in self._waiting if isinstance(item, NewStep))
 
     @property
     def failure(self) -> ProtosegError | None:
@@ -125,7 +125,7 @@ class Recorder:
         with self._changed:
             return self._handed_over.copy()
 
-    def record(self, image_id: int, step: Step) -> None:
+    def record(self, image_id: int, step: NewStep) -> None:
         """Let a step be recorded; return at once."""
         self._add(image_id, step)
 
@@ -206,7 +206,7 @@ class Recorder:
         self.flush(timeout_seconds)
         self._end(timeout_seconds)
 
-    def abandon(self, timeout_seconds: float | None = None) -> tuple[Step, ...]:
+    def abandon(self, timeout_seconds: float | None = None) -> tuple[NewStep, ...]:
         """End after what is just being recorded; return the steps that are lost by it.
 
         Where that takes longer than `timeout_seconds`, its steps are among them: they are recorded
@@ -223,7 +223,7 @@ class Recorder:
         for thread in self._threads:
             thread.join(None if deadline is None else max(deadline - monotonic(), 0))
 
-    def _add(self, image_id: int, item: Step | _Fold) -> None:
+    def _add(self, image_id: int, item: NewStep | _Fold) -> None:
         with self._changed:
             if self._is_closing or self._has_ended:
                 raise RuntimeError("the recorder has ended")
@@ -258,12 +258,12 @@ class Recorder:
     def _next(self, line: _Line) -> list[_Waiting]:
         """Return what to try first: a run of steps of one image, or a fold of recorded steps."""
         if line is self._steps:
-            steps = [waiting for waiting in self._waiting if isinstance(waiting[1], Step)]
+            steps = [waiting for waiting in self._waiting if isinstance(waiting[1], NewStep)]
             return list(takewhile(lambda waiting: waiting[0] == steps[0][0], steps))
         unrecorded = set()
         for waiting in self._waiting:
             image_id, item = waiting
-            if isinstance(item, Step):
+            if isinstance(item, NewStep):
                 unrecorded.add(image_id)
             elif image_id not in unrecorded:
                 return [waiting]
@@ -276,7 +276,7 @@ class Recorder:
         image_id = tried[0][0]
         try:
             if line is self._steps:
-                steps = [item for _, item in tried if isinstance(item, Step)]
+                steps = [item for _, item in tried if isinstance(item, NewStep)]
                 events = self._record(project, image_id, steps)
             else:
                 events = self._store(project, image_id)
@@ -309,7 +309,7 @@ class Recorder:
             found = (*sys.exc_info(), threading.current_thread())
             threading.excepthook(threading.ExceptHookArgs(found))
 
-    def _record(self, project: Project, image_id: int, steps: list[Step]) -> list[RecorderEvent]:
+    def _record(self, project: Project, image_id: int, steps: list[NewStep]) -> list[RecorderEvent]:
         outcomes = project.record_steps(image_id, steps)
         with self._changed:
             if project is not self._first_project:
@@ -334,7 +334,7 @@ class Recorder:
                 self._confidence.pop(image_id, None)
         return [Folded(image_id)] if folded else []
 
-    def _keep_confidence(self, image_id: int, steps: list[Step]) -> None:
+    def _keep_confidence(self, image_id: int, steps: list[NewStep]) -> None:
         """Keep that of the last prediction until it is stored with the mask."""
         for step in steps:
             if step.edit.kind is EditKind.MODEL:
@@ -363,7 +363,7 @@ class Recorder:
         return any(isinstance(item, line.of) for _, item in self._waiting)
 
     def _steps_waiting(self) -> int:
-        return sum(isinstance(item, Step) for _, item in self._waiting)
+        return sum(isinstance(item, NewStep) for _, item in self._waiting)
 
     def _note_failure(
         self, line: _Line, tried: list[_Waiting], project: Project, failure: ProtosegError

@@ -19,7 +19,7 @@ from napari_protoseg.project import (
     PredictedMask,
     Project,
 )
-from napari_protoseg.project.edits import EditKind, Step
+from napari_protoseg.project.edits import EditKind, NewStep
 from napari_protoseg.project.journal_changes import Outcome
 from napari_protoseg.project.lock import LOCK, LockOwner
 from napari_protoseg.review.edited_mask import EditedMask
@@ -52,7 +52,7 @@ def predicted(value: int) -> PredictedMask:
     return PredictedMask(1, np.full(SHAPE, value, np.uint8), np.full(SHAPE, 0.5, np.float16))
 
 
-def stroke(edited: EditedMask, row: int, value: int, now: datetime = NOW) -> Step:
+def stroke(edited: EditedMask, row: int, value: int, now: datetime = NOW) -> NewStep:
     drawn = edited.mask.copy()
     drawn[row] = value
     step = edited.stroke(drawn, author="Ada", now=now)
