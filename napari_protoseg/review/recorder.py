@@ -6,7 +6,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import takewhile
 from time import monotonic
 
@@ -52,7 +52,10 @@ class _Line:
     failure: ProtosegError | None = None
     has_failed: bool = False
     """Also while another try has worked, but not all is done that waited."""
-    tries: int = 0
+    set_aside: set[int] = field(default_factory=set)
+    """Images that have failed, and are not tried before all are again."""
+    due: float = 0.0
+    """When that is."""
     is_urged: bool = False
 
 
@@ -64,7 +67,8 @@ class Recorder:
 
     A step is safe on disk once it is no longer `unsynced`. Where it cannot be recorded, nothing
     is dropped: the listener is told, and it is tried again every few seconds, and whenever `retry`
-    is called. So it is whatever the reason, and also where nobody has foreseen it.
+    is called. So it is whatever the reason, and also where nobody has foreseen it. What cannot be
+    recorded of one image holds up no other's.
 
     Parameters
     ----------
@@ -161,13 +165,12 @@ class Recorder:
         Raises
         ------
         ProtosegError
-            It was tried once more, and failed; everything is still kept and tried again.
+            All was tried once more, and some of it has failed: that is still kept and tried again.
         TimeoutError
             It has taken longer.
         """
         lines = (self._steps, self._masks) if with_masks else (self._steps,)
         with self._changed:
-            before = [line.tries for line in lines]
             self._urge(*(line for line in lines if line.failure is not None))
 
             def is_waiting() -> bool:
@@ -175,12 +178,12 @@ class Recorder:
 
             def failures() -> list[ProtosegError]:
                 """Of steps; of masks once no step waits, which whoever gives up would lose."""
-                tried = zip(lines, before, strict=True)
                 count = self._steps_waiting()
                 return [
                     line.failure
-                    for line, n in tried
-                    if line.failure and line.tries > n and (line is self._steps or not count)
+                    for line in lines
+                    if line.failure and (line is self._steps or not count)
+                    if not (line.is_urged or self._next(line))  # nothing is left to try
                 ]
 
             def is_settled() -> bool:
@@ -246,26 +249,35 @@ class Recorder:
 
     def _has_work(self, line: _Line) -> bool:
         """Wait until there is something to try; False where the recorder is to end."""
+
+        def has_next() -> bool:
+            return bool(self._next(line)) or self._is_closing
+
         with self._changed:
-            if line.failure is not None:
-                self._changed.wait_for(
-                    lambda: line.is_urged or self._is_closing, self._retry_seconds
-                )
-            self._changed.wait_for(lambda: bool(self._next(line)) or self._is_closing)
+            if line.set_aside:
+                rest = max(line.due - monotonic(), 0)
+                self._changed.wait_for(lambda: line.is_urged or has_next(), rest)
+                if line.is_urged or monotonic() >= line.due:
+                    line.set_aside.clear()
+            self._changed.wait_for(has_next)
             line.is_urged = False
             return not self._is_closing
 
     def _next(self, line: _Line) -> list[_Waiting]:
         """Return what to try first: a run of steps of one image, or a fold of recorded steps."""
         if line is self._steps:
-            steps = [waiting for waiting in self._waiting if isinstance(waiting[1], NewStep)]
+            steps = [
+                waiting
+                for waiting in self._waiting
+                if isinstance(waiting[1], NewStep) and waiting[0] not in line.set_aside
+            ]
             return list(takewhile(lambda waiting: waiting[0] == steps[0][0], steps))
         unrecorded = set()
         for waiting in self._waiting:
             image_id, item = waiting
             if isinstance(item, NewStep):
                 unrecorded.add(image_id)
-            elif image_id not in unrecorded:
+            elif image_id not in unrecorded | line.set_aside:
                 return [waiting]
         return []
 
@@ -281,20 +293,18 @@ class Recorder:
             else:
                 events = self._store(project, image_id)
         except ProtosegError as error:
-            self._fail(line, tried, project, error)
+            self._fail(line, image_id, project, error)
             return
         except Exception as error:  # noqa: BLE001 (it is told, and what waits must not be lost)
-            self._fail(line, tried, project, _unexpected(project, error))
+            self._fail(line, image_id, project, _unexpected(project, error))
             return
         if self._note_done(line, tried):
             events.append(RecordingResumed() if line is self._steps else StoringResumed())
         for event in events:
             self._report(event)
 
-    def _fail(
-        self, line: _Line, tried: list[_Waiting], project: Project, error: ProtosegError
-    ) -> None:
-        if not self._note_failure(line, tried, project, error):
+    def _fail(self, line: _Line, image_id: int, project: Project, error: ProtosegError) -> None:
+        if not self._note_failure(line, image_id, project, error):
             return
         if line is self._steps:
             self._report(RecordingFailed(error, len(self.unsynced)))
@@ -347,8 +357,8 @@ class Recorder:
         """Note that a try has worked; True where some had failed, and nothing waits any more."""
         with self._changed:
             self._waiting = self._all_but(done)
-            line.failure = None
-            line.tries += 1
+            if not line.set_aside:
+                line.failure = None
             has_resumed = line.has_failed and not self._is_waiting(line)
             if has_resumed:
                 line.has_failed = False
@@ -366,17 +376,16 @@ class Recorder:
         return sum(isinstance(item, NewStep) for _, item in self._waiting)
 
     def _note_failure(
-        self, line: _Line, tried: list[_Waiting], project: Project, failure: ProtosegError
+        self, line: _Line, image_id: int, project: Project, failure: ProtosegError
     ) -> bool:
         """Note that a try has failed; False where it was in an opening that was left since."""
         with self._changed:
             if project is not self._project:
                 return False
-            if line is self._masks:  # another mask may be stored
-                self._waiting = [*self._all_but(tried), *tried]
             line.failure = failure
             line.has_failed = True
-            line.tries += 1
+            line.set_aside.add(image_id)
+            line.due = monotonic() + self._retry_seconds
             self._changed.notify_all()
             return True
 
