@@ -24,7 +24,7 @@ from napari_protoseg.project import (
     masks_per_shard,
 )
 from napari_protoseg.project.arrays import ArrayFolder, MaskArrays
-from napari_protoseg.project.edits import NewStep, Unnamed
+from napari_protoseg.project.edits import Step, Unnamed
 from napari_protoseg.review.edited_mask import EditedMask
 from napari_protoseg.review.journal import Journal
 from napari_protoseg.schema import ClassSchema
@@ -34,7 +34,7 @@ SCHEMA = ClassSchema.from_names(["tumour", "stroma", "necrosis"])
 SOURCE = MaskSource(round_id=None, label_condition="given", recipe_json="{}", created=NOW)
 LATER = replace(SOURCE, created=NOW + timedelta(hours=1))
 
-Do = Callable[[EditedMask], NewStep | None]
+Do = Callable[[EditedMask], Step | None]
 
 
 @pytest.fixture
@@ -258,11 +258,11 @@ def redrawn(project: Project, record: ImageRecord, *later: Do, is_folded: bool =
         journal.fold()
 
 
-def undo(edited: EditedMask) -> NewStep | None:
+def undo(edited: EditedMask) -> Step | None:
     return edited.undo(now=NOW)
 
 
-def release(edited: EditedMask) -> NewStep | None:
+def release(edited: EditedMask) -> Step | None:
     return edited.release(np.ones(edited.shape, np.bool_), author="Ada", now=NOW)
 
 
