@@ -37,7 +37,7 @@ from napari_protoseg.jobs.new import NewProject, new_project
 from napari_protoseg.plugin import benches
 from napari_protoseg.plugin.commands import open_workbench
 from napari_protoseg.plugin.layers import Role, own_layers, role_of
-from napari_protoseg.project.edits import Step
+from napari_protoseg.project.edits import NewStep
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.journal_changes import Outcome
 from napari_protoseg.synthesis.tiles import synthesize_tile
@@ -89,7 +89,7 @@ def noting_when_synced(project: Project, image_id: int) -> Iterator[list[float]]
     synced: list[float] = []
     record = project.record_steps
 
-    def record_steps(of_image: int, steps: Sequence[Step]) -> list[Outcome]:
+    def record_steps(of_image: int, steps: Sequence[NewStep]) -> list[Outcome]:
         outcomes = record(of_image, steps)
         if of_image == image_id:
             synced.extend([perf_counter()] * len(steps))

@@ -27,7 +27,7 @@ from PIL import Image
 
 from napari_protoseg.cli.terminal import Terminal
 from napari_protoseg.jobs.new import NewProject, new_project
-from napari_protoseg.project.edits import Step
+from napari_protoseg.project.edits import NewStep
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import PredictedMask, no_source
 from napari_protoseg.review.edited_mask import EditedMask
@@ -125,7 +125,7 @@ def repeating(work: Callable[[], None] | None) -> Iterator[None]:
         thread.join()
 
 
-def draw(edited: EditedMask, number: int) -> Step:
+def draw(edited: EditedMask, number: int) -> NewStep:
     """Draw a block somewhere; return the step that it makes."""
     height, width = _STROKE
     row = number * height % (edited.shape[0] - height)

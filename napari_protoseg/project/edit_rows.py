@@ -15,6 +15,7 @@ from napari_protoseg.project.edits import (
     Edit,
     EditKey,
     EditKind,
+    NewStep,
     Recorded,
     Step,
     Unnamed,
@@ -143,21 +144,23 @@ def number_of(connection: sqlite3.Connection, image_id: int, key: EditKey) -> in
     return None if row is None else int(row[0])
 
 
-def has_moved(connection: sqlite3.Connection, image_id: int, step: Step) -> bool:
+def has_moved(connection: sqlite3.Connection, image_id: int, step: NewStep) -> bool:
     """Tell whether the mask is another than the one that a step was made on.
 
     So it is where others have made steps that whoever made this one does not know of, where not
     all that they did before is in the journal, or where classes have gone or come back since. So
-    it may be where there was no journal yet to tell what others have changed, or where a step sets
-    a class that is gone, which may be there already, unseen.
+    it may be, of all their steps, where there was no journal yet to tell what others have changed,
+    or where a step sets a class that is gone, which may be there already, unseen.
     """
+    if step.since is None:
+        return True
     known, others = connection.execute(
         "SELECT coalesce(max(CASE WHEN writer = :writer THEN serial END), 0),"
         " coalesce(max(writer != :writer), 0)"
         " FROM edits WHERE image_id = :id AND number > :since",
-        {"id": image_id, "since": step.since or 0, "writer": step.key.writer},
+        {"id": image_id, "since": step.since, "writer": step.key.writer},
     ).fetchone()
-    if others or known != step.key.serial - 1 or (step.since is None and not known):
+    if others or known != step.key.serial - 1:
         return True
     heirs = select_heirs(connection)
     if not heirs.shows_as(select_heirs(connection, step.schema)):
@@ -216,9 +219,7 @@ def select_steps(
         elif edit not in edits:
             raise _damaged(f"edit {edit} of image {image_id} is missing")
         if number > after:
-            step = Step(
-                key=key, action=Action(action), edit=edits[edit], time=time, since=0, schema=0
-            )
+            step = Step(key=key, action=Action(action), edit=edits[edit], time=time)
             steps.append(Recorded(number, step))
     return steps
 

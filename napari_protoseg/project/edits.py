@@ -182,23 +182,12 @@ class Step:
         The edit.
     time
         When.
-    since
-        Number of the last step in the journal that whoever made this one knew of when they
-        opened the image; None where it had no journal then.
-    schema
-        Version of the class schema by which they saw its mask.
-    confidence
-        Of a model's mask, ``(height, width)``, 0..1; no part of the journal, but stored with the
-        mask when it is folded next.
     """
 
     key: EditKey
     action: Action
     edit: Edit
     time: datetime
-    since: int | None
-    schema: int
-    confidence: NDArray[np.float16] | None = None
 
     @property
     def change(self) -> PixelChange:
@@ -217,6 +206,27 @@ class Step:
         """What the mask comes from after a step with a model's edit; None where from no model."""
         assert self.edit.sources is not None
         return self.edit.sources[0 if self.action is Action.UNDO else 1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewStep(Step):
+    """A step that is to be recorded, and what whoever made it knew of the image.
+
+    Parameters
+    ----------
+    since
+        Number of the last step in the journal when they opened the image; None where it had no
+        journal then.
+    schema
+        Version of the class schema by which they saw its mask.
+    confidence
+        Of a model's mask, ``(height, width)``, 0..1; no part of the journal, but stored with the
+        mask when it is folded next.
+    """
+
+    since: int | None
+    schema: int
+    confidence: NDArray[np.float16] | None = None
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ from napari_protoseg.project.edit_rows import (
     select_unfolded,
     select_unfolded_authors,
 )
-from napari_protoseg.project.edits import Step, Unnamed
+from napari_protoseg.project.edits import NewStep, Unnamed
 from napari_protoseg.project.image_rows import (
     insert_images,
     require_image,
@@ -818,7 +818,7 @@ class Project:
                 begin_journal(connection, image_id)
         return self._masks.open_journal(image_id)
 
-    def record_steps(self, image_id: int, steps: Sequence[Step]) -> list[Outcome]:
+    def record_steps(self, image_id: int, steps: Sequence[NewStep]) -> list[Outcome]:
         """Append steps to the journal of an image, synced to the disk: all of them, or none.
 
         A step that is there already is not recorded again.

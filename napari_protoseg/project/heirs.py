@@ -40,7 +40,7 @@ class Heirs:
             self._table[class_id] = heir
 
     def __bool__(self) -> bool:
-        """Whether any class was ever removed or merged."""
+        """Whether any class is removed or merged now."""
         return bool((self._table != np.arange(256)).any())
 
     def shows_as(self, other: Heirs) -> bool:

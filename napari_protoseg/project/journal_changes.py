@@ -21,7 +21,7 @@ from napari_protoseg.project.edit_rows import (
     select_unfolded,
     set_folded,
 )
-from napari_protoseg.project.edits import Action, Arrays, Recorded, Step, journal_of, rebased
+from napari_protoseg.project.edits import Action, Arrays, NewStep, Recorded, journal_of, rebased
 from napari_protoseg.project.found_masks import (
     FoundMask,
     HeldMask,
@@ -117,7 +117,7 @@ def find_journal(connection: sqlite3.Connection, found: FoundMask) -> OpenedJour
 
 
 def record_steps(
-    connection: sqlite3.Connection, arrays: ArrayFolder, image_id: int, steps: Sequence[Step]
+    connection: sqlite3.Connection, arrays: ArrayFolder, image_id: int, steps: Sequence[NewStep]
 ) -> list[Outcome]:
     """Append steps to the journal of an image, in the caller's transaction.
 
@@ -224,7 +224,7 @@ def keep_all_taken(connection: sqlite3.Connection, arrays: ArrayFolder) -> None:
 
 
 def _record_edit(
-    connection: sqlite3.Connection, arrays: ArrayFolder, image_id: int, step: Step
+    connection: sqlite3.Connection, arrays: ArrayFolder, image_id: int, step: NewStep
 ) -> Outcome:
     if not has_moved(connection, image_id, step):
         insert_step(connection, image_id, step)
@@ -249,7 +249,7 @@ def _arrays(mask: StoredMask | None, shape: tuple[int, int]) -> Arrays:
     return nothing, nothing
 
 
-def _record_return(connection: sqlite3.Connection, image_id: int, step: Step) -> Outcome:
+def _record_return(connection: sqlite3.Connection, image_id: int, step: NewStep) -> Outcome:
     """Append an undo or a redo, if its edit is the next one."""
     number = number_of(connection, image_id, step.edit.key)
     with journal_of(image_id):

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from napari_protoseg.errors import StorageError
 from napari_protoseg.project.lock import LOCK, ProjectLock
-from napari_protoseg.project.paths import real_path
+from napari_protoseg.project.paths import is_whole, places_since, real_path
 from napari_protoseg.storage import storage_error, storage_errors
 
 # As `storage.replacing` names a file that it writes; others that begin with a dot are not ours.
@@ -26,6 +26,9 @@ _REMOVED = ".removed-"
 
 _MOST_LINKS = 40
 """On one path: no system follows more."""
+
+_LONGEST = 4096
+"""Characters of a path that a file can be found by."""
 
 _Mark = Path | tuple[int, int]
 _Caught = tuple[type[BaseException], BaseException, TracebackType]
@@ -47,14 +50,15 @@ def select_paths(connection: sqlite3.Connection) -> list[str]:
         " json_tree(iif(json_valid(record), record, 'null')) WHERE type = 'text'"
     )
     texts = [os.fsdecode(text) for (text,) in connection.execute(query)]
-    return [*paths, *filter(os.path.isabs, texts)]
+    return [*paths, *filter(is_whole, texts)]
 
 
 class NamedFiles:
     """The files and folders that the rows of a project name, wherever they lie.
 
     Those outside of its folder may lie on a disk that does not answer. They are looked at only
-    once there is something that no row names by a path within the folder.
+    once there is something that no row names by a path within the folder. What was named by its
+    whole path is also named where it lies if the project has been moved since.
 
     Parameters
     ----------
@@ -70,12 +74,14 @@ class NamedFiles:
         self._above: set[_Mark] = set()
         self._unseen: list[Path] = []
         for text in self.texts:
-            if "\0" in text:  # no file can be called so
+            if "\0" in text or len(text) > _LONGEST:  # no file can be called so
                 continue
             place = Path(os.path.normpath(folder / text))
             if place.is_relative_to(folder):
                 self._enter(place)
             self._unseen.append(place)
+            for place in places_since(text, folder):
+                self._enter(place)
 
     def spare(self, path: Path) -> bool:
         """Tell whether something is named, holds what is, or is on the way there.
@@ -211,11 +217,15 @@ def put_aside(
     dict of Path
         How each is called that is still to be removed.
     dict of StorageError or None
-        Why each other one is still there; None for what is gone.
+        Why each other one is still there; None for what is gone. What lies in a folder that is
+        in either is in neither itself, unless that folder stays as it is.
     """
     places: dict[Path, Path] = {}
     left: dict[Path, StorageError | None] = {}
+    tried: set[Path] = set()
     for path in paths:
+        if not tried.isdisjoint(path.parents):
+            continue  # it goes with its folder, or is told of as what is left of that
         name = path.name
         if not name.startswith(_REMOVED):
             name = f"{_REMOVED}{uuid4().hex[:8]}-{name[:40]}"
@@ -224,8 +234,11 @@ def put_aside(
         except FileNotFoundError:
             left[path] = None
         except OSError as error:
-            is_elsewhere = error.errno == errno.EXDEV
-            left[path] = remove(path) if is_elsewhere else storage_error(error, path)
+            if error.errno != errno.EXDEV:
+                left[path] = storage_error(error, path)
+                continue
+            left[path] = remove(path)
+        tried.add(path)
     return places, left
 
 

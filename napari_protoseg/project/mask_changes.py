@@ -166,7 +166,7 @@ class NewMask:
         record_taken(connection, self.image_id, self.taken)
         if self.edit is not None:
             key, time = self.edit.key, self.edit.time
-            step = Step(key=key, action=Action.DO, edit=self.edit, time=time, since=0, schema=0)
+            step = Step(key=key, action=Action.DO, edit=self.edit, time=time)
             insert_step(connection, self.image_id, step)
 
 

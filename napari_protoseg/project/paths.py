@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 
 from napari_protoseg.errors import ProjectError
 from napari_protoseg.project.records import RecordError
@@ -134,6 +135,30 @@ def recorded_path(path: Path, folder: Path) -> str:
             remedy="Rename the file, then add it again.",
         ) from error
     return text
+
+
+def is_whole(text: str) -> bool:
+    """Tell whether a path leads from the root of a disk, on this system or another."""
+    return any(path.is_absolute() for path in _read_anywhere(text))
+
+
+def places_since(text: str, folder: Path) -> Iterator[Path]:
+    """Yield what `text` may stand for in a project that has been moved to `folder` since.
+
+    A whole path says not which of its folders was that of the project; what is there now below one
+    of the project's own folders by the same names may be what it stands for.
+    """
+    for path in filter(PurePath.is_absolute, _read_anywhere(text)):
+        for n, name in enumerate(path.parts):
+            if name in (*OWN_FOLDERS, "cache"):
+                place = Path(os.path.normpath(folder.joinpath(*path.parts[n:])))
+                if place.is_relative_to(folder) and os.path.lexists(place):
+                    yield place
+
+
+def _read_anywhere(text: str) -> tuple[PurePath, ...]:
+    """Return a path as each system reads it: a project may come from another one."""
+    return PurePosixPath(text), PureWindowsPath(text)
 
 
 def found_path(text: str, folder: Path) -> Path:

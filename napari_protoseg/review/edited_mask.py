@@ -16,7 +16,7 @@ from napari_protoseg.project.edits import (
     Edit,
     EditKey,
     EditKind,
-    Step,
+    NewStep,
     histories,
     journal_of,
     may_set,
@@ -162,7 +162,7 @@ class EditedMask:
         author: str,
         now: datetime,
         block: Block | None = None,
-    ) -> Step | None:
+    ) -> NewStep | None:
         """Take what a person has drawn: the pixels that differ are theirs from now on.
 
         A person who was not introduced is a person without a name in the setters; the history
@@ -195,7 +195,7 @@ class EditedMask:
         *,
         author: str,
         now: datetime,
-    ) -> Step | None:
+    ) -> NewStep | None:
         """Take what a machine has spread from a person's pixels, where it says something.
 
         Parameters
@@ -216,7 +216,7 @@ class EditedMask:
         said = mask != UNLABELLED
         return self._enter(EditKind.PROPAGATION, said, mask, Origin.PROPAGATED, now, author)
 
-    def import_mask(self, mask: NDArray[np.uint8], *, author: str, now: datetime) -> Step | None:
+    def import_mask(self, mask: NDArray[np.uint8], *, author: str, now: datetime) -> NewStep | None:
         """Take the labelled pixels of a mask that was made elsewhere, except over a person's.
 
         Raises
@@ -230,7 +230,7 @@ class EditedMask:
 
     def enter_prediction(
         self, predicted: PredictedMask, source: MaskSource, *, now: datetime
-    ) -> Step | None:
+    ) -> NewStep | None:
         """Take a model's mask where it changes something that is not protected.
 
         Parameters
@@ -260,7 +260,7 @@ class EditedMask:
         )
         return None if step is None else replace(step, confidence=predicted.confidence)
 
-    def release(self, where: NDArray[np.bool_], *, author: str, now: datetime) -> Step | None:
+    def release(self, where: NDArray[np.bool_], *, author: str, now: datetime) -> NewStep | None:
         """Give protected pixels back to the model: their classes stay until it says otherwise.
 
         Parameters
@@ -277,11 +277,11 @@ class EditedMask:
         given = where & np.isin(self._setters, [own, Origin.PERSON, Origin.IMPORTED])
         return self._enter(EditKind.RELEASE, given, self._mask, None, now, author)
 
-    def undo(self, *, now: datetime) -> Step | None:
+    def undo(self, *, now: datetime) -> NewStep | None:
         """Undo the last edit; return the step, with the pixels as they are now."""
         return self._return(Action.UNDO, self._done, self._undone, now)
 
-    def redo(self, *, now: datetime) -> Step | None:
+    def redo(self, *, now: datetime) -> NewStep | None:
         """Redo what was undone last; return the step, with the pixels as they are now."""
         return self._return(Action.REDO, self._undone, self._done, now)
 
@@ -323,7 +323,7 @@ class EditedMask:
         *,
         block: Block = _WHOLE,
         source: MaskSource | None = None,
-    ) -> Step | None:
+    ) -> NewStep | None:
         """Make an edit of what changes in a block and may, with a setter; None: the model's."""
         positions = self._positions(where, block)
         before = (self._mask.take(positions), self._setters.take(positions))
@@ -357,7 +357,7 @@ class EditedMask:
 
     def _return(
         self, action: Action, done: list[Edit], target: list[Edit], now: datetime
-    ) -> Step | None:
+    ) -> NewStep | None:
         if not done:
             return None
         step = self._step(self._next_key(), action, done[-1], now)
@@ -369,8 +369,8 @@ class EditedMask:
         target.append(done.pop())
         return step
 
-    def _step(self, key: EditKey, action: Action, edit: Edit, now: datetime) -> Step:
-        return Step(
+    def _step(self, key: EditKey, action: Action, edit: Edit, now: datetime) -> NewStep:
+        return NewStep(
             key=key, action=action, edit=edit, time=now, since=self._since, schema=self._schema
         )
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from napari_protoseg.project.edits import Step
+from napari_protoseg.project.edits import NewStep
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.journal_changes import OpenedJournal, Outcome
 from napari_protoseg.review.edited_mask import EditedMask
@@ -96,7 +96,7 @@ class Journal:
         opened = self._project.open_journal(self._image_id)
         return EditedMask(opened, self._project.schema), recovered_steps(opened)
 
-    def append(self, steps: Sequence[Step]) -> list[Outcome]:
+    def append(self, steps: Sequence[NewStep]) -> list[Outcome]:
         """Record steps in one transaction, synced to the disk when this returns.
 
         Raises

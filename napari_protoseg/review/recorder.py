@@ -6,7 +6,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import takewhile
 from time import monotonic
 
@@ -16,7 +16,7 @@ from napari_protoseg.errors import (
     ProjectLockedError,
     ProtosegError,
 )
-from napari_protoseg.project.edits import EditKind, Step
+from napari_protoseg.project.edits import EditKind, NewStep
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.journal_changes import Outcome
 from napari_protoseg.project.records import FreshConfidence
@@ -40,7 +40,7 @@ class _Fold:
     """A mask is to be stored with the steps before this one."""
 
 
-_Waiting = tuple[int, Step | _Fold]
+_Waiting = tuple[int, NewStep | _Fold]
 """An image, and what is to be done of it."""
 
 
@@ -48,11 +48,14 @@ _Waiting = tuple[int, Step | _Fold]
 class _Line:
     """One kind of work, done in order by a thread of its own, and what has become of it."""
 
-    of: type[Step | _Fold]
+    of: type[NewStep | _Fold]
     failure: ProtosegError | None = None
     has_failed: bool = False
     """Also while another try has worked, but not all is done that waited."""
-    tries: int = 0
+    set_aside: set[int] = field(default_factory=set)
+    """Images that have failed, and are not tried before all are again."""
+    due: float = 0.0
+    """When that is."""
     is_urged: bool = False
 
 
@@ -64,7 +67,8 @@ class Recorder:
 
     A step is safe on disk once it is no longer `unsynced`. Where it cannot be recorded, nothing
     is dropped: the listener is told, and it is tried again every few seconds, and whenever `retry`
-    is called. So it is whatever the reason, and also where nobody has foreseen it.
+    is called. So it is whatever the reason, and also where nobody has foreseen it. What cannot be
+    recorded of one image holds up no other's.
 
     Parameters
     ----------
@@ -93,7 +97,7 @@ class Recorder:
         self._handed_over: Counter[Outcome] = Counter()
         self._is_closing = False
         self._has_ended = False
-        self._steps, self._masks = _Line(Step), _Line(_Fold)
+        self._steps, self._masks = _Line(NewStep), _Line(_Fold)
         self._threads = [
             threading.Thread(target=self._work, args=(line,), name=name, daemon=True)
             for line, name in ((self._steps, "recorder"), (self._masks, "mask writer"))
@@ -102,10 +106,10 @@ class Recorder:
             thread.start()
 
     @property
-    def unsynced(self) -> tuple[Step, ...]:
+    def unsynced(self) -> tuple[NewStep, ...]:
         """The steps that are not on disk yet, in order."""
         with self._changed:
-            return tuple(item for _, item in self._waiting if isinstance(item, Step))
+            return tuple(item for _, item in self._waiting if isinstance(item, NewStep))
 
     @property
     def failure(self) -> ProtosegError | None:
@@ -125,7 +129,7 @@ class Recorder:
         with self._changed:
             return self._handed_over.copy()
 
-    def record(self, image_id: int, step: Step) -> None:
+    def record(self, image_id: int, step: NewStep) -> None:
         """Let a step be recorded; return at once."""
         self._add(image_id, step)
 
@@ -161,13 +165,12 @@ class Recorder:
         Raises
         ------
         ProtosegError
-            It was tried once more, and failed; everything is still kept and tried again.
+            All was tried once more, and some of it has failed: that is still kept and tried again.
         TimeoutError
             It has taken longer.
         """
         lines = (self._steps, self._masks) if with_masks else (self._steps,)
         with self._changed:
-            before = [line.tries for line in lines]
             self._urge(*(line for line in lines if line.failure is not None))
 
             def is_waiting() -> bool:
@@ -175,12 +178,12 @@ class Recorder:
 
             def failures() -> list[ProtosegError]:
                 """Of steps; of masks once no step waits, which whoever gives up would lose."""
-                tried = zip(lines, before, strict=True)
                 count = self._steps_waiting()
                 return [
                     line.failure
-                    for line, n in tried
-                    if line.failure and line.tries > n and (line is self._steps or not count)
+                    for line in lines
+                    if line.failure and (line is self._steps or not count)
+                    if not (line.is_urged or self._next(line))  # nothing is left to try
                 ]
 
             def is_settled() -> bool:
@@ -206,7 +209,7 @@ class Recorder:
         self.flush(timeout_seconds)
         self._end(timeout_seconds)
 
-    def abandon(self, timeout_seconds: float | None = None) -> tuple[Step, ...]:
+    def abandon(self, timeout_seconds: float | None = None) -> tuple[NewStep, ...]:
         """End after what is just being recorded; return the steps that are lost by it.
 
         Where that takes longer than `timeout_seconds`, its steps are among them: they are recorded
@@ -223,7 +226,7 @@ class Recorder:
         for thread in self._threads:
             thread.join(None if deadline is None else max(deadline - monotonic(), 0))
 
-    def _add(self, image_id: int, item: Step | _Fold) -> None:
+    def _add(self, image_id: int, item: NewStep | _Fold) -> None:
         with self._changed:
             if self._is_closing or self._has_ended:
                 raise RuntimeError("the recorder has ended")
@@ -246,26 +249,35 @@ class Recorder:
 
     def _has_work(self, line: _Line) -> bool:
         """Wait until there is something to try; False where the recorder is to end."""
+
+        def has_next() -> bool:
+            return bool(self._next(line)) or self._is_closing
+
         with self._changed:
-            if line.failure is not None:
-                self._changed.wait_for(
-                    lambda: line.is_urged or self._is_closing, self._retry_seconds
-                )
-            self._changed.wait_for(lambda: bool(self._next(line)) or self._is_closing)
+            if line.set_aside:
+                rest = max(line.due - monotonic(), 0)
+                self._changed.wait_for(lambda: line.is_urged or has_next(), rest)
+                if line.is_urged or monotonic() >= line.due:
+                    line.set_aside.clear()
+            self._changed.wait_for(has_next)
             line.is_urged = False
             return not self._is_closing
 
     def _next(self, line: _Line) -> list[_Waiting]:
         """Return what to try first: a run of steps of one image, or a fold of recorded steps."""
         if line is self._steps:
-            steps = [waiting for waiting in self._waiting if isinstance(waiting[1], Step)]
+            steps = [
+                waiting
+                for waiting in self._waiting
+                if isinstance(waiting[1], NewStep) and waiting[0] not in line.set_aside
+            ]
             return list(takewhile(lambda waiting: waiting[0] == steps[0][0], steps))
         unrecorded = set()
         for waiting in self._waiting:
             image_id, item = waiting
-            if isinstance(item, Step):
+            if isinstance(item, NewStep):
                 unrecorded.add(image_id)
-            elif image_id not in unrecorded:
+            elif image_id not in unrecorded | line.set_aside:
                 return [waiting]
         return []
 
@@ -276,25 +288,23 @@ class Recorder:
         image_id = tried[0][0]
         try:
             if line is self._steps:
-                steps = [item for _, item in tried if isinstance(item, Step)]
+                steps = [item for _, item in tried if isinstance(item, NewStep)]
                 events = self._record(project, image_id, steps)
             else:
                 events = self._store(project, image_id)
         except ProtosegError as error:
-            self._fail(line, tried, project, error)
+            self._fail(line, image_id, project, error)
             return
         except Exception as error:  # noqa: BLE001 (it is told, and what waits must not be lost)
-            self._fail(line, tried, project, _unexpected(project, error))
+            self._fail(line, image_id, project, _unexpected(project, error))
             return
         if self._note_done(line, tried):
             events.append(RecordingResumed() if line is self._steps else StoringResumed())
         for event in events:
             self._report(event)
 
-    def _fail(
-        self, line: _Line, tried: list[_Waiting], project: Project, error: ProtosegError
-    ) -> None:
-        if not self._note_failure(line, tried, project, error):
+    def _fail(self, line: _Line, image_id: int, project: Project, error: ProtosegError) -> None:
+        if not self._note_failure(line, image_id, project, error):
             return
         if line is self._steps:
             self._report(RecordingFailed(error, len(self.unsynced)))
@@ -309,7 +319,7 @@ class Recorder:
             found = (*sys.exc_info(), threading.current_thread())
             threading.excepthook(threading.ExceptHookArgs(found))
 
-    def _record(self, project: Project, image_id: int, steps: list[Step]) -> list[RecorderEvent]:
+    def _record(self, project: Project, image_id: int, steps: list[NewStep]) -> list[RecorderEvent]:
         outcomes = project.record_steps(image_id, steps)
         with self._changed:
             if project is not self._first_project:
@@ -334,7 +344,7 @@ class Recorder:
                 self._confidence.pop(image_id, None)
         return [Folded(image_id)] if folded else []
 
-    def _keep_confidence(self, image_id: int, steps: list[Step]) -> None:
+    def _keep_confidence(self, image_id: int, steps: list[NewStep]) -> None:
         """Keep that of the last prediction until it is stored with the mask."""
         for step in steps:
             if step.edit.kind is EditKind.MODEL:
@@ -347,8 +357,8 @@ class Recorder:
         """Note that a try has worked; True where some had failed, and nothing waits any more."""
         with self._changed:
             self._waiting = self._all_but(done)
-            line.failure = None
-            line.tries += 1
+            if not line.set_aside:
+                line.failure = None
             has_resumed = line.has_failed and not self._is_waiting(line)
             if has_resumed:
                 line.has_failed = False
@@ -363,20 +373,19 @@ class Recorder:
         return any(isinstance(item, line.of) for _, item in self._waiting)
 
     def _steps_waiting(self) -> int:
-        return sum(isinstance(item, Step) for _, item in self._waiting)
+        return sum(isinstance(item, NewStep) for _, item in self._waiting)
 
     def _note_failure(
-        self, line: _Line, tried: list[_Waiting], project: Project, failure: ProtosegError
+        self, line: _Line, image_id: int, project: Project, failure: ProtosegError
     ) -> bool:
         """Note that a try has failed; False where it was in an opening that was left since."""
         with self._changed:
             if project is not self._project:
                 return False
-            if line is self._masks:  # another mask may be stored
-                self._waiting = [*self._all_but(tried), *tried]
             line.failure = failure
             line.has_failed = True
-            line.tries += 1
+            line.set_aside.add(image_id)
+            line.due = monotonic() + self._retry_seconds
             self._changed.notify_all()
             return True
 

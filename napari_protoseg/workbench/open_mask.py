@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from napari_protoseg.errors import ProjectLockedError, StorageError
 from napari_protoseg.jobs.look import Sight
 from napari_protoseg.jobs.outdated import is_outdated
-from napari_protoseg.project.edits import Action, EditKey, EditKind, Step
+from napari_protoseg.project.edits import Action, EditKey, EditKind, NewStep
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.journal_changes import OpenedJournal
 from napari_protoseg.project.records import (
@@ -70,7 +70,7 @@ class OpenMask:
         self._now = now
         self._met = set(opened.people)
         self._last = opened.last
-        self._held: list[Step] = []
+        self._held: list[NewStep] = []
         self._agreeing: tuple[PredictedMask, MaskSource] | None = None
         self._is_folded = opened.folded == opened.last
         self._is_new = opened.stored is None
@@ -258,7 +258,7 @@ class OpenMask:
     def _held_edits(self) -> set[EditKey]:
         return {step.edit.key for step in self._held}
 
-    def _shown(self, step: Step | None) -> Block | None:
+    def _shown(self, step: NewStep | None) -> Block | None:
         """Take a step that was not drawn; return where it has changed the mask."""
         if step is None:
             return None
@@ -266,7 +266,7 @@ class OpenMask:
         self._take(step)
         return block
 
-    def _take(self, step: Step | None) -> None:
+    def _take(self, step: NewStep | None) -> None:
         if step is None:
             return
         if step.edit.sources is not None or self._uncovers_other_pixels(step):
@@ -279,7 +279,7 @@ class OpenMask:
         self._let_go()
         self._record(step)
 
-    def _uncovers_other_pixels(self, step: Step) -> bool:
+    def _uncovers_other_pixels(self, step: NewStep) -> bool:
         """Tell whether a step brings to light what the model that agrees with the mask has not."""
         if self._agreeing is None or (
             step.action is Action.DO and step.edit.kind is not EditKind.RELEASE
@@ -297,7 +297,7 @@ class OpenMask:
         for step in held:
             self._record(step)
 
-    def _record(self, step: Step) -> None:
+    def _record(self, step: NewStep) -> None:
         self._recording.record(self.image_id, step)
         self._last += 1
         self._is_folded = False
@@ -326,7 +326,7 @@ class OpenMask:
         return is_outdated(source, sight.key, recipe, is_relabelled=is_relabelled)
 
 
-def _block_of(step: Step) -> Block | None:
+def _block_of(step: NewStep) -> Block | None:
     """Return the rows and columns that hold all pixels of a step; None where none is seen."""
     rows, columns = step.places
     if not rows.size:  # all were of classes that are gone

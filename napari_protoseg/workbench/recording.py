@@ -10,7 +10,7 @@ from psygnal import Signal
 
 from napari_protoseg.errors import ProjectError, ProjectLockedError, ProtosegError
 from napari_protoseg.events import Severity
-from napari_protoseg.project.edits import EditKey, Step
+from napari_protoseg.project.edits import EditKey, NewStep
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.journal_changes import Outcome
 from napari_protoseg.review.journal import Recovered, recover
@@ -70,7 +70,7 @@ class Recording:
         steps = () if self._recorder is None else self._recorder.unsynced
         return {step.edit.key for step in steps}
 
-    def record(self, image_id: int, step: Step) -> None:
+    def record(self, image_id: int, step: NewStep) -> None:
         """Let a step be recorded; return at once. In a project that is read-only nothing is.
 
         Raises

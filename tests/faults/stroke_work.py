@@ -12,7 +12,7 @@ from PIL import Image
 
 from napari_protoseg.jobs.check import content_hash
 from napari_protoseg.project import ImageRecord, MaskSource, PredictedMask, Project
-from napari_protoseg.project.edits import Step
+from napari_protoseg.project.edits import NewStep
 from napari_protoseg.review.edited_mask import EditedMask
 from napari_protoseg.review.journal import Journal
 from napari_protoseg.review.recorder import Recorder
@@ -59,7 +59,7 @@ def work(workspace: Path, acknowledge: Callable[[object], None]) -> None:
         recorder.close()
 
 
-def act(edited: EditedMask, number: int) -> Step | None:
+def act(edited: EditedMask, number: int) -> NewStep | None:
     """Do the thing with this number, which follows from the number and the mask alone."""
     random = np.random.default_rng(number)
     now = NOW + timedelta(seconds=number)

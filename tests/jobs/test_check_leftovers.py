@@ -207,7 +207,30 @@ def test_weights_stay_that_a_bank_or_a_round_was_made_with(folder: Path) -> None
     assert not any(path.exists() for path in left)
 
 
-@pytest.mark.parametrize("record", ["{", r'"\ud800/x"', r'["/\ud800"]', r'"/\u0000"', "[" * 2000])
+@pytest.mark.parametrize("was", ["/disk/of another/project", "D:\\disk\\project", r"\\host\disk\p"])
+def test_weights_stay_in_a_project_that_has_been_moved_since_they_were_named(
+    folder: Path, was: str
+) -> None:
+    weights = [folder / "truth" / "weights" / "e.pth", folder / "cache" / "weights" / "f.pth"]
+    put(*weights)
+    separator = "\\" if "\\" in was else "/"
+    for path in (*weights, folder / "runs" / "gone" / "since.pth"):
+        parts = path.relative_to(folder).parts
+        summary = json.dumps({"encoder_weights": separator.join((was, *parts))})
+        with Project.open(folder) as project:
+            project.add_bank(b"?", summary, SCHEMA.fingerprint, created=NOW)
+    put(folder / "runs" / "gone" / "another.pth")
+    left = left_beside(*weights)
+    repaired = places(checked(folder, repair=True), Outcome.REPAIRED)
+    assert repaired == {"truth/weights/left over.png", "runs/gone", "cache"}
+    assert all(path.is_file() for path in weights)
+    assert not any(path.exists() for path in left)
+
+
+@pytest.mark.parametrize(
+    "record",
+    ["{", r'"\ud800/x"', r'["/\ud800"]', r'"/\u0000"', "[" * 2000, f'"/{"truth/" * 100_000}"'],
+)
 def test_what_is_recorded_of_a_bank_and_cannot_be_read_names_nothing(
     folder: Path, record: str
 ) -> None:
@@ -320,6 +343,33 @@ def test_what_can_be_moved_and_not_removed_is_named_where_it_lies_until_it_can(
     (aside / "sub").chmod(0o755)
     assert as_unprivileged(CHECK, folder, "repair").stdout.startswith(f"repaired: {aside.name}: ")
     assert checked(folder).findings == []
+
+
+def test_what_is_half_written_in_a_folder_that_goes_is_told_of_once(
+    folder: Path, as_unprivileged: RunCode
+) -> None:
+    closed = folder / "runs" / "0009" / "sub"
+    put(closed / ".last.safetensors.abcdefgh", folder / "runs" / "0008" / ".x.json.abcdefgh")
+    closed.chmod(0o555)
+    problem, repaired = as_unprivileged(CHECK, folder, "repair").stdout.splitlines()
+    (aside,) = folder.glob(".removed-*")
+    assert problem.startswith(f"problem: {aside.name}/sub/.last.safetensors.abcdefgh: it is left")
+    assert repaired.startswith("repaired: runs/0008: ")
+    (aside / "sub").chmod(0o755)
+
+
+def test_what_is_half_written_goes_though_its_folder_cannot_be_moved(
+    folder: Path, as_unprivileged: RunCode
+) -> None:
+    half = folder / "runs" / "0009" / ".last.safetensors.abcdefgh"
+    put(half)
+    (folder / "runs").chmod(0o555)
+    lines = as_unprivileged(CHECK, folder, "repair").stdout.splitlines()
+    (folder / "runs").chmod(0o755)
+    assert [line.split(": ")[:2] for line in lines] == [
+        ["problem", "runs/0009"], ["repaired", "runs/0009/.last.safetensors.abcdefgh"]
+    ]  # fmt: skip
+    assert not half.exists()
 
 
 def test_what_cannot_be_moved_either_stays_and_is_named_and_the_rest_goes(

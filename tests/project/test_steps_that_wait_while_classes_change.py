@@ -13,7 +13,7 @@ import pytest
 from drawing import draw
 
 from napari_protoseg.project import ImageRecord, MaskSource, Origin, PredictedMask, Project
-from napari_protoseg.project.edits import Step
+from napari_protoseg.project.edits import NewStep
 from napari_protoseg.project.journal_changes import Outcome
 from napari_protoseg.review.edited_mask import EditedMask
 from napari_protoseg.review.journal import Journal
@@ -56,7 +56,7 @@ def opened(project: Project) -> EditedMask:
     return edited
 
 
-def recorded(project: Project, step: Step | None) -> Outcome:
+def recorded(project: Project, step: NewStep | None) -> Outcome:
     assert step is not None
     (outcome,) = Journal(project, 1).append([step])
     return outcome

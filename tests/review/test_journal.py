@@ -19,7 +19,7 @@ from napari_protoseg.project import (
     PredictedMask,
     Project,
 )
-from napari_protoseg.project.edits import EditKind, Step
+from napari_protoseg.project.edits import EditKind, NewStep
 from napari_protoseg.project.journal_changes import Outcome
 from napari_protoseg.project.lock import LOCK, LockOwner
 from napari_protoseg.review.edited_mask import EditedMask
@@ -29,6 +29,7 @@ from napari_protoseg.schema import ClassSchema
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 SCHEMA = ClassSchema.from_names(["tumour", "stroma"])
 SHAPE = (4, 6)
+SURE = np.full(SHAPE, 0.5, np.float16)
 
 
 @pytest.fixture
@@ -48,11 +49,16 @@ def source(recipe: str = "{}") -> MaskSource:
     return MaskSource(round_id=None, label_condition="given", recipe_json=recipe, created=NOW)
 
 
+def rows(*values: int) -> np.ndarray:
+    """Return a mask with one class in each row."""
+    return np.repeat(np.array(values, np.uint8)[:, None], SHAPE[1], axis=1)
+
+
 def predicted(value: int) -> PredictedMask:
-    return PredictedMask(1, np.full(SHAPE, value, np.uint8), np.full(SHAPE, 0.5, np.float16))
+    return PredictedMask(1, np.full(SHAPE, value, np.uint8), SURE)
 
 
-def stroke(edited: EditedMask, row: int, value: int, now: datetime = NOW) -> Step:
+def stroke(edited: EditedMask, row: int, value: int, now: datetime = NOW) -> NewStep:
     drawn = edited.mask.copy()
     drawn[row] = value
     step = edited.stroke(drawn, author="Ada", now=now)
@@ -254,23 +260,54 @@ def test_a_stroke_whose_forerunner_was_not_recorded_goes_back_to_what_stands_the
     assert [mask[0][0] for mask in undone(edited)] == [2, 0]
 
 
-@pytest.mark.parametrize(("later", "outcome"), [(1, Outcome.AS_MADE), (2, Outcome.OVER_OTHERS)])
-def test_a_stroke_on_a_mask_that_is_predicted_anew_before_it_has_a_journal_goes_back_to_that(
-    project: Project, later: int, outcome: Outcome
-) -> None:
-    project.write_mask(predicted(1), source())
+def opened_without_a_journal(project: Project) -> EditedMask:
+    """Open an image while another program has the project, then close it."""
     project.close()
     lock = project.folder / LOCK
     lock.write_text(LockOwner.here().model_copy(update={"host": "elsewhere"}).model_dump_json())
     with Project.open(project.folder) as read_only:
         edited, _ = Journal(read_only, 1).open()
-        step = stroke(edited, 0, 2)
     lock.unlink()
+    return edited
+
+
+@pytest.mark.parametrize(("later", "outcome"), [(1, Outcome.AS_MADE), (2, Outcome.OVER_OTHERS)])
+def test_strokes_on_a_mask_that_is_predicted_anew_before_it_has_a_journal_go_back_to_that(
+    project: Project, later: int, outcome: Outcome
+) -> None:
+    project.write_mask(predicted(1), source())
+    edited = opened_without_a_journal(project)
+    steps = [stroke(edited, row, 2) for row in (0, 1)]
     with Project.open(project.folder) as again:
-        again.write_mask(predicted(later), source())
-        assert Journal(again, 1).append([step]) == [outcome]
+        again.write_mask(PredictedMask(1, rows(1, later, later, later), SURE), source())
+        assert Journal(again, 1).append(steps) == [Outcome.AS_MADE, outcome]
         edited, _ = Journal(again, 1).open()
-        assert [mask[0][0] for mask in undone(edited)] == [2, later]
+        ways = [[row[0] for row in mask] for mask in undone(edited)]
+        left = [later, later]
+        assert ways == [[2, 2, *left], [2, later, *left], [1, later, *left]]
+
+
+def test_a_proposal_on_a_mask_without_a_journal_leaves_what_others_have_imported(
+    project: Project,
+) -> None:
+    project.write_mask(predicted(1), source())
+    edited = opened_without_a_journal(project)
+    steps = [stroke(edited, 0, 2)]
+    proposal = edited.enter_prediction(predicted(2), source("other"), now=NOW)
+    assert proposal is not None
+    with Project.open(project.folder) as again:
+        again.store_imports({1: rows(1, 1, 1, 0)}, person="Bea", now=NOW)
+        journal = Journal(again, 1)
+        assert journal.append([*steps, proposal]) == [Outcome.OVER_OTHERS] * 2
+        stored = again.read_mask(1)
+        assert stored is not None
+        assert stored.mask[:, 0].tolist() == [2, 1, 1, 2]
+        assert stored.origins[1:, 0].tolist() == [Origin.IMPORTED, Origin.IMPORTED, Origin.MODEL]
+        edited, _ = journal.open()
+        assert [[row[0] for row in mask] for mask in undone(edited)] == [
+            [2, 1, 1, 2], [2, 1, 1, 1], [1, 1, 1, 1]
+        ]  # fmt: skip
+        assert (edited.origins[:3] == Origin.IMPORTED).all()
 
 
 def test_what_others_of_the_same_name_have_drawn_since_is_not_given_back(project: Project) -> None:

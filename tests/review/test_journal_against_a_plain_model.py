@@ -29,7 +29,7 @@ from napari_protoseg.project import (
     PredictedMask,
     Project,
 )
-from napari_protoseg.project.edits import Step
+from napari_protoseg.project.edits import NewStep
 from napari_protoseg.project.lock import LOCK
 from napari_protoseg.review.journal import Journal, recover
 from napari_protoseg.review.recorder import Recorder
@@ -171,7 +171,7 @@ class Journaled(RuleBasedStateMachine):
         self.minutes += 1
         return NOW + timedelta(minutes=self.minutes)
 
-    def record(self, step: Step | None, changed: bool) -> None:
+    def record(self, step: NewStep | None, changed: bool) -> None:
         assert (step is not None) == changed
         if step is not None:
             self.recorder.record(self.image, step)

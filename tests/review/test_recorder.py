@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 from hung_disk import HungDisk
 
-from napari_protoseg.errors import ProjectError, ProjectLockedError, StorageError
+from napari_protoseg.errors import DamagedError, ProjectError, ProjectLockedError, StorageError
 from napari_protoseg.project import ImageRecord, MaskSource, PredictedMask, Project, arrays
 from napari_protoseg.project.arrays import ArrayFolder, MaskArrays
+from napari_protoseg.project.edits import NewStep
 from napari_protoseg.project.journal_changes import Outcome
 from napari_protoseg.review.edited_mask import EditedMask
 from napari_protoseg.review.journal import Journal, Recovery, recover
@@ -271,6 +272,65 @@ def test_a_damaged_mask_is_told_and_keeps_no_stroke_from_being_recorded(project:
     recorder.close()
     shard.write_bytes(content)
     assert np.array_equal(opened(project).mask, noise(2))
+
+
+def test_strokes_that_cannot_be_recorded_without_a_damaged_mask_hold_up_no_other_image(
+    project: Project,
+) -> None:
+    steps: dict[int, list[NewStep]] = {1: [], 2: []}
+    for image_id in steps:
+        predicted = PredictedMask(image_id, noise(0), np.full((300, 300), 0.5, np.float16))
+        project.write_mask(predicted, SOURCE)
+        edited, _ = Journal(project, image_id).open()
+        for seed in (1, 2):
+            step = edited.stroke(noise(seed), author="Ada", now=NOW)
+            assert step is not None
+            steps[image_id].append(step)
+    project.remove_class(SCHEMA.ids[1], created=NOW)  # while they wait: what is seen is looked at
+    database = sqlite3.connect(project.folder / "project.db", isolation_level=None)
+    database.execute("UPDATE masks SET digest = 'not ' || digest WHERE image_id = 1")
+    heard = Heard()
+    recorder = Recorder(project, heard, retry_seconds=60)
+    for n, end in enumerate((recorder.flush, recorder.close)):
+        for image_id in steps:
+            recorder.record(image_id, steps[image_id][n])
+        with pytest.raises(DamagedError, match="image 1: the mask is damaged"):
+            end()
+        assert recorder.unsynced == tuple(steps[1][: n + 1])
+        assert isinstance(recorder.failure, DamagedError)
+        assert len(project.open_journal(2).steps) == n + 1
+    database.execute("UPDATE masks SET digest = substr(digest, 5) WHERE image_id = 1")
+    database.close()
+    recorder.close()
+    assert len(project.open_journal(1).steps) == 2
+    heard.wait_for(RecordingResumed)
+
+
+def test_while_strokes_of_one_image_cannot_be_recorded_those_of_others_are_at_once(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = project.record_steps
+
+    def of_others_alone(image_id: int, steps: Sequence[NewStep]) -> list[Outcome]:
+        if image_id == 1:
+            raise StorageError("no permission", where="a shard", remedy="Ask its owner.")
+        return record(image_id, steps)
+
+    monkeypatch.setattr(project, "record_steps", of_others_alone)
+    heard = Heard()
+    recorder = Recorder(project, heard, retry_seconds=600)
+    dot(recorder, opened(project), 0)
+    heard.wait_for(RecordingFailed)
+    other, _ = Journal(project, 2).open()
+    step = other.stroke(noise(0), author="Ada", now=NOW)
+    assert step is not None
+    recorder.record(2, step)
+    recorder.fold(2)
+    heard.wait_for(Folded)
+    assert len(recorder.unsynced) == 1
+    assert isinstance(recorder.failure, StorageError)
+    assert [type(event) for event in heard.events] == [RecordingFailed, Folded]
+    assert len(recorder.abandon()) == 1
 
 
 def test_the_confidence_of_a_prediction_is_stored_with_the_mask_as_long_as_it_holds(
