@@ -244,7 +244,8 @@ class FoundMask:
             keep = _KEEP if arrays.is_there else ""
             raise self._lost(MissingError, "the mask is missing", _BACK, more=keep)
         if entry.digest != digest:
-            raise self._lost(DamagedError, "the mask is damaged", more=_EXCHANGED)
+            exchanged = _EXCHANGED if self.is_irreplaceable else ""
+            raise self._lost(DamagedError, "the mask is damaged", more=exchanged)
         fault = fault_of(entry.mask, entry.origins, self.heirs.given)
         if fault is not None:
             raise self._lost(DamagedError, fault)
