@@ -64,7 +64,7 @@ class ProjectError(ProtosegError):
 
 
 class DamagedError(ProjectError):
-    """What a project has stored is there, and is not what was stored."""
+    """What a project has stored is not what was stored, or a part of it is missing."""
 
 
 class ProjectLockedError(ProjectError):
@@ -105,3 +105,8 @@ class StorageError(ProtosegError):
 
 class MissingError(StorageError):
     """What a project has stored is gone, while the place that it belongs to can be read."""
+
+
+LOST = (DamagedError, MissingError)
+"""Of what a project has stored: that it is lost, which no other try mends. Who goes on without it
+names it; of any other error nothing is known but that it cannot be read just then."""

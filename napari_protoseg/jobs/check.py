@@ -383,7 +383,7 @@ def _damaged(
     remedy = error.remedy
     if drawn:
         lost += f"; kept in its journal, and seen again once it is back: {steps}"
-    if set(drawn) - {Unnamed.MODEL}:
+    if any(author is not Unnamed.MODEL for author in drawn):  # a person may be called so
         remedy += " Keep this folder, too, for what the journal has."
     return Finding(Outcome.PROBLEM, where, f"{error.what}; {lost}", remedy)
 

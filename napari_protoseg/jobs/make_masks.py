@@ -7,8 +7,9 @@ from datetime import datetime
 
 import torch
 
-from napari_protoseg.errors import DamagedError, MissingError
-from napari_protoseg.events import Job, Notice, Severity
+from napari_protoseg.errors import LOST, StorageError
+from napari_protoseg.events import Job, Notice, Progress, Request, Severity
+from napari_protoseg.jobs.lost_masks import named_by_reason
 from napari_protoseg.jobs.models import trained_model
 from napari_protoseg.jobs.muted import with_muted_of_bank
 from napari_protoseg.jobs.predict import predict_project
@@ -31,6 +32,7 @@ def make_masks(
     """Predict every image that was not accepted in review, with the newest round.
 
     So is one whose mask is damaged or gone, with nobody's work in it; it is to be accepted anew.
+    One that cannot be read just then is left as it is.
     Pixels that a person has set, or that were imported, stay as they are.
 
     Parameters
@@ -57,11 +59,22 @@ def make_masks(
     reviews = project.review_states()
     images = project.images()
     accepted = [i.known_id for i in images if reviews.get(i.known_id) is ReviewStatus.ACCEPTED]
-    lost = {image_id for image_id in accepted if _is_lost(project, image_id)}
+    lost: set[int] = set()
+    unread: dict[int, StorageError] = {}
+    for done, image_id in enumerate(accepted):
+        if (yield Progress("Looking at accepted masks", done, len(accepted))) is Request.STOP:
+            return None
+        try:
+            project.require_sound_mask(image_id)
+        except LOST:
+            lost.add(image_id)
+        except StorageError as error:
+            unread[image_id] = error
     kept = set(accepted) - lost
     open_ones = [image for image in images if image.known_id not in kept]
     if kept:
         yield Notice(f"{len(kept)} accepted masks are left as they are.")
+    yield from named_by_reason("Accepted, and not looked at", unread)
     if lost:
         words = f"{len(lost)} accepted masks are damaged or gone"
         yield Notice(
@@ -69,12 +82,3 @@ def make_masks(
         )
     made = yield from predict_project(project, open_ones, trained, muting, device=device, now=now)
     return None if made is None else MadeMasks(made, len(kept))
-
-
-def _is_lost(project: Project, image_id: int) -> bool:
-    """Tell whether a mask is damaged or gone."""
-    try:
-        project.read_mask(image_id)
-    except (DamagedError, MissingError):
-        return True
-    return False

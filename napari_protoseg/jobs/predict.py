@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +18,7 @@ from napari_protoseg.exports.folder import Exported, NamedMask, require_names, v
 from napari_protoseg.exports.masks_folder import export_png
 from napari_protoseg.jobs.batches import predict_batches
 from napari_protoseg.jobs.features import cached_features
+from napari_protoseg.jobs.lost_masks import named_by_reason, told_without_redo
 from napari_protoseg.jobs.made_of import labels_text
 from napari_protoseg.jobs.models import TrainedModel, trained_model
 from napari_protoseg.jobs.names import mask_names
@@ -30,6 +30,7 @@ from napari_protoseg.masks.prediction import Predictor, learn_margin
 from napari_protoseg.masks.recipe import Background, LabelCondition, Recipe
 from napari_protoseg.network.record import ModelRecord
 from napari_protoseg.project.folder import Project
+from napari_protoseg.project.mask_changes import WrittenMasks
 from napari_protoseg.project.records import (
     ImageRecord,
     MaskSource,
@@ -40,7 +41,6 @@ from napari_protoseg.project.records import (
 
 _MARGIN_IMAGES = 64
 _MPP_TOLERANCE = 0.25
-_NAMED = 3
 
 
 class PredictionRecord(BaseModel):
@@ -95,12 +95,12 @@ class StoredBatch:
     ----------
     images
         Their number.
-    left
-        Why the masks of some are left as they are, by image.
+    written
+        What has become of their masks.
     """
 
     images: int
-    left: Mapping[int, ProtosegError]
+    written: WrittenMasks
 
 
 def predict_images(
@@ -215,7 +215,7 @@ def _write_masks(
         for batch, prediction in predict_batches(predictor, images)
         for image, mask in zip(batch, prediction.masks, strict=True)
     )
-    return (yield from export_png(masks, len(images), out, schema, record.documents()))
+    return (yield from export_png(masks, len(images), out, schema, record.documents))
 
 
 def predict_project(
@@ -262,6 +262,8 @@ def predict_project(
 def followed(stored: Iterator[StoredBatch], total: int) -> Job[int | None]:
     """Tell how far the storing of `total` masks has come, and which were left as they are.
 
+    That is told also where it is stopped, or fails.
+
     Returns
     -------
     int or None
@@ -269,26 +271,24 @@ def followed(stored: Iterator[StoredBatch], total: int) -> Job[int | None]:
     """
     done = 0
     left: dict[int, ProtosegError] = {}
+    without_redo: list[int] = []
     is_stopped = False
-    for batch in stored:
-        done += batch.images
-        left |= batch.left
-        is_stopped = (yield Progress("Making masks", done, total)) is Request.STOP
-        if is_stopped:
-            break
-    yield from _left(left)
+    failure: Exception | None = None
+    try:
+        for batch in stored:
+            done += batch.images
+            left |= batch.written.left
+            without_redo += batch.written.without_redo
+            is_stopped = (yield Progress("Making masks", done, total)) is Request.STOP
+            if is_stopped:
+                break
+    except Exception as error:  # noqa: BLE001 (it is raised once that is told)
+        failure = error
+    yield from named_by_reason("Not made again", left)
+    yield from told_without_redo(without_redo)
+    if failure is not None:
+        raise failure
     return None if is_stopped else len(left)
-
-
-def _left(errors: Mapping[int, ProtosegError]) -> Iterator[Notice]:
-    """Say which masks could not be made again, and what to do: once for all of one reason."""
-    places = defaultdict(list)
-    for error in errors.values():
-        places[error.what, error.remedy].append(error.where)
-    for (what, remedy), of_it in places.items():
-        more = f" and {len(of_it) - _NAMED} more" if len(of_it) > _NAMED else ""
-        names = ", ".join(of_it[:_NAMED])
-        yield Notice(f"Not made again: {names}{more}: {what}. {remedy}", Severity.WARNING)
 
 
 def store_predictions(

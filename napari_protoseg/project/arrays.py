@@ -112,6 +112,11 @@ class ArrayFolder:
     def __init__(self, path: Path) -> None:
         self._path = path
 
+    @property
+    def is_there(self) -> bool:
+        """Whether there is such a folder, in the place of a former one or not."""
+        return self._path.exists()
+
     @contextmanager
     def staging(self, entry: MaskArrays) -> Iterator[MaskArrays]:
         """Do what takes long of writing a mask before anybody is kept waiting by it.

@@ -31,9 +31,9 @@ _COLUMNS = (
     " source_after, pixels"
 )
 
-# Whose edit each step of an image does or undoes, and whether that edit is there.
-_AUTHORS = (
-    "SELECT made.author, made.number IS NOT NULL FROM edits AS step LEFT JOIN edits AS made"
+# The steps of an image, each with the edit that it does or undoes, where that is there.
+_STEPS = (
+    "FROM edits AS step LEFT JOIN edits AS made"
     " ON made.image_id = step.image_id AND made.number = step.edit WHERE step.image_id = ?"
 )
 
@@ -63,7 +63,8 @@ def journal_ends(connection: sqlite3.Connection, image_id: int) -> tuple[int, in
 def select_unfolded(connection: sqlite3.Connection) -> list[int]:
     """Return the images with steps that their stored masks do not hold yet."""
     rows = connection.execute(
-        "SELECT image_id FROM journals WHERE EXISTS (SELECT 1 FROM edits"
+        "SELECT image_id FROM journals WHERE image_id IN (SELECT id FROM images)"
+        " AND EXISTS (SELECT 1 FROM edits"
         " WHERE edits.image_id = journals.image_id AND number > folded) ORDER BY image_id"
     )
     return [int(image_id) for (image_id,) in rows]
@@ -72,8 +73,8 @@ def select_unfolded(connection: sqlite3.Connection) -> list[int]:
 def select_unfolded_authors(connection: sqlite3.Connection, image_id: int) -> list[str | Unnamed]:
     """Return whose edit each step does or undoes that the stored mask does not hold yet."""
     rows = connection.execute(
-        f"{_AUTHORS} AND step.number > (SELECT folded FROM journals"
-        " WHERE journals.image_id = step.image_id) ORDER BY step.number",
+        f"SELECT made.author, made.number IS NOT NULL {_STEPS} AND step.number > (SELECT folded"
+        " FROM journals WHERE journals.image_id = step.image_id) ORDER BY step.number",
         (image_id,),
     )
     return [
@@ -180,10 +181,18 @@ def next_to_go(connection: sqlite3.Connection, image_id: int, action: Action) ->
     return stack[-1] if stack else None
 
 
-def has_author(connection: sqlite3.Connection, image_id: int) -> bool:
-    """Tell whether a journal has steps of an edit that is a person's, or missing, undone or not."""
-    query = f"{_AUTHORS} AND (made.author IS NOT NULL OR made.number IS NULL) LIMIT 1"
-    return connection.execute(query, (image_id,)).fetchone() is not None
+def select_deeds(connection: sqlite3.Connection, image_id: int) -> frozenset[str]:
+    """Return what was done last, an `Action` each, with the edits of people that a journal has.
+
+    An edit that is missing may be a person's, and passes for one that is done.
+    """
+    rows = connection.execute(
+        "SELECT iif(is_there, action, 'do') FROM (SELECT step.action, made.author,"
+        f" made.number IS NOT NULL AS is_there, max(step.number) {_STEPS} GROUP BY step.edit)"
+        " WHERE author IS NOT NULL OR NOT is_there",
+        (image_id,),
+    )
+    return frozenset(action for (action,) in rows)
 
 
 def select_steps(

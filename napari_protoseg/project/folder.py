@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from napari_protoseg.errors import (
     ProjectError,
     ProjectLockedError,
-    ProtosegError,
     StorageError,
 )
 from napari_protoseg.events import Notice
@@ -67,6 +66,7 @@ from napari_protoseg.project.journal_changes import (
     record_steps,
 )
 from napari_protoseg.project.leftovers import NamedFiles, put_aside, remove, select_paths
+from napari_protoseg.project.mask_changes import WrittenMasks
 from napari_protoseg.project.mask_rows import select_summaries
 from napari_protoseg.project.mask_store import MaskStore
 from napari_protoseg.project.paths import real_path, refuse_links
@@ -726,7 +726,7 @@ class Project:
         DamagedError, MissingError
             The one before is damaged or gone, and there is work of people in it.
         """
-        for error in self.write_masks((mask,), source).values():
+        for error in self.write_masks((mask,), source).left.values():
             raise error
 
     def write_masks(
@@ -734,20 +734,21 @@ class Project:
         masks: Sequence[PredictedMask],
         source: MaskSource,
         labels: Mapping[int, str] | None = None,
-    ) -> dict[int, ProtosegError]:
+    ) -> WrittenMasks:
         """Make each of `masks` the current one of its image: all that can be, or none.
 
         Pixels that a person has set, or that were imported, stay. A mask that is damaged or gone
-        is made again, with no journal and accepted no more, where nobody has drawn or imported.
+        is made again, with no journal and accepted no more, where nobody has drawn or imported, or
+        all of it was undone.
 
         Fastest with a multiple of `masks_per_shard` images of one size at a time. `labels` are
         those of the source, where they differ from image to image.
 
         Returns
         -------
-        dict of int to ProtosegError
-            Why others are left as they are, by image: `DamagedError` or `MissingError` where the
-            mask before is damaged or gone, and there is work of people in it.
+        WrittenMasks
+            Which masks are left as they are: that before is damaged or gone, with work of people
+            in it. And where what people had undone can no longer be redone.
 
         Raises
         ------
@@ -767,6 +768,20 @@ class Project:
             Its mask is gone.
         """
         return self._masks.read(image_id)
+
+    def require_sound_mask(self, image_id: int) -> None:
+        """Make sure that the mask of an image, where it has one, is there as it was stored.
+
+        Steps of its journal that came later are not looked at; this is as cheap as it can be.
+
+        Raises
+        ------
+        DamagedError, MissingError
+            The mask is damaged or gone.
+        StorageError
+            It cannot be read just now.
+        """
+        self._masks.require_sound(image_id)
 
     def mask_summaries(self) -> dict[int, MaskSummary]:
         """Return what is known of each current mask, by image; no pixel is read."""

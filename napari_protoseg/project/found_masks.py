@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from napari_protoseg.errors import DamagedError, MissingError, ProjectError, ProtosegError
 from napari_protoseg.project.arrays import ArrayFolder
 from napari_protoseg.project.edit_codec import PixelChange, require_given
-from napari_protoseg.project.edit_rows import has_author, journal_ends, select_steps
+from napari_protoseg.project.edit_rows import journal_ends, select_deeds, select_steps
 from napari_protoseg.project.edits import Action, EditKey, EditKind, Recorded, Step, journal_of
 from napari_protoseg.project.heirs import Heirs
 from napari_protoseg.project.image_rows import mask_shape
@@ -26,6 +26,7 @@ from napari_protoseg.project.mask_values import fault_of
 from napari_protoseg.project.records import (
     FreshConfidence,
     MaskSource,
+    RecordError,
     StoredMask,
     are_protected,
     no_source,
@@ -33,6 +34,12 @@ from napari_protoseg.project.records import (
 from napari_protoseg.project.review_rows import is_accepted
 from napari_protoseg.project.schema_rows import select_heirs
 from napari_protoseg.project.times import found_time
+
+_BACK = "bring back the arrays.zarr that held it"
+_KEEP = " Keep the present arrays.zarr, too: what people have drawn since is in it alone."
+_EXCHANGED = (
+    " Where arrays.zarr was exchanged, bring back the one that held it, and keep this one, too."
+)
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,7 @@ class MaskState:
 
     @property
     def source(self) -> MaskSource | None:
-        """What the mask came from; None where there is none."""
+        """What the mask came from; None where there is none, `RecordError` where it is damaged."""
         if self.array is None:
             return None
         round_id, bank_version, label_condition, recipe_json, created, labels = self.about[:6]
@@ -122,15 +129,12 @@ class FoundMask:
         Which mask that is.
     ends
         Numbers of the last step that it holds and of the last in the journal; None without one.
-    source
-        What it came from; None where there is none.
     later
         The steps that it does not hold yet.
     heirs
         What stands in the place of classes that are gone.
-    is_authored
-        Whether an edit on behalf of a person, or one that is missing, is in the journal, also
-        where it was undone.
+    deeds
+        What was done last, an `Action` each, with the edits of people in the journal.
     is_accepted
         Whether a person has accepted the mask.
     """
@@ -139,10 +143,9 @@ class FoundMask:
     shape: tuple[int, int]
     state: MaskState
     ends: tuple[int, int] | None
-    source: MaskSource | None
     later: tuple[Recorded, ...]
     heirs: Heirs
-    is_authored: bool
+    deeds: frozenset[str]
     is_accepted: bool
 
     @property
@@ -151,14 +154,27 @@ class FoundMask:
         return 0 if self.ends is None else self.ends[1]
 
     @property
+    def source(self) -> MaskSource | None:
+        """What the mask came from; None where there is none, `DamagedError` where it is lost."""
+        try:
+            return self.state.source
+        except RecordError as error:
+            raise self._lost(DamagedError, f"the mask is damaged ({error})") from error
+
+    @property
     def is_journaled(self) -> bool:
         """Whether the image was ever opened to be edited."""
         return self.ends is not None
 
     @property
     def is_irreplaceable(self) -> bool:
-        """Whether people have set pixels of it, or can undo or redo what they did."""
-        return self.state.is_corrected or self.is_authored
+        """Whether people have set pixels of it, or have done what is not undone."""
+        return self.state.is_corrected or bool(self.deeds - {Action.UNDO})
+
+    @property
+    def is_redoable(self) -> bool:
+        """Whether people may redo what they have undone."""
+        return Action.UNDO in self.deeds
 
     def is_current(self, connection: sqlite3.Connection) -> bool:
         """Tell whether neither mask nor journal have changed since."""
@@ -188,7 +204,7 @@ class FoundMask:
         StorageError
             The arrays cannot be read.
         """
-        stored = self._stored(arrays)
+        stored = self.stored(arrays)
         if stored is not None and fresh is not None:
             stored = fresh.on(stored)
         if not self.later:
@@ -211,30 +227,37 @@ class FoundMask:
         mask, setters = self.heirs.seen(held.mask, held.setters)
         return replace(held, mask=mask, setters=setters)
 
-    def _stored(self, arrays: ArrayFolder) -> StoredMask | None:
-        if self.state.array is None:
+    def stored(self, arrays: ArrayFolder) -> StoredMask | None:
+        """Read the mask on disk alone, without its later steps.
+
+        Errors as by `loaded`.
+        """
+        source = self.source
+        if self.state.array is None or source is None:
             return None
-        assert self.source is not None
         _, row, digest = self.state.array
         try:
             entry = arrays.read(*self.shape, row)
         except ProjectError as error:  # of the folder alone
             raise self._lost(DamagedError, error.what) from error
         if entry is None:
-            back = "bring back the arrays.zarr that held it"
-            raise self._lost(MissingError, "the mask is missing", back)
-        fault: str | None = "the mask is damaged"
-        if entry.digest == digest:
-            fault = fault_of(entry.mask, entry.origins, self.heirs.given)
+            keep = _KEEP if arrays.is_there else ""
+            raise self._lost(MissingError, "the mask is missing", _BACK, more=keep)
+        if entry.digest != digest:
+            exchanged = _EXCHANGED if self.is_irreplaceable else ""
+            raise self._lost(DamagedError, "the mask is damaged", more=exchanged)
+        fault = fault_of(entry.mask, entry.origins, self.heirs.given)
         if fault is not None:
             raise self._lost(DamagedError, fault)
-        return StoredMask(self.image_id, entry.mask, entry.confidence, entry.origins, self.source)
+        return StoredMask(self.image_id, entry.mask, entry.confidence, entry.origins, source)
 
-    def _lost(self, kind: type[ProtosegError], what: str, *ways: str) -> ProtosegError:
-        """Return an error that says how to have the mask back; `ways` come before the others."""
+    def _lost(
+        self, kind: type[ProtosegError], what: str, *ways: str, more: str = ""
+    ) -> ProtosegError:
+        """Return an error that says how to have the mask back, `ways` first."""
         again = () if self.is_irreplaceable else ("make the masks again",)
         remedy = ", or ".join((*ways, "restore the project folder from a copy", *again))
-        return kind(what, where=f"image {self.image_id}", remedy=f"{remedy.capitalize()}.")
+        return kind(what, where=f"image {self.image_id}", remedy=f"{remedy.capitalize()}.{more}")
 
 
 def find_mask(connection: sqlite3.Connection, image_id: int) -> FoundMask:
@@ -257,10 +280,9 @@ def find_mask(connection: sqlite3.Connection, image_id: int) -> FoundMask:
         shape=shape,
         state=state,
         ends=ends,
-        source=state.source,
         later=tuple(later),
         heirs=select_heirs(connection),
-        is_authored=ends is not None and has_author(connection, image_id),
+        deeds=frozenset() if ends is None else select_deeds(connection, image_id),
         is_accepted=is_accepted(connection, image_id),
     )
 

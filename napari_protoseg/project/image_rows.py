@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from napari_protoseg.errors import ProjectError
+from napari_protoseg.errors import DamagedError, ProjectError
 from napari_protoseg.project.paths import found_path, recorded_path
 from napari_protoseg.project.records import MOST_PIXELS, ImageRecord, Split
 from napari_protoseg.project.sqlite_errors import DAMAGED
@@ -252,11 +252,13 @@ def mask_shape(connection: sqlite3.Connection, image_id: int) -> tuple[int, int]
     Raises
     ------
     ProjectError
-        There is no such image, or it is larger than any that has a mask.
+        There is no such image.
+    DamagedError
+        It is larger than any that has a mask.
     """
     height, width = require_image(connection, image_id)
     if height * width > MOST_PIXELS:
-        raise ProjectError(
+        raise DamagedError(
             f"its size is damaged ({width:,} x {height:,} pixels)",
             where=f"image {image_id}",
             remedy=DAMAGED,

@@ -9,7 +9,7 @@ from enum import Enum
 
 import numpy as np
 
-from napari_protoseg.errors import ProjectError
+from napari_protoseg.errors import LOST
 from napari_protoseg.project.arrays import ArrayFolder, MaskArrays
 from napari_protoseg.project.edit_rows import (
     begin_journal,
@@ -219,8 +219,8 @@ def keep_all_taken(connection: sqlite3.Connection, arrays: ArrayFolder) -> None:
     for image_id in select_unfolded(connection):
         try:
             keep_taken(connection, arrays, image_id)
-        except ProjectError:
-            continue  # whoever opens the image is told that it is damaged, and no other waits
+        except LOST:
+            continue  # whoever opens the image is told that it is lost, and no other waits
 
 
 def _record_edit(

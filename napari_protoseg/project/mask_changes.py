@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_protoseg.errors import DamagedError, MissingError, ProjectError
+from napari_protoseg.errors import LOST, ProjectError, ProtosegError
 from napari_protoseg.project.arrays import ArrayFolder, MaskArrays
 from napari_protoseg.project.edit_codec import PixelChange
 from napari_protoseg.project.edit_rows import (
@@ -38,6 +38,24 @@ from napari_protoseg.project.records import (
 from napari_protoseg.project.review_rows import replace_review
 from napari_protoseg.project.times import recorded_time
 from napari_protoseg.schema import UNLABELLED, ClassSchema
+
+
+@dataclass(frozen=True)
+class WrittenMasks:
+    """What has become of masks of a model that were to be stored.
+
+    Parameters
+    ----------
+    left
+        Why the current masks of some images are left as they are, by image: they are lost, and
+        work of people is in them.
+    without_redo
+        Images whose masks were lost and are made again, where people can no longer redo what they
+        had undone.
+    """
+
+    left: Mapping[int, ProtosegError]
+    without_redo: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +127,7 @@ class NewMask:
             return cls(found, entry, {}, None)
         try:
             held, is_lost = found.loaded(arrays), False
-        except (DamagedError, MissingError):
+        except LOST:
             if not is_alone or found.is_irreplaceable:
                 raise
             held, is_lost = HeldMask(None, {}), True

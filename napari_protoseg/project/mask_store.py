@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_protoseg.errors import (
-    DamagedError,
-    MissingError,
+    LOST,
     ProjectError,
     ProtosegError,
     StorageError,
@@ -29,7 +28,7 @@ from napari_protoseg.project.arrays import ArrayFolder, MaskArrays
 from napari_protoseg.project.database import Database
 from napari_protoseg.project.found_masks import FoundMask, find_mask
 from napari_protoseg.project.journal_changes import Fold, OpenedJournal, find_journal
-from napari_protoseg.project.mask_changes import NewMask, store_imports, store_masks
+from napari_protoseg.project.mask_changes import NewMask, WrittenMasks, store_imports, store_masks
 from napari_protoseg.project.records import (
     FreshConfidence,
     MaskSource,
@@ -77,6 +76,10 @@ class MaskStore:
         StorageError
         """
         return self._read(lambda connection: find_mask(connection, image_id), _seen)
+
+    def require_sound(self, image_id: int) -> None:
+        """Make sure that the mask of an image on disk is what was stored; see `Project`."""
+        self._read(lambda connection: find_mask(connection, image_id), FoundMask.stored)
 
     def open_journal(self, image_id: int) -> OpenedJournal:
         """Return the mask of an image with its journal; errors as by `read`."""
@@ -145,7 +148,7 @@ class MaskStore:
         masks: Sequence[PredictedMask],
         source: MaskSource,
         labels: Mapping[int, str] | None = None,
-    ) -> dict[int, ProtosegError]:
+    ) -> WrittenMasks:
         """Make each of `masks`, of a model, the current one of its image; see `Project`."""
         left: dict[int, ProtosegError] = {}
         mask_of = {mask.image_id: mask for mask in masks}
@@ -164,8 +167,10 @@ class MaskStore:
         ) -> None:
             store_masks(connection, self._arrays, made, entries, sources, source.created)
 
-        self._store(list(mask_of), make, store, left)
-        return left
+        made = self._store(list(mask_of), make, store, left)
+        return WrittenMasks(
+            left, tuple(new.image_id for new in made if new.is_lost and new.found.is_redoable)
+        )
 
     def store_imports(
         self, masks: Mapping[int, NDArray[np.uint8]], *, person: str, now: datetime
@@ -191,8 +196,8 @@ class MaskStore:
         make: Make,
         store: Store,
         left: dict[int, ProtosegError] | None = None,
-    ) -> None:
-        """Store what is made of the current masks of images: all, or none.
+    ) -> list[NewMask]:
+        """Store and return what is made of the current masks of images: all, or none.
 
         Where `left` is given, images whose current mask is lost are left out, and say why there.
         """
@@ -221,7 +226,7 @@ class MaskStore:
                 with self._database.writing() as connection:
                     if not to_make(connection):
                         store(connection, list(made.values()), entries)
-                        return
+                        return list(made.values())
             with self._database.writing() as connection:
                 schema = select_schema(connection, self._folder)
                 for image_id in to_make(connection):
@@ -229,13 +234,14 @@ class MaskStore:
                     entries.pop(image_id, None)
                     try:
                         new_mask = make(find_mask(connection, image_id), schema, True)
-                    except (DamagedError, MissingError) as error:
+                    except LOST as error:
                         if left is None:
                             raise
                         left[image_id] = error
                         continue
                     made[image_id], entries[image_id] = new_mask, new_mask.entry
                 store(connection, list(made.values()), entries)
+                return list(made.values())
 
     def _staged(
         self, entries: Mapping[int, MaskArrays], staging: ExitStack

@@ -11,6 +11,7 @@ from itertools import takewhile
 from time import monotonic
 
 from napari_protoseg.errors import (
+    LOST,
     ProjectClosedError,
     ProjectError,
     ProjectLockedError,
@@ -337,7 +338,7 @@ class Recorder:
             folded = project.fold_journal(image_id, confidence)
         except (ProjectLockedError, ProjectClosedError):
             raise  # no mask is damaged
-        except ProjectError as error:
+        except (ProjectError, *LOST) as error:
             return [FoldFailed(image_id, error)]  # to try again would keep others waiting
         with self._changed:
             if self._confidence.get(image_id) is confidence:  # else there is a newer prediction

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from napari_protoseg.errors import ProjectError, ProtosegError, StorageError
+from napari_protoseg.errors import ProtosegError, StorageError
 
 
 @dataclass(frozen=True)
@@ -68,18 +68,18 @@ class MaskMoved:
 
 @dataclass(frozen=True)
 class FoldFailed:
-    """The mask of an image is damaged on disk; its steps are recorded nonetheless.
+    """The mask of an image is damaged or gone on disk; its steps are recorded nonetheless.
 
     Parameters
     ----------
     image_id
         The image.
     error
-        What is damaged.
+        What is lost, and its remedy.
     """
 
     image_id: int
-    error: ProjectError
+    error: ProtosegError
 
 
 @dataclass(frozen=True)

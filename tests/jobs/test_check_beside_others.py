@@ -341,21 +341,23 @@ def test_a_bank_of_a_class_that_is_added_meanwhile_is_not_called_strange(folder:
     assert report.findings == []
 
 
+@pytest.mark.parametrize("name", ["Ada", "a model"])
 def test_who_has_drawn_on_a_damaged_mask_is_said_where_it_does_not_hold_that_yet(
-    folder: Path,
+    folder: Path, name: str
 ) -> None:
     with Project.open(folder) as project:
         journal = Journal(project, 1)
         edited, _ = journal.open()
-        edited.introduce("Ada", project.introduce("Ada"))
-        step = edited.stroke(np.full(SIZE, 2, np.uint8), author="Ada", now=NOW)
+        edited.introduce(name, project.introduce(name))
+        step = edited.stroke(np.full(SIZE, 2, np.uint8), author=name, now=NOW)
         assert step is not None
         journal.append([step])
     shutil.rmtree(folder / "arrays.zarr" / "masks" / "16x16" / "c")
     drawn, other = checked(folder).problems
     assert drawn.where.startswith("image 1 (")
     assert "what a model has made is lost with it" in drawn.what
-    assert "kept in its journal, and seen again once it is back: 1 step by Ada" in drawn.what
+    assert f"kept in its journal, and seen again once it is back: 1 step by {name}" in drawn.what
+    assert "Keep this folder, too" in drawn.remedy
     assert "make the masks again" not in drawn.remedy
     assert other.where.startswith("image 2 (")
     assert "make the masks again" in other.remedy

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from drawing import draw
-from driven_jobs import finish, stop_after
+from driven_jobs import finish
 from tiny_project import CPU, NOW
 
-from napari_protoseg.errors import MissingError
-from napari_protoseg.events import Event, Notice, Severity
+from napari_protoseg.errors import MissingError, ProtosegError
+from napari_protoseg.events import Event, Notice, Progress, Request, Severity
+from napari_protoseg.exports.folder import Exported
+from napari_protoseg.jobs import batches
 from napari_protoseg.jobs.apply import AppliedModel, ApplyModel, apply_model
 from napari_protoseg.jobs.check import check_project
+from napari_protoseg.jobs.export import export_project
+from napari_protoseg.jobs.export_plan import ExportFormat
 from napari_protoseg.jobs.make_masks import MadeMasks, make_masks
+from napari_protoseg.jobs.predict import PREDICTION_RECORD, PredictionRecord
 from napari_protoseg.masks.recipe import Recipe
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import ReviewStatus
@@ -54,6 +60,14 @@ def warnings(events: list[Event]) -> list[str]:
     return [notice.text for notice in notices if notice.severity is Severity.WARNING]
 
 
+def stop_at(stage: str) -> Callable[[Event], Request | None]:
+    def answer(event: Event) -> Request | None:
+        is_there = isinstance(event, Progress) and event.stage == stage
+        return Request.STOP if is_there else None
+
+    return answer
+
+
 def problems(project: Project) -> dict[str, str]:
     """Return what a check says to do about each image with a problem."""
     report, _ = finish(check_project(project, images=False))
@@ -62,18 +76,20 @@ def problems(project: Project) -> dict[str, str]:
 
 def test_all_that_can_be_made_again_is_and_the_others_are_named(project: Project, trained: Path):
     result, said = made(project)
-    assert result == MadeMasks(14, 0)
-    accepted, left = said
+    assert result == MadeMasks(15, 0)
+    accepted, left, undone = said
     assert accepted.startswith("1 accepted masks are damaged or gone")
-    assert left.startswith("Not made again: image 1, image 2: the mask is missing. Bring back")
+    assert left.startswith("Not made again: image 1: the mask is missing. Bring back")
+    assert undone.startswith("Made again: image 2: its mask was lost, and what was undone there")
     assert project.review_states() == {}
-    for image_id in (DRAWN, UNDONE):
-        with pytest.raises(MissingError):
-            project.read_mask(image_id)
-    shutil.rmtree(project.folder / "arrays.zarr")
-    shutil.move(trained / "away", project.folder / "arrays.zarr")
-    assert problems(project).keys() == {f"image {i}" for i in (ACCEPTED, *PLAIN)}
-    assert Journal(project, UNDONE).open()[0].next_redo is not None
+    with pytest.raises(MissingError):
+        project.read_mask(DRAWN)
+    (problem,) = problems(project).values()
+    assert "Keep the present arrays.zarr, too" in problem
+    arrays = project.folder / "arrays.zarr"
+    shutil.move(arrays, trained / "meanwhile")
+    shutil.move(trained / "away", arrays)
+    assert problems(project).keys() == {f"image {i}" for i in (UNDONE, ACCEPTED, *PLAIN)}
     assert made(project) == (MadeMasks(16, 0), [])
     assert problems(project) == {}
     stored = project.read_mask(DRAWN)
@@ -85,21 +101,98 @@ def test_what_a_check_says_of_masks_that_are_gone_works(project: Project):
     for _ in range(2):
         found = problems(project)
         again = {image for image, remedy in found.items() if "make the masks again" in remedy}
-        assert found.keys() - again == {"image 1", "image 2"}
+        assert found.keys() - again == {"image 1"}
         made(project)
     assert again == set()
 
 
 def test_what_is_left_is_named_also_where_the_job_is_stopped(project: Project):
     job = make_masks(project, RECIPE, device=CPU, now=NOW)
-    result, events = finish(job, stop_after(2))
+    result, events = finish(job, stop_at("Making masks"))
     assert result is None
-    assert warnings(events)[-1].startswith("Not made again: image 1, image 2: ")
+    left, undone = warnings(events)[-2:]
+    assert left.startswith("Not made again: image 1: ")
+    assert undone.startswith("Made again: image 2: ")
+
+
+def test_what_is_left_is_named_also_where_a_later_batch_fails(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(batches, "masks_per_shard", lambda *size: 4)
+    project.image(PLAIN[-1]).path.unlink()
+    events: list[Event] = []
+    with pytest.raises(ProtosegError, match=r"no such file"):
+        events.extend(make_masks(project, RECIPE, device=CPU, now=NOW))
+    assert [event for event in events if event == Progress("Making masks", 12, 16)]
+    left, undone = warnings(events)[-2:]
+    assert left.startswith("Not made again: image 1: ")
+    assert undone.startswith("Made again: image 2: ")
+
+
+def test_looking_at_accepted_masks_can_be_stopped(project: Project):
+    job = make_masks(project, RECIPE, device=CPU, now=NOW)
+    result, events = finish(job, stop_at("Looking at accepted masks"))
+    assert result is None
+    assert events[-1] == Progress("Looking at accepted masks", 0, 1)
+
+
+def test_an_accepted_mask_that_cannot_be_read_just_then_is_left_and_named(
+    project: Project, trained: Path
+):
+    shutil.move(trained / "away", project.folder / "arrays.zarr")
+    project.set_review_status(PLAIN[0], ReviewStatus.ACCEPTED)
+    before = project.read_mask(ACCEPTED)
+    (shard,) = (project.folder / "arrays.zarr" / "masks").rglob("c/0/0/0")
+    aside = trained / "shard"
+
+    def answer(event: Event) -> None:
+        if event == Progress("Looking at accepted masks", 0, 2):
+            shard.rename(aside)
+            shard.symlink_to(shard)
+        elif aside.exists():
+            shard.unlink()
+            aside.rename(shard)
+
+    result, events = finish(make_masks(project, RECIPE, device=CPU, now=NOW), answer)
+    assert result == MadeMasks(14, 2)
+    (said,) = warnings(events)
+    assert said.startswith(f"Accepted, and not looked at: image {ACCEPTED}: ")
+    assert str(shard) in said
+    after = project.read_mask(ACCEPTED)
+    assert before is not None
+    assert after is not None
+    np.testing.assert_array_equal(after.mask, before.mask)
+    assert project.review_states().keys() == {ACCEPTED, PLAIN[0]}
+
+
+@pytest.mark.parametrize("form", ExportFormat)
+def test_an_export_names_what_is_lost_and_writes_the_others(
+    project: Project, trained: Path, form: ExportFormat
+):
+    made(project)
+    out = trained / "out"
+    exported, events = finish(export_project(project, form, out, RECIPE, device=CPU, now=NOW))
+    assert exported == Exported(out, 15)
+    (said,) = warnings(events)
+    assert said.startswith("Left out: image 1: the mask is missing. Bring back the arrays.zarr")
+    if form is ExportFormat.PNG:
+        record = PredictionRecord.model_validate_json((out / PREDICTION_RECORD).read_text())
+        assert (record.images, record.others) == (15, 0)
+
+
+def test_an_export_of_nothing_but_lost_masks_fails(project: Project, trained: Path):
+    for image_id in range(1, 17):
+        project.set_review_status(image_id, ReviewStatus.ACCEPTED)
+    out = trained / "out"
+    job = export_project(project, ExportFormat.PNG, out, RECIPE, device=CPU, now=NOW)
+    with pytest.raises(MissingError, match=r"^image 1: the mask is missing"):
+        finish(job)
+    assert not out.exists()
 
 
 def test_a_model_that_is_applied_leaves_them_too(project: Project, trained: Path):
     request = ApplyModel(images=trained / "tiles")
     applied, events = finish(apply_model(project, request, None, device=CPU, now=NOW))
-    assert applied == AppliedModel(added=0, predicted=14)
+    assert applied == AppliedModel(added=0, predicted=15)
     (said,) = (text for text in warnings(events) if text.startswith("Not made again"))
-    assert said.startswith("Not made again: image 1, image 2: ")
+    assert said.startswith("Not made again: image 1: ")

@@ -237,7 +237,7 @@ def test_a_damaged_mask_is_predicted_again_unless_pixels_of_it_were_drawn_or_imp
     else:
         project.store_imports({corrected.id: mask}, person="Ada", now=NOW)
     (project.folder / "arrays.zarr" / "masks" / "40x30" / "c" / "0" / "0" / "0").unlink()
-    with pytest.raises(ProjectError, match=r"damaged.*Restore the project folder from a copy\.$"):
+    with pytest.raises(ProjectError, match=r"damaged.*Restore the project folder from a copy\. "):
         project.write_mask(predicted(corrected, 1), SOURCE)
     project.write_mask(predicted(record, 1), SOURCE)
     assert_same(read(project, record), predicted(record, 1))
@@ -262,6 +262,10 @@ def undo(edited: EditedMask) -> Step | None:
     return edited.undo(now=NOW)
 
 
+def redo(edited: EditedMask) -> Step | None:
+    return edited.redo(now=NOW)
+
+
 def release(edited: EditedMask) -> Step | None:
     return edited.release(np.ones(edited.shape, np.bool_), author="Ada", now=NOW)
 
@@ -269,7 +273,7 @@ def release(edited: EditedMask) -> Step | None:
 @pytest.fixture
 def used(project: Project) -> list[ImageRecord]:
     """The images of a project in which models have made masks, and Ada has drawn on some."""
-    opened, drawn, waiting, released, undone, modelled, *plain = records = project.images()
+    opened, drawn, waiting, released, undone, modelled, redone, *plain = records = project.images()
     project.write_masks([predicted(record, 0) for record in records], SOURCE)
     project.open_journal(opened.known_id)
     redrawn(project, drawn)
@@ -280,11 +284,13 @@ def used(project: Project) -> list[ImageRecord]:
     step = journal.open()[0].enter_prediction(predicted(modelled, 2), LATER, now=NOW)
     assert step is not None
     journal.append([step])
+    redrawn(project, redone, undo, redo)
     redrawn(project, plain[-1])
     return list(records)
 
 
-OF_ADA = (1, 2, 3, 4, -1)
+OF_ADA = (1, 2, 3, 6, -1)
+KEEP = "Keep the present arrays.zarr, too: what people have drawn since is in it alone."
 
 
 @pytest.mark.parametrize("is_alone", [True, False], ids=["each", "in one batch"])
@@ -293,44 +299,90 @@ def test_masks_that_are_gone_with_their_folder_are_predicted_again_unless_somebo
 ) -> None:
     kept = {used[number].known_id for number in OF_ADA}
     before = project.mask_summaries()
-    away = project.folder.parent / "away"
-    (project.folder / "arrays.zarr").rename(away)
+    arrays, away = project.folder / "arrays.zarr", project.folder.parent / "away"
+    arrays.rename(away)
     batches = [[record] for record in used] if is_alone else [used]
-    for _ in range(2):  # the second time after others have made the folder anew
+    for undone in ([used[4].known_id], []):  # the second time others have made the folder anew
         left: dict[int, ProtosegError] = {}
+        without_redo: list[int] = []
         for batch in batches:
-            left |= project.write_masks([predicted(record, 1) for record in batch], LATER)
+            written = project.write_masks([predicted(record, 1) for record in batch], LATER)
+            left |= written.left
+            without_redo += written.without_redo
+        assert without_redo == undone
         assert left.keys() == kept
         for image_id, error in left.items():
             assert type(error) is MissingError
             assert error.where == f"image {image_id}"
             assert error.remedy.startswith("Bring back the arrays.zarr that held it, or restore")
             assert "again" not in error.remedy
+            assert undone or error.remedy.endswith(KEEP)
     for record in used:
         if record.known_id not in kept:
             assert_same(read(project, record), predicted(record, 1))
     after = project.mask_summaries()
     assert all(after[image_id] == before[image_id] for image_id in kept)
-    shutil.rmtree(project.folder / "arrays.zarr")
-    away.rename(project.folder / "arrays.zarr")
-    drawn, waiting, released, undone, large = (used[number] for number in OF_ADA)
-    for record in (drawn, waiting, large):
+    arrays.rename(project.folder.parent / "meanwhile")
+    away.rename(arrays)
+    drawn, waiting, released, redone, large = (used[number] for number in OF_ADA)
+    for record in (drawn, waiting, redone, large):
         np.testing.assert_array_equal(read(project, record).mask, 3 - predicted(record, 0).mask)
-    assert_same(read(project, undone), predicted(undone, 0))
-    assert Journal(project, undone.known_id).open()[0].next_redo is not None
     assert Journal(project, released.known_id).open()[0].next_undo is not None
 
 
-def test_what_was_drawn_and_undone_is_not_given_up_where_the_mask_is_damaged(
+def test_what_was_drawn_in_either_folder_is_there_with_it_and_both_are_to_be_kept(
     project: Project, used: list[ImageRecord]
 ) -> None:
-    undone, modelled = used[4], used[5]
+    drawn, plain = used[1], used[7]
+    arrays, first, second = (project.folder.with_name(n) for n in ("project", "first", "second"))
+    arrays /= "arrays.zarr"
+    arrays.rename(first)
+    project.write_mask(predicted(plain, 1), LATER)
+    redrawn(project, plain)
+    with pytest.raises(MissingError) as gone:
+        read(project, drawn)
+    assert gone.value.remedy.endswith(KEEP)
+    arrays.rename(second)
+    first.rename(arrays)
+    np.testing.assert_array_equal(read(project, drawn).mask, 3 - predicted(drawn, 0).mask)
+    with pytest.raises(DamagedError, match=r"bring back the one that held it, and keep this one"):
+        read(project, plain)
+    arrays.rename(first)
+    second.rename(arrays)
+    np.testing.assert_array_equal(read(project, plain).mask, 3 - predicted(plain, 1).mask)
+
+
+def test_a_damaged_mask_on_which_all_was_undone_is_made_again_and_has_nothing_to_redo(
+    project: Project, used: list[ImageRecord]
+) -> None:
+    undone, modelled, redone = used[4], used[5], used[6]
     (project.folder / "arrays.zarr" / "masks" / "40x30" / "c" / "0" / "0" / "0").unlink()
-    left = project.write_masks([predicted(undone, 1), predicted(modelled, 1)], LATER)
-    assert left.keys() == {undone.known_id}
-    assert type(left[undone.known_id]) is DamagedError
-    assert left[undone.known_id].remedy == "Restore the project folder from a copy."
-    assert_same(read(project, modelled), predicted(modelled, 1))
+    with pytest.raises(DamagedError, match="or make the masks again"):
+        read(project, undone)
+    masks = [predicted(record, 1) for record in (undone, modelled, redone)]
+    written = project.write_masks(masks, LATER)
+    assert written.left.keys() == {redone.known_id}
+    assert type(written.left[redone.known_id]) is DamagedError
+    assert "make the masks again" not in written.left[redone.known_id].remedy
+    assert written.without_redo == (undone.known_id,)
+    for record in (undone, modelled):
+        assert_same(read(project, record), predicted(record, 1))
+    assert Journal(project, undone.known_id).open()[0].next_redo is None
+
+
+def test_a_damaged_time_of_one_mask_keeps_no_other_from_being_made(
+    project: Project, used: list[ImageRecord]
+) -> None:
+    drawn, modelled, plain = used[1], used[5], used[7]
+    with sqlite3.connect(project.folder / "project.db") as connection:
+        connection.execute("UPDATE masks SET created = 'yesterday' WHERE image_id IN (2, 6, 8)")
+    connection.close()
+    with pytest.raises(DamagedError, match=r"^image 2: the mask is damaged .*yesterday"):
+        read(project, drawn)
+    written = project.write_masks([predicted(record, 1) for record in used], LATER)
+    assert written.left.keys() == {drawn.known_id}
+    for record in (modelled, plain):
+        assert_same(read(project, record), predicted(record, 1))
 
 
 def test_arrays_that_cannot_be_written_make_way_as_their_error_says(
@@ -342,7 +394,7 @@ def test_arrays_that_cannot_be_written_make_way_as_their_error_says(
     with pytest.raises(DamagedError, match="move this folder away, keep it"):
         project.write_mask(predicted(modelled, 1), LATER)
     arrays.rename(project.folder.parent / "away")
-    left = project.write_masks([predicted(drawn, 1), predicted(modelled, 1)], LATER)
+    left = project.write_masks([predicted(drawn, 1), predicted(modelled, 1)], LATER).left
     assert left.keys() == {drawn.known_id}
     assert_same(read(project, modelled), predicted(modelled, 1))
 
@@ -354,7 +406,7 @@ def test_a_damaged_journal_keeps_no_other_image_from_its_mask(
     with sqlite3.connect(project.folder / "project.db") as connection:
         connection.execute("UPDATE edits SET kind = '?' WHERE image_id = ?", [waiting.known_id])
     connection.close()
-    left = project.write_masks([predicted(waiting, 1), predicted(other, 1)], LATER)
+    left = project.write_masks([predicted(waiting, 1), predicted(other, 1)], LATER).left
     assert left.keys() == {waiting.known_id}
     assert_same(read(project, other), predicted(other, 1))
 
@@ -380,7 +432,7 @@ def test_an_accepted_mask_that_is_gone_is_made_again_and_accepted_no_more(
     drawn, modelled, plain = used[1], used[5], used[7]
     for record in (drawn, modelled, plain):
         project.set_review_status(record.known_id, ReviewStatus.ACCEPTED)
-    assert not project.write_masks([predicted(drawn, 1)], LATER)
+    assert not project.write_masks([predicted(drawn, 1)], LATER).left
     shutil.rmtree(project.folder / "arrays.zarr")
     project.write_masks([predicted(record, 1) for record in (drawn, modelled, plain)], LATER)
     assert project.review_states() == {drawn.known_id: ReviewStatus.ACCEPTED}

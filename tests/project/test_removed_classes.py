@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from drawing import draw
 
-from napari_protoseg.errors import ProjectError, SchemaError
+from napari_protoseg.errors import MissingError, ProjectError, SchemaError
 from napari_protoseg.events import finish
 from napari_protoseg.jobs.check import check_project
 from napari_protoseg.project import (
@@ -442,3 +442,23 @@ def test_a_kill_in_the_middle_leaves_the_class_as_it_was_before(
         assert again.schema == SCHEMA
         assert content(again) == before
         assert rows(again) == [TUMOUR, STROMA, FAT, 0]
+
+
+def test_a_mask_that_is_gone_keeps_no_class_from_going_or_coming_back(project: Project) -> None:
+    predict(project, TUMOUR, STROMA, FAT, FAT)
+    project.remove_class(STROMA, None, created=NOW)
+    stroke = np.full(SHAPE, TUMOUR, np.uint8)
+    journal = Journal(project, 1)
+    edited, _ = journal.open()
+    edited.introduce("Ada", project.introduce("Ada"))
+    step = edited.stroke(stroke, author="Ada", now=NOW)
+    assert step is not None
+    journal.append([step])
+    away = project.folder.with_name("away")
+    (project.folder / "arrays.zarr").rename(away)
+    with pytest.raises(MissingError):
+        seen(project)
+    project.restore_class(created=NOW)
+    project.remove_class(FAT, None, created=NOW)
+    away.rename(project.folder / "arrays.zarr")
+    np.testing.assert_array_equal(seen(project).mask, stroke)

@@ -251,7 +251,10 @@ def test_who_ends_while_the_disk_hangs_is_told_what_may_be_lost_and_nothing_foll
     assert np.array_equal(opened(project).mask, noise(0))
 
 
-def test_a_damaged_mask_is_told_and_keeps_no_stroke_from_being_recorded(project: Project) -> None:
+@pytest.mark.parametrize("is_gone", [True, False], ids=["gone", "damaged"])
+def test_a_mask_that_is_lost_is_told_and_keeps_no_stroke_from_being_recorded(
+    project: Project, is_gone: bool
+) -> None:
     heard = Heard()
     recorder, edited = Recorder(project, heard), opened(project)
     predicted = PredictedMask(1, noise(0), np.full((300, 300), 0.5, np.float16))
@@ -262,7 +265,11 @@ def test_a_damaged_mask_is_told_and_keeps_no_stroke_from_being_recorded(project:
     recorder.flush()
     (shard,) = (project.folder / "arrays.zarr" / "masks").rglob("c/0/0/0")
     content = shard.read_bytes()
-    shard.write_bytes(content[:-10] + bytes(10))
+    arrays, away = project.folder / "arrays.zarr", project.folder.with_name("away")
+    if is_gone:
+        arrays.rename(away)
+    else:
+        shard.write_bytes(content[:-10] + bytes(10))
     for seed in (1, 2):
         step = edited.stroke(noise(seed), author="Ada", now=NOW)
         assert step is not None
@@ -270,7 +277,10 @@ def test_a_damaged_mask_is_told_and_keeps_no_stroke_from_being_recorded(project:
         recorder.fold(1)
     heard.wait_for(FoldFailed)
     recorder.close()
-    shard.write_bytes(content)
+    if is_gone:
+        away.rename(arrays)
+    else:
+        shard.write_bytes(content)
     assert np.array_equal(opened(project).mask, noise(2))
 
 
