@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from napari_protoseg.errors import LOST, ProjectError, ProtosegError
+from napari_protoseg.errors import ProjectError
 from napari_protoseg.events import Event, Job, Notice, Request, Severity
 from napari_protoseg.exports.folder import Exported, NamedMask, require_names
 from napari_protoseg.exports.masks_folder import export_png
@@ -21,7 +20,6 @@ from napari_protoseg.exports.training_folder import (
     export_training_folder,
 )
 from napari_protoseg.jobs.export_plan import ExportFormat, ExportPlan, plan_export
-from napari_protoseg.jobs.lost_masks import named_by_reason
 from napari_protoseg.jobs.models import TrainedModel, trained_model
 from napari_protoseg.jobs.names import mask_names
 from napari_protoseg.jobs.predict import PredictionRecord, predict_project
@@ -42,8 +40,6 @@ def export_project(
     now: datetime,
 ) -> Job[Exported | None]:
     """Make the masks that are missing or outdated, then write all of them, as `plan_export` says.
-
-    Those that are damaged or gone, and cannot be made again, are named and left out.
 
     Parameters
     ----------
@@ -70,8 +66,6 @@ def export_project(
     ExportError
         There is nothing to export; or `out` holds something, or to overwrite, something else
         than an earlier export.
-    DamagedError, MissingError
-        All masks are damaged or gone.
     ProjectError, CheckpointError, ImageError, StorageError
     """
     plan = plan_export(project, form, out, recipe)
@@ -95,31 +89,40 @@ def export_project(
         )
         if made is None:
             return None
-    left: dict[int, ProtosegError] = {}
-    found = _masks(project, images, plan, left)
     if form is ExportFormat.PNG:
-        masks = (NamedMask(name, mask) for name, _, mask in found)
-        documents = partial(_documents, plan, trained, recipe, left, now)
-        written = yield from export_png(
-            masks, len(images), out, project.schema, documents, overwrite=overwrite
+        masks = (NamedMask(name, mask) for name, _, mask in _masks(project, images, plan))
+        documents = {}
+        if trained is not None:
+            record = PredictionRecord(
+                recipe=recipe,
+                model=trained.record,
+                model_sha256=trained.sha256,
+                images=plan.predicted,
+                others=len(images) - plan.predicted,
+                created=now.isoformat(),
+            )
+            documents = record.documents()
+        return (
+            yield from export_png(
+                masks, len(images), out, project.schema, documents, overwrite=overwrite
+            )
         )
-    else:
-        pairs = (
-            MaskedImage(name, mask, image.path, image.label, image.split)
-            for name, image, mask in found
-        )
-        written = yield from export_training_folder(
+    pairs = (
+        MaskedImage(name, mask, image.path, image.label, image.split)
+        for name, image, mask in _masks(project, images, plan)
+    )
+    return (
+        yield from export_training_folder(
             pairs, len(images), out, project.schema, overwrite=overwrite
         )
-    yield from named_by_reason("Left out", left)
-    return written
+    )
 
 
 def _model(
     project: Project, plan: ExportPlan
 ) -> Generator[Event, Request | None, TrainedModel | None]:
     """Load the model, where it makes masks or the record beside the masks is of it."""
-    is_recorded = plan.form is ExportFormat.PNG and bool(plan.predicted)
+    is_recorded = plan.form is ExportFormat.PNG and plan.predicted > 0
     if not plan.stale and not is_recorded:
         return None
     trained = trained_model(project)
@@ -127,51 +130,17 @@ def _model(
     return trained
 
 
-def _documents(
-    plan: ExportPlan,
-    trained: TrainedModel | None,
-    recipe: Recipe,
-    left: Mapping[int, ProtosegError],
-    now: datetime,
-) -> dict[str, str]:
-    """Return the record beside the masks, where the model is known; those in `left` are none."""
-    if trained is None:
-        return {}
-    predicted = len(plan.predicted - left.keys())
-    return PredictionRecord(
-        recipe=recipe,
-        model=trained.record,
-        model_sha256=trained.sha256,
-        images=predicted,
-        others=len(plan.exported) - len(left) - predicted,
-        created=now.isoformat(),
-    ).documents()
-
-
 def _masks(
-    project: Project,
-    images: Sequence[ImageRecord],
-    plan: ExportPlan,
-    left: dict[int, ProtosegError],
+    project: Project, images: Sequence[ImageRecord], plan: ExportPlan
 ) -> Iterator[tuple[str, ImageRecord, NDArray[np.uint8]]]:
-    """Yield name and mask of each image: the stored mask, or the true one where the plan says.
-
-    Those whose masks are lost are left out, and `left` gets to know why; where all are, that of
-    the first is raised.
-    """
+    """Yield name and mask of each image: the stored mask, or the true one where the plan says."""
     for name, image in zip(mask_names(images), images, strict=True):
         if image.id in plan.true:
             yield name, image, true_mask(image, project.schema)
             continue
-        try:
-            stored = project.read_mask(image.known_id)
-        except LOST as error:
-            left[image.known_id] = error
-            continue
+        stored = project.read_mask(image.known_id)
         if stored is None:
             raise ProjectError(
                 "has no mask", where=image.path, remedy="Export again: masks are made as needed."
             )
         yield name, image, stored.mask
-    if len(left) == len(images):
-        raise next(iter(left.values()))

@@ -60,9 +60,9 @@ class ExportPlan:
     missing
         How many of `stale` have no mask yet.
     predicted
-        Ids of the images whose masks are of this model and recipe in the end: the others were
-        painted, imported, accepted in review, or made by a model of another project or by the
-        frozen evidence of a bank that is newer than this model.
+        How many masks are of this model and recipe in the end: the others were painted,
+        imported, accepted in review, or made by a model of another project or by the frozen
+        evidence of a bank that is newer than this model.
     corrected, accepted
         How many masks a person has corrected, or accepted in review.
     true
@@ -82,7 +82,7 @@ class ExportPlan:
     exported: tuple[int, ...]
     stale: tuple[int, ...]
     missing: int
-    predicted: frozenset[int]
+    predicted: int
     corrected: int
     accepted: int
     true: frozenset[int]
@@ -215,7 +215,7 @@ def plan_export(project: Project, form: ExportFormat, out: Path, recipe: Recipe)
         exported=tuple(exported),
         stale=tuple(stale),
         missing=len(missing),
-        predicted=frozenset(stale).union(made.intersection(stored)),
+        predicted=len(stale) + sum(i in made for i in stored),
         corrected=sum(i in summaries and summaries[i].corrected is not None for i in stored),
         accepted=sum(i in accepted for i in stored),
         true=true,

@@ -211,14 +211,14 @@ def test_painted_masks_are_no_older_than_the_model(project: Project):
     paint(project, first)
     found = plan(project)
     assert first not in found.stale
-    assert (found.current, found.corrected, len(found.predicted)) == (1, 1, 15)
+    assert (found.current, found.corrected, found.predicted) == (1, 1, 15)
     export(project)
     made = project.read_mask(second)
     assert made is not None
     other = next(k for k in project.schema.ids if (made.mask[:5] != k).all())
     paint(project, second, other)
     after = plan(project, out="again")
-    assert (after.stale, after.corrected, len(after.predicted)) == ((), 2, 15)
+    assert (after.stale, after.corrected, after.predicted) == ((), 2, 15)
     train_again(project)
     assert second in plan(project, out="again").stale
     export(project, out="again")
