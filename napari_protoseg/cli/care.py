@@ -64,6 +64,16 @@ def check(
         bool,
         typer.Option("--take-over", help="Take the project from a program that does not answer."),
     ] = False,
+    give_up: Annotated[
+        int | None,
+        typer.Option(
+            "--give-up",
+            help="First let an image go on without its mask, which is lost, and without all that "
+            "people did in it.",
+            metavar="NUMBER",
+            show_default=False,
+        ),
+    ] = None,
     quiet: Quiet = False,
     json: AsJson = False,
 ) -> None:
@@ -72,10 +82,12 @@ def check(
     with terminal.errors():
         opening = (
             opened_to_write(terminal, project, take_over=take_over)
-            if repair or take_over
+            if repair or take_over or give_up is not None
             else opened_to_read(terminal, project)
         )
         with opening as opened:
+            if give_up is not None:
+                opened.give_up_mask(give_up)
             report = terminal.run(check_project(opened, repair=repair))
     terminal.result("\n".join(report.lines()), report.record())
     if not report.is_complete:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from napari_protoseg.events import Job, Progress, Request
 from napari_protoseg.exports.earlier import CLASSES
@@ -25,7 +26,7 @@ def export_png(
     total: int,
     out: Path,
     schema: ClassSchema,
-    documents: Callable[[], Mapping[str, str]] = dict,
+    documents: Mapping[str, str] = MappingProxyType({}),
     *,
     overwrite: bool = False,
 ) -> Job[Exported | None]:
@@ -42,7 +43,7 @@ def export_png(
     schema
         What the values mean.
     documents
-        Called once all masks are taken: text files to write beside them, by name.
+        Text files to write beside the masks, by name.
     overwrite
         Put it in the place of an earlier export in `out`, which goes once the new one is whole.
 
@@ -65,7 +66,7 @@ def export_png(
             take_name(item.name, taken)
             write_indexed_png(folder / f"{item.name}.png", item.mask, schema)
         write_classes(folder / CLASSES, schema, list(schema.ids), UNLABELLED)
-        for name, text in documents().items():
+        for name, text in documents.items():
             write_atomically(folder / name, text)
         publish(folder, out, overwrite=overwrite)
     yield Progress("Writing masks", len(taken), len(taken))

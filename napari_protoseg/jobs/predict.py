@@ -215,7 +215,7 @@ def _write_masks(
         for batch, prediction in predict_batches(predictor, images)
         for image, mask in zip(batch, prediction.masks, strict=True)
     )
-    return (yield from export_png(masks, len(images), out, schema, record.documents))
+    return (yield from export_png(masks, len(images), out, schema, record.documents()))
 
 
 def predict_project(

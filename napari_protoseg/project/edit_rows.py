@@ -184,12 +184,13 @@ def next_to_go(connection: sqlite3.Connection, image_id: int, action: Action) ->
 def select_deeds(connection: sqlite3.Connection, image_id: int) -> frozenset[str]:
     """Return what was done last, an `Action` each, with the edits of people that a journal has.
 
-    An edit that is missing may be a person's, and passes for one that is done.
+    An edit that is missing may be a person's, and passes for one that is done; so does a release,
+    which has work of people before it when it is undone.
     """
     rows = connection.execute(
-        "SELECT iif(is_there, action, 'do') FROM (SELECT step.action, made.author,"
-        f" made.number IS NOT NULL AS is_there, max(step.number) {_STEPS} GROUP BY step.edit)"
-        " WHERE author IS NOT NULL OR NOT is_there",
+        "SELECT iif(coalesce(kind, 'release') = 'release', 'do', action) FROM (SELECT step.action,"
+        f" made.author, made.kind, max(step.number) {_STEPS} GROUP BY step.edit)"
+        " WHERE author IS NOT NULL OR kind IS NULL",
         (image_id,),
     )
     return frozenset(action for (action,) in rows)

@@ -783,6 +783,20 @@ class Project:
         """
         self._masks.require_sound(image_id)
 
+    def give_up_mask(self, image_id: int) -> None:
+        """Let an image whose mask is lost have none, and no journal: all work in them is given up.
+
+        Its arrays stay where they are. The image can then be predicted, imported and drawn anew.
+
+        Raises
+        ------
+        ProjectError
+            There is no such image, or its mask is not lost.
+        StorageError
+            The mask cannot be read just now.
+        """
+        self._masks.give_up(image_id)
+
     def mask_summaries(self) -> dict[int, MaskSummary]:
         """Return what is known of each current mask, by image; no pixel is read."""
         with self._database.reading() as connection:

@@ -254,10 +254,14 @@ class FoundMask:
     def _lost(
         self, kind: type[ProtosegError], what: str, *ways: str, more: str = ""
     ) -> ProtosegError:
-        """Return an error that says how to have the mask back, `ways` first."""
-        again = () if self.is_irreplaceable else ("make the masks again",)
-        remedy = ", or ".join((*ways, "restore the project folder from a copy", *again))
-        return kind(what, where=f"image {self.image_id}", remedy=f"{remedy.capitalize()}.{more}")
+        """Return an error that says how to have the mask back, `ways` first, or to do without."""
+        rest = "make the masks again"
+        if self.is_irreplaceable:
+            rest = "give it up (protoseg check PROJECT --give-up NUMBER)"
+        remedy = ", or ".join((*ways, "restore the project folder from a copy", rest))
+        return kind(
+            what, where=f"image {self.image_id}", remedy=f"{remedy[0].upper()}{remedy[1:]}.{more}"
+        )
 
 
 def find_mask(connection: sqlite3.Connection, image_id: int) -> FoundMask:

@@ -26,15 +26,18 @@ from napari_protoseg.errors import (
 )
 from napari_protoseg.project.arrays import ArrayFolder, MaskArrays
 from napari_protoseg.project.database import Database
+from napari_protoseg.project.edit_rows import forget_journal
 from napari_protoseg.project.found_masks import FoundMask, find_mask
 from napari_protoseg.project.journal_changes import Fold, OpenedJournal, find_journal
 from napari_protoseg.project.mask_changes import NewMask, WrittenMasks, store_imports, store_masks
+from napari_protoseg.project.mask_rows import forget_mask
 from napari_protoseg.project.records import (
     FreshConfidence,
     MaskSource,
     PredictedMask,
     StoredMask,
 )
+from napari_protoseg.project.review_rows import replace_review
 from napari_protoseg.project.schema_rows import select_schema
 from napari_protoseg.schema import ClassSchema
 
@@ -189,6 +192,22 @@ class MaskStore:
             store_imports(connection, self._arrays, made, entries, person=person, now=now)
 
         self._store(list(masks), make, store)
+
+    def give_up(self, image_id: int) -> None:
+        """Let an image have no mask in the place of one that is lost; see `Project`."""
+        with self._database.writing() as connection:
+            try:
+                find_mask(connection, image_id).loaded(self._arrays)
+            except LOST:
+                forget_journal(connection, image_id)
+                forget_mask(connection, image_id)
+                replace_review(connection, image_id, None)
+                return
+        raise ProjectError(
+            "its mask is not lost",
+            where=f"image {image_id}",
+            remedy="Give up what `protoseg check` calls damaged or missing alone.",
+        )
 
     def _store(
         self,

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 from terminal_runs import protoseg
+from tiny_project import NOW
 
+from napari_protoseg.project.folder import Project
 from napari_protoseg.project.lock import LockOwner
 
-PROBLEMS = 1
+PROBLEMS, INPUT = 1, 3
 
 
 def test_a_trained_project_is_well_until_its_files_are_damaged(trained: Path):
@@ -33,3 +37,17 @@ def test_a_project_of_a_program_that_is_gone_elsewhere_is_set_free(made: Path):
     assert "read-only here" in protoseg("check", project).err
     assert "ada on elsewhere" in protoseg("check", project, "--take-over").err
     assert not (project / "project.lock").exists()
+
+
+def test_a_lost_mask_is_given_up_by_the_command_that_a_check_prints(trained: Path):
+    project = trained / "project"
+    with Project.open(project) as opened:
+        shape = (opened.images()[0].height, opened.images()[0].width)
+        opened.store_imports({1: np.full(shape, 1, np.uint8)}, person="Ada", now=NOW)
+    shutil.rmtree(project / "arrays.zarr")
+    said = protoseg("check", project, code=PROBLEMS).out
+    assert "corrections by Ada" in said
+    assert "image 1 " in said
+    assert "protoseg check PROJECT --give-up NUMBER" in said
+    assert "all is well" in protoseg("check", project, "--give-up", "1").out
+    assert "its mask is not lost" in protoseg("check", project, "--give-up", "1", code=INPUT).err

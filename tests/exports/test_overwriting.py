@@ -27,7 +27,7 @@ MASK = np.resize(np.array([0, 1, 2], np.uint8), (40, 48))
 def export(out: Path, *names: str, overwrite: bool = False) -> None:
     masks = [NamedMask(name, MASK) for name in names]
     documents = {"prediction.json": "{}", "recipe.json": "{}"}
-    finish(export_png(masks, len(masks), out, SCHEMA, lambda: documents, overwrite=overwrite))
+    finish(export_png(masks, len(masks), out, SCHEMA, documents, overwrite=overwrite))
 
 
 def export_training(out: Path, images: Path, *, overwrite: bool = False) -> None:

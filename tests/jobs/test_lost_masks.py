@@ -12,7 +12,7 @@ from drawing import draw
 from driven_jobs import finish
 from tiny_project import CPU, NOW
 
-from napari_protoseg.errors import MissingError, ProtosegError
+from napari_protoseg.errors import MissingError, ProjectError, ProtosegError
 from napari_protoseg.events import Event, Notice, Progress, Request, Severity
 from napari_protoseg.exports.folder import Exported
 from napari_protoseg.jobs import batches
@@ -21,7 +21,6 @@ from napari_protoseg.jobs.check import check_project
 from napari_protoseg.jobs.export import export_project
 from napari_protoseg.jobs.export_plan import ExportFormat
 from napari_protoseg.jobs.make_masks import MadeMasks, make_masks
-from napari_protoseg.jobs.predict import PREDICTION_RECORD, PredictionRecord
 from napari_protoseg.masks.recipe import Recipe
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import ReviewStatus
@@ -166,28 +165,60 @@ def test_an_accepted_mask_that_cannot_be_read_just_then_is_left_and_named(
 
 
 @pytest.mark.parametrize("form", ExportFormat)
-def test_an_export_names_what_is_lost_and_writes_the_others(
+def test_an_export_ends_at_a_lost_mask_and_leaves_the_earlier_one(
     project: Project, trained: Path, form: ExportFormat
 ):
+    arrays, out = project.folder / "arrays.zarr", trained / "out"
+    shutil.move(trained / "away", arrays)
+    exported, _ = finish(export_project(project, form, out, RECIPE, device=CPU, now=NOW))
+    assert exported == Exported(out, 16)
+    before = sorted(out.rglob("*"))
+    shutil.move(arrays, trained / "away")
     made(project)
-    out = trained / "out"
-    exported, events = finish(export_project(project, form, out, RECIPE, device=CPU, now=NOW))
-    assert exported == Exported(out, 15)
-    (said,) = warnings(events)
-    assert said.startswith("Left out: image 1: the mask is missing. Bring back the arrays.zarr")
-    if form is ExportFormat.PNG:
-        record = PredictionRecord.model_validate_json((out / PREDICTION_RECORD).read_text())
-        assert (record.images, record.others) == (15, 0)
-
-
-def test_an_export_of_nothing_but_lost_masks_fails(project: Project, trained: Path):
-    for image_id in range(1, 17):
-        project.set_review_status(image_id, ReviewStatus.ACCEPTED)
-    out = trained / "out"
-    job = export_project(project, ExportFormat.PNG, out, RECIPE, device=CPU, now=NOW)
+    job = export_project(project, form, out, RECIPE, device=CPU, now=NOW, overwrite=True)
     with pytest.raises(MissingError, match=r"^image 1: the mask is missing"):
         finish(job)
-    assert not out.exists()
+    assert sorted(out.rglob("*")) == before, "of image 1 nothing else is left"
+
+
+def test_a_lost_mask_that_is_given_up_is_made_and_drawn_anew(project: Project):
+    made(project)
+    (remedy,) = problems(project).values()
+    assert "give it up (protoseg check PROJECT --give-up NUMBER)" in remedy
+    project.set_review_status(DRAWN, ReviewStatus.FLAGGED)
+    project.give_up_mask(DRAWN)
+    assert project.read_mask(DRAWN) is None
+    assert DRAWN not in project.review_states()
+    assert problems(project) == {}
+    assert made(project) == (MadeMasks(16, 0), [])
+    image = project.images()[DRAWN - 1]
+    drawn = np.full((image.height, image.width), 3, np.uint8)
+    assert draw(project, DRAWN, drawn, now=NOW).is_protected.any()
+    with pytest.raises(ProjectError, match=r"^image 1: its mask is not lost"):
+        project.give_up_mask(DRAWN)
+
+
+def test_an_undone_release_keeps_the_imported_pixels_before_it(project: Project, trained: Path):
+    arrays, image_id = project.folder / "arrays.zarr", PLAIN[0]
+    shutil.move(trained / "away", arrays)
+    image = project.images()[image_id - 1]
+    imported = np.full((image.height, image.width), 2, np.uint8)
+    project.store_imports({image_id: imported}, person="Bea", now=NOW)
+    journal = Journal(project, image_id)
+    edited, _ = journal.open()
+    released = edited.release(np.ones(imported.shape, bool), author="Bea", now=NOW)
+    assert released is not None
+    journal.append([released])
+    journal.fold()
+    assert project.mask_summaries()[image_id].corrected_by is None
+    edited, _ = journal.open()
+    undone = edited.undo(now=NOW)
+    assert undone is not None
+    journal.append([undone])
+    shutil.move(arrays, trained / "away")
+    _, said = made(project)
+    (left,) = (text for text in said if text.startswith("Not made again"))
+    assert f"image {image_id}" in left
 
 
 def test_a_model_that_is_applied_leaves_them_too(project: Project, trained: Path):

@@ -237,7 +237,9 @@ def test_a_damaged_mask_is_predicted_again_unless_pixels_of_it_were_drawn_or_imp
     else:
         project.store_imports({corrected.id: mask}, person="Ada", now=NOW)
     (project.folder / "arrays.zarr" / "masks" / "40x30" / "c" / "0" / "0" / "0").unlink()
-    with pytest.raises(ProjectError, match=r"damaged.*Restore the project folder from a copy\. "):
+    with pytest.raises(
+        ProjectError, match=r"damaged.*Restore the project folder from a copy, or give it up"
+    ):
         project.write_mask(predicted(corrected, 1), SOURCE)
     project.write_mask(predicted(record, 1), SOURCE)
     assert_same(read(project, record), predicted(record, 1))
