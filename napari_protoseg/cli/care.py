@@ -10,6 +10,7 @@ import typer
 from napari_protoseg.cli.opening import opened_to_read, opened_to_write
 from napari_protoseg.cli.options import AsJson, ProjectArgument, Quiet
 from napari_protoseg.cli.terminal import Exit, Terminal
+from napari_protoseg.events import Notice
 from napari_protoseg.jobs.backup import back_up
 from napari_protoseg.jobs.check import check_project
 from napari_protoseg.jobs.relocate import relocate_images
@@ -68,9 +69,11 @@ def check(
         int | None,
         typer.Option(
             "--give-up",
-            help="First let an image go on without its mask, which is lost, and without all that "
-            "people did in it.",
+            help="First let an image go on, for good, without its mask, which is lost, and without "
+            "all that people did in it.",
             metavar="NUMBER",
+            min=1,
+            max=2**63 - 1,
             show_default=False,
         ),
     ] = None,
@@ -88,6 +91,7 @@ def check(
         with opening as opened:
             if give_up is not None:
                 opened.give_up_mask(give_up)
+                terminal.tell(Notice(f"Image {give_up} goes on without its mask."))
             report = terminal.run(check_project(opened, repair=repair))
     terminal.result("\n".join(report.lines()), report.record())
     if not report.is_complete:

@@ -149,19 +149,21 @@ def has_moved(connection: sqlite3.Connection, image_id: int, step: NewStep) -> b
     """Tell whether the mask is another than the one that a step was made on.
 
     So it is where others have made steps that whoever made this one does not know of, where not
-    all that they did before is in the journal, or where classes have gone or come back since. So
+    all that they did before is in the journal, where that was given up with a mask that was lost,
+    or where classes have gone or come back since. So
     it may be, of all their steps, where there was no journal yet to tell what others have changed,
     or where a step sets a class that is gone, which may be there already, unseen.
     """
     if step.since is None:
         return True
-    known, others = connection.execute(
+    known, others, is_forgotten = connection.execute(
         "SELECT coalesce(max(CASE WHEN writer = :writer THEN serial END), 0),"
-        " coalesce(max(writer != :writer), 0)"
+        " coalesce(max(writer != :writer), 0), coalesce((SELECT folded FROM journals"
+        " WHERE image_id = :id), 0) > coalesce(max(number), :since)"
         " FROM edits WHERE image_id = :id AND number > :since",
         {"id": image_id, "since": step.since, "writer": step.key.writer},
     ).fetchone()
-    if others or known != step.key.serial - 1:
+    if others or is_forgotten or known != step.key.serial - 1:
         return True
     heirs = select_heirs(connection)
     if not heirs.shows_as(select_heirs(connection, step.schema)):
@@ -282,11 +284,14 @@ def let_go(
 
 
 def forget_journal(connection: sqlite3.Connection, image_id: int) -> None:
-    """Delete the steps of an image; its journal goes on behind them."""
+    """Delete the steps of an image; its journal goes on behind them.
+
+    It goes on by one number more, so that who knows of the last step sees that it has moved.
+    """
     ends = journal_ends(connection, image_id)
     if ends is not None:
         connection.execute("DELETE FROM edits WHERE image_id = ?", (image_id,))
-        set_folded(connection, image_id, ends[1])
+        set_folded(connection, image_id, ends[1] + 1)
 
 
 def _found_edit(

@@ -786,12 +786,13 @@ class Project:
     def give_up_mask(self, image_id: int) -> None:
         """Let an image whose mask is lost have none, and no journal: all work in them is given up.
 
-        Its arrays stay where they are. The image can then be predicted, imported and drawn anew.
+        That is for good: other masks may then take its place in the arrays, also in an
+        `arrays.zarr` that is brought back. The image can be predicted, imported and drawn anew.
 
         Raises
         ------
         ProjectError
-            There is no such image, or its mask is not lost.
+            There is no such image, its mask is not lost, or its journal is damaged.
         StorageError
             The mask cannot be read just now.
         """

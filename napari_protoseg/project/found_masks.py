@@ -35,6 +35,7 @@ from napari_protoseg.project.review_rows import is_accepted
 from napari_protoseg.project.schema_rows import select_heirs
 from napari_protoseg.project.times import found_time
 
+_GIVE_UP = "protoseg check PROJECT --give-up NUMBER"
 _BACK = "bring back the arrays.zarr that held it"
 _KEEP = " Keep the present arrays.zarr, too: what people have drawn since is in it alone."
 _EXCHANGED = (
@@ -257,7 +258,7 @@ class FoundMask:
         """Return an error that says how to have the mask back, `ways` first, or to do without."""
         rest = "make the masks again"
         if self.is_irreplaceable:
-            rest = "give it up (protoseg check PROJECT --give-up NUMBER)"
+            rest = f"give it up for good (with the project closed: {_GIVE_UP})"
         remedy = ", or ".join((*ways, "restore the project folder from a copy", rest))
         return kind(
             what, where=f"image {self.image_id}", remedy=f"{remedy[0].upper()}{remedy[1:]}.{more}"

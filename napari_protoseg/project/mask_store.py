@@ -196,8 +196,9 @@ class MaskStore:
     def give_up(self, image_id: int) -> None:
         """Let an image have no mask in the place of one that is lost; see `Project`."""
         with self._database.writing() as connection:
+            found = find_mask(connection, image_id)
             try:
-                find_mask(connection, image_id).loaded(self._arrays)
+                found.stored(self._arrays)
             except LOST:
                 forget_journal(connection, image_id)
                 forget_mask(connection, image_id)
@@ -206,7 +207,7 @@ class MaskStore:
         raise ProjectError(
             "its mask is not lost",
             where=f"image {image_id}",
-            remedy="Give up what `protoseg check` calls damaged or missing alone.",
+            remedy="Give up only masks that `protoseg check` says so of.",
         )
 
     def _store(

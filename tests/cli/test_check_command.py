@@ -49,5 +49,7 @@ def test_a_lost_mask_is_given_up_by_the_command_that_a_check_prints(trained: Pat
     assert "corrections by Ada" in said
     assert "image 1 " in said
     assert "protoseg check PROJECT --give-up NUMBER" in said
-    assert "all is well" in protoseg("check", project, "--give-up", "1").out
+    given_up = protoseg("check", project, "--give-up", "1")
+    assert "Image 1 goes on without its mask" in given_up.err
+    assert "all is well" in given_up.out
     assert "its mask is not lost" in protoseg("check", project, "--give-up", "1", code=INPUT).err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from napari_protoseg.jobs.export_plan import ExportFormat
 from napari_protoseg.jobs.make_masks import MadeMasks, make_masks
 from napari_protoseg.masks.recipe import Recipe
 from napari_protoseg.project.folder import Project
+from napari_protoseg.project.journal_changes import Outcome
 from napari_protoseg.project.records import ReviewStatus
 from napari_protoseg.review.journal import Journal
 
@@ -184,7 +186,10 @@ def test_an_export_ends_at_a_lost_mask_and_leaves_the_earlier_one(
 def test_a_lost_mask_that_is_given_up_is_made_and_drawn_anew(project: Project):
     made(project)
     (remedy,) = problems(project).values()
-    assert "give it up (protoseg check PROJECT --give-up NUMBER)" in remedy
+    assert (
+        "give it up for good (with the project closed: protoseg check PROJECT --give-up NUMBER)"
+        in remedy
+    )
     project.set_review_status(DRAWN, ReviewStatus.FLAGGED)
     project.give_up_mask(DRAWN)
     assert project.read_mask(DRAWN) is None
@@ -196,6 +201,41 @@ def test_a_lost_mask_that_is_given_up_is_made_and_drawn_anew(project: Project):
     assert draw(project, DRAWN, drawn, now=NOW).is_protected.any()
     with pytest.raises(ProjectError, match=r"^image 1: its mask is not lost"):
         project.give_up_mask(DRAWN)
+
+
+def test_a_sound_mask_with_a_damaged_journal_is_not_given_up(project: Project, trained: Path):
+    shutil.move(trained / "away", project.folder / "arrays.zarr")
+    journal = Journal(project, DRAWN)
+    edited, _ = journal.open()
+    step = edited.stroke(np.zeros_like(edited.mask), author="Ada", now=NOW)
+    assert step is not None
+    journal.append([step])
+    with sqlite3.connect(project.folder / "project.db") as database:
+        database.execute("UPDATE edits SET pixels = x'00' WHERE image_id = ?", (DRAWN,))
+    database.close()
+    with pytest.raises(ProjectError):
+        project.give_up_mask(DRAWN)
+    assert DRAWN in project.mask_summaries()
+
+
+def test_a_stroke_that_waits_while_a_mask_is_given_up_goes_over_what_is_there(
+    project: Project, trained: Path
+):
+    shutil.move(trained / "away", project.folder / "arrays.zarr")
+    journal = Journal(project, DRAWN)
+    edited, _ = journal.open()
+    drawn = edited.mask.copy()
+    drawn[:3] = 1 + drawn[:3] % 4
+    waiting = edited.stroke(drawn, author="Ada", now=NOW)
+    assert waiting is not None
+    shutil.rmtree(project.folder / "arrays.zarr")
+    project.give_up_mask(DRAWN)
+    assert journal.append([waiting]) == [Outcome.OVER_OTHERS]
+    edited, _ = journal.open()
+    undo = edited.undo(now=NOW)
+    assert undo is not None
+    journal.append([undo])
+    assert not edited.mask.any()
 
 
 def test_an_undone_release_keeps_the_imported_pixels_before_it(project: Project, trained: Path):
