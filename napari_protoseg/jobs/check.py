@@ -385,6 +385,8 @@ def _damaged(
         lost += f"; kept in its journal, and seen again once it is back: {steps}"
     if any(author is not Unnamed.MODEL for author in drawn):  # a person may be called so
         remedy += " Keep this folder, too, for what the journal has."
+    if error.on_terminal is not None:
+        remedy += f" On a terminal: {error.on_terminal}"
     return Finding(Outcome.PROBLEM, where, f"{error.what}; {lost}", remedy)
 
 

@@ -256,12 +256,15 @@ class FoundMask:
         self, kind: type[ProtosegError], what: str, *ways: str, more: str = ""
     ) -> ProtosegError:
         """Return an error that says how to have the mask back, `ways` first, or to do without."""
-        rest = "make the masks again"
+        rest, on_terminal = "make the masks again", None
         if self.is_irreplaceable:
-            rest = f"give it up for good (with the project closed: {_GIVE_UP})"
+            rest, on_terminal = "give it up for good, with the project closed", _GIVE_UP
         remedy = ", or ".join((*ways, "restore the project folder from a copy", rest))
         return kind(
-            what, where=f"image {self.image_id}", remedy=f"{remedy[0].upper()}{remedy[1:]}.{more}"
+            what,
+            where=f"image {self.image_id}",
+            remedy=f"{remedy[0].upper()}{remedy[1:]}.{more}",
+            on_terminal=on_terminal,
         )
 
 

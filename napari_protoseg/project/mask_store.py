@@ -207,7 +207,7 @@ class MaskStore:
         raise ProjectError(
             "its mask is not lost",
             where=f"image {image_id}",
-            remedy="Give up only masks that `protoseg check` says so of.",
+            remedy="Give up only masks that a check says so of.",
         )
 
     def _store(
