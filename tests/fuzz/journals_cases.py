@@ -347,7 +347,7 @@ READER = FuzzedReader(
         "napari_protoseg/project/edits.py": ("move", "histories", "journal_of"),
         "napari_protoseg/project/journal_changes.py": ("find_journal", "Fold.of"),
         "napari_protoseg/project/found_masks.py": (
-            "find_mask", "FoundMask.loaded", "FoundMask.seen", "FoundMask._stored",
+            "find_mask", "FoundMask.loaded", "FoundMask.seen", "FoundMask.stored",
             "MaskState.source", "_replayed",
         ),
         "napari_protoseg/project/mask_rows.py": ("_record_folded",),

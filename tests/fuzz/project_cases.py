@@ -464,7 +464,7 @@ READER = FuzzedReader(
         "napari_protoseg/project/times.py": ("found_time",),
         "napari_protoseg/project/image_rows.py": ("select_images", "select_present"),
         "napari_protoseg/project/found_masks.py": (
-            "find_mask", "FoundMask.loaded", "FoundMask._stored", "MaskState.source",
+            "find_mask", "FoundMask.loaded", "FoundMask.stored", "MaskState.source",
         ),
         "napari_protoseg/project/mask_rows.py": ("select_summaries",),
         "napari_protoseg/project/mask_values.py": (),
