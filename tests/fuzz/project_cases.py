@@ -129,7 +129,7 @@ def _make(random: Random, folder: Path) -> Path:
             return project
     if random.random() < 0.15:
         _make_older(random, project / "project.db")
-    if random.random() < 0.1:
+    if random.random() < 0.2:
         _leave_behind(random, project)
     if random.random() < 0.1:
         _place_lock(random, project / LOCK)
@@ -274,7 +274,7 @@ def _change_files(random: Random, project: Path) -> None:
     database, arrays = project / "project.db", project / "arrays.zarr"
     if not database.is_file() or not arrays.is_dir() or arrays.is_symlink():
         return
-    match random.randrange(10):
+    match random.randrange(11):
         case 0:
             database.unlink()
             database.mkdir()
@@ -304,6 +304,9 @@ def _change_files(random: Random, project: Path) -> None:
         case 8:
             database.unlink()
             database.symlink_to(random.choice((database, project)))
+        case 9:
+            shutil.rmtree(project / "cache", ignore_errors=True)
+            (project / "cache").write_bytes(b"")
         case _:
             database.write_bytes(damaged(random, database.read_bytes()))
 
