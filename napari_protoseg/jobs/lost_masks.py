@@ -17,7 +17,7 @@ def named_by_reason(what_became: str, errors: Mapping[int, ProtosegError]) -> It
     Parameters
     ----------
     what_became
-        Of them, such as "Left out".
+        Of them, such as "Not made again".
     errors
         Why, by image.
     """

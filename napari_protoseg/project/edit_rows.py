@@ -150,9 +150,9 @@ def has_moved(connection: sqlite3.Connection, image_id: int, step: NewStep) -> b
 
     So it is where others have made steps that whoever made this one does not know of, where not
     all that they did before is in the journal, where that was given up with a mask that was lost,
-    or where classes have gone or come back since. So
-    it may be, of all their steps, where there was no journal yet to tell what others have changed,
-    or where a step sets a class that is gone, which may be there already, unseen.
+    or where classes have gone or come back since. So it may be, of all their steps, where there
+    was no journal yet to tell what others have changed, or where a step sets a class that is gone,
+    which may be there already, unseen.
     """
     if step.since is None:
         return True

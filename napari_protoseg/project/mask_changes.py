@@ -179,13 +179,18 @@ class NewMask:
     def enter_journal(self, connection: sqlite3.Connection) -> None:
         """Record what the journal is to know of it, in the caller's transaction."""
         if self.is_lost:
-            forget_journal(connection, self.image_id)
-            replace_review(connection, self.image_id, None)  # nobody has seen what is there now
+            forget_work(connection, self.image_id)
         record_taken(connection, self.image_id, self.taken)
         if self.edit is not None:
             key, time = self.edit.key, self.edit.time
             step = Step(key=key, action=Action.DO, edit=self.edit, time=time)
             insert_step(connection, self.image_id, step)
+
+
+def forget_work(connection: sqlite3.Connection, image_id: int) -> None:
+    """Let go of the journal of a lost mask, and of its review: nobody has seen the next one."""
+    forget_journal(connection, image_id)
+    replace_review(connection, image_id, None)
 
 
 def store_masks(

@@ -26,10 +26,15 @@ from napari_protoseg.errors import (
 )
 from napari_protoseg.project.arrays import ArrayFolder, MaskArrays
 from napari_protoseg.project.database import Database
-from napari_protoseg.project.edit_rows import forget_journal
 from napari_protoseg.project.found_masks import FoundMask, find_mask
 from napari_protoseg.project.journal_changes import Fold, OpenedJournal, find_journal
-from napari_protoseg.project.mask_changes import NewMask, WrittenMasks, store_imports, store_masks
+from napari_protoseg.project.mask_changes import (
+    NewMask,
+    WrittenMasks,
+    forget_work,
+    store_imports,
+    store_masks,
+)
 from napari_protoseg.project.mask_rows import forget_mask
 from napari_protoseg.project.records import (
     FreshConfidence,
@@ -37,7 +42,6 @@ from napari_protoseg.project.records import (
     PredictedMask,
     StoredMask,
 )
-from napari_protoseg.project.review_rows import replace_review
 from napari_protoseg.project.schema_rows import select_schema
 from napari_protoseg.schema import ClassSchema
 
@@ -200,9 +204,8 @@ class MaskStore:
             try:
                 found.stored(self._arrays)
             except LOST:
-                forget_journal(connection, image_id)
+                forget_work(connection, image_id)
                 forget_mask(connection, image_id)
-                replace_review(connection, image_id, None)
                 return
         raise ProjectError(
             "its mask is not lost",
