@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -10,9 +11,9 @@ import typer
 from napari_protoseg.cli.opening import opened_to_read, opened_to_write
 from napari_protoseg.cli.options import AsJson, ProjectArgument, Quiet
 from napari_protoseg.cli.terminal import Exit, Terminal
-from napari_protoseg.events import Notice
 from napari_protoseg.jobs.backup import back_up
 from napari_protoseg.jobs.check import check_project
+from napari_protoseg.jobs.lost_masks import give_up_mask
 from napari_protoseg.jobs.relocate import relocate_images
 from napari_protoseg.project.folder import Project
 
@@ -69,8 +70,8 @@ def check(
         int | None,
         typer.Option(
             "--give-up",
-            help="First let an image go on, for good, without its mask, which is lost, and without "
-            "all that people did in it.",
+            help="First let an image go on, for good, without what is lost of its mask or its "
+            "journal; what can be read of them stays.",
             metavar="NUMBER",
             min=1,
             max=2**63 - 1,
@@ -89,10 +90,11 @@ def check(
             else opened_to_read(terminal, project)
         )
         with opening as opened:
+            given_up = []
             if give_up is not None:
-                opened.give_up_mask(give_up)
-                terminal.tell(Notice(f"Image {give_up} goes on without its mask."))
+                given_up.append(give_up_mask(opened, give_up, now=datetime.now(UTC)))
             report = terminal.run(check_project(opened, repair=repair))
+            report.findings[:0] = given_up
     terminal.result("\n".join(report.lines()), report.record())
     if not report.is_complete:
         terminal.leave("Not all was looked at; check again.")

@@ -22,7 +22,7 @@ from napari_protoseg.errors import (
 )
 from napari_protoseg.events import Event, Job, Progress, Request
 from napari_protoseg.images.reading import read_mask
-from napari_protoseg.jobs.check_report import CheckReport, Finding, Outcome
+from napari_protoseg.jobs.check_report import CheckReport, Finding, Outcome, place
 from napari_protoseg.project.edit_codec import JournalError
 from napari_protoseg.project.edits import Unnamed
 from napari_protoseg.project.folder import Project
@@ -30,7 +30,6 @@ from napari_protoseg.project.inspection import Fault
 from napari_protoseg.project.leftovers import cached_files, unfinished_files, unnamed_files
 from napari_protoseg.project.mask_values import contradictions
 from napari_protoseg.project.records import BankRow, ImageRecord, MaskSummary, Round, RoundStatus
-from napari_protoseg.project.sqlite_errors import DAMAGED
 from napari_protoseg.schema import ClassSchema
 from napari_protoseg.storage import storage_errors
 
@@ -224,8 +223,7 @@ def _masks(project: Project, report: CheckReport) -> Iterator[Event]:
                 # They are asked for after it was read: who is new is entered before they draw.
                 found = () if stored is None else contradictions(stored, project.people().values())
                 report.findings += [
-                    Finding(Outcome.PROBLEM, _place(images[image_id]), what, _LOOK)
-                    for what in found
+                    Finding(Outcome.PROBLEM, place(images[image_id]), what, _LOOK) for what in found
                 ]
         yield Progress("Checking masks", number, len(masks))
     report.findings += map(_problem, journals.values())
@@ -358,7 +356,7 @@ def _not_read(image: ImageRecord, error: StorageError) -> Finding:
     """Say that nothing is known of a mask, which may be sound."""
     what = f"its mask cannot be read now, and was not checked ({error.where}: {error.what})"
     remedy = f"{error.remedy} Then check again."
-    return Finding(Outcome.PROBLEM, _place(image), what, remedy)
+    return Finding(Outcome.PROBLEM, place(image), what, remedy)
 
 
 def _damaged(
@@ -368,34 +366,31 @@ def _damaged(
 
     `drawn` says whose edits are in the journal and not in the mask on disk.
     """
-    where = _place(image)
+    where = place(image)
     people = ", ".join(sorted(set(drawn)))
     steps = f"{len(drawn)} step{'' if len(drawn) == 1 else 's'} by {people}"
+    remedy = _remedy(error)
     if isinstance(error, JournalError):
         what = f"{error.what}; its mask cannot be shown without {steps} that came after it"
-        return Finding(Outcome.PROBLEM, where, what, DAMAGED)
+        return Finding(Outcome.PROBLEM, where, what, remedy)
     if mask.corrected_by is not None:
         when = "" if mask.corrected is None else f" of {mask.corrected:%Y-%m-%d %H:%M}"
         lost = f"corrections by {mask.corrected_by}{when} are lost with it"
     else:
         model = "a model" if mask.round_id is None else f"round {mask.round_id}"
         lost = f"what {model} has made is lost with it"
-    remedy = error.remedy
     if drawn:
         lost += f"; kept in its journal, and seen again once it is back: {steps}"
-    if any(author is not Unnamed.MODEL for author in drawn):  # a person may be called so
-        remedy += " Keep this folder, too, for what the journal has."
-    if error.on_terminal is not None:
-        remedy += f" On a terminal: {error.on_terminal}"
     return Finding(Outcome.PROBLEM, where, f"{error.what}; {lost}", remedy)
 
 
 def _problem(found: ProtosegError | Fault) -> Finding:
-    return Finding(Outcome.PROBLEM, found.where, found.what, found.remedy)
+    return Finding(Outcome.PROBLEM, found.where, found.what, _remedy(found))
 
 
-def _place(image: ImageRecord) -> str:
-    return f"image {image.id} ({image.path})"
+def _remedy(found: ProtosegError | Fault) -> str:
+    typed = "" if found.on_terminal is None else f" On a terminal: {found.on_terminal}"
+    return f"{found.remedy}{typed}"
 
 
 def _name(path: Path, project: Project) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from napari_protoseg.project.records import ImageRecord
+
 
 class Outcome(Enum):
     """What has become of something that was found."""
@@ -37,6 +39,11 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.outcome.value}: {self.where}: {self.what}. {self.remedy}"
+
+
+def place(image: ImageRecord) -> str:
+    """Return how a finding names an image."""
+    return f"image {image.id} ({image.path})"
 
 
 @dataclass

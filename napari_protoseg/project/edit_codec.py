@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from napari_protoseg.errors import DamagedError
 from napari_protoseg.project.mask_values import SETTERS, others
-from napari_protoseg.project.sqlite_errors import DAMAGED
+from napari_protoseg.project.sqlite_errors import DAMAGED, GIVE_UP, TO_GIVE_UP
 from napari_protoseg.schema import UNLABELLED
 
 _MAGIC = b"PSE1"
@@ -32,7 +32,8 @@ class JournalError(DamagedError):
     """The journal of edits of an image is damaged; whoever knows the image names it."""
 
     def __init__(self, reason: str, where: str = "the journal of edits") -> None:
-        super().__init__(reason, where=where, remedy=DAMAGED)
+        remedy = f"{DAMAGED} {GIVE_UP}"
+        super().__init__(reason, where=where, remedy=remedy, on_terminal=TO_GIVE_UP)
 
 
 Values = tuple[NDArray[np.uint8], NDArray[np.uint8]]

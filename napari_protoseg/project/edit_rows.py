@@ -154,16 +154,14 @@ def has_moved(connection: sqlite3.Connection, image_id: int, step: NewStep) -> b
     was no journal yet to tell what others have changed, or where a step sets a class that is gone,
     which may be there already, unseen.
     """
-    if step.since is None:
+    ends = journal_ends(connection, image_id)
+    if step.since is None or ends is None or ends[1] != step.since + step.key.serial - 1:
         return True
-    known, others, is_forgotten = connection.execute(
-        "SELECT coalesce(max(CASE WHEN writer = :writer THEN serial END), 0),"
-        " coalesce(max(writer != :writer), 0), coalesce((SELECT folded FROM journals"
-        " WHERE image_id = :id), 0) > coalesce(max(number), :since)"
-        " FROM edits WHERE image_id = :id AND number > :since",
-        {"id": image_id, "since": step.since, "writer": step.key.writer},
+    (others,) = connection.execute(
+        "SELECT count(*) FROM edits WHERE image_id = ? AND number > ? AND writer != ?",
+        (image_id, step.since, step.key.writer),
     ).fetchone()
-    if others or is_forgotten or known != step.key.serial - 1:
+    if others:
         return True
     heirs = select_heirs(connection)
     if not heirs.shows_as(select_heirs(connection, step.schema)):

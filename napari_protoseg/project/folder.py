@@ -783,20 +783,29 @@ class Project:
         """
         self._masks.require_sound(image_id)
 
-    def give_up_mask(self, image_id: int) -> None:
-        """Let an image whose mask is lost have none, and no journal: all work in them is given up.
+    def give_up_mask(self, image_id: int, *, now: datetime) -> int:
+        """Let an image go on without what is lost of its mask and its journal.
 
-        That is for good: other masks may then take its place in the arrays, also in an
-        `arrays.zarr` that is brought back. The image can be predicted, imported and drawn anew.
+        What can still be read stays: of a mask that is damaged or gone what people have set or
+        imported, as far as its journal has it; beside a damaged journal the mask on disk, with the
+        steps after it if all of them can be read. The journal goes, so nothing can be undone, and
+        so does what was said of the mask in review. That is for good: other masks may then take
+        the place of a lost one, also in an `arrays.zarr` that is brought back. The image can be
+        predicted, imported and drawn on again.
+
+        Returns
+        -------
+        int
+            How many pixels of people and imports it has then.
 
         Raises
         ------
         ProjectError
-            There is no such image, its mask is not lost, or its journal is damaged.
+            There is no such image, or nothing of it is lost.
         StorageError
-            The mask cannot be read just now.
+            The mask cannot be read just now, or not be written.
         """
-        self._masks.give_up(image_id)
+        return self._masks.give_up(image_id, now=now)
 
     def mask_summaries(self) -> dict[int, MaskSummary]:
         """Return what is known of each current mask, by image; no pixel is read."""

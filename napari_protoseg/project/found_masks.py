@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_protoseg.errors import DamagedError, MissingError, ProjectError, ProtosegError
-from napari_protoseg.project.arrays import ArrayFolder
+from napari_protoseg.project.arrays import ArrayFolder, MaskArrays
 from napari_protoseg.project.edit_codec import PixelChange, require_given
 from napari_protoseg.project.edit_rows import journal_ends, select_deeds, select_steps
 from napari_protoseg.project.edits import Action, EditKey, EditKind, Recorded, Step, journal_of
@@ -33,14 +33,15 @@ from napari_protoseg.project.records import (
 )
 from napari_protoseg.project.review_rows import is_accepted
 from napari_protoseg.project.schema_rows import select_heirs
+from napari_protoseg.project.sqlite_errors import GIVE_UP, TO_GIVE_UP
 from napari_protoseg.project.times import found_time
 
-_GIVE_UP = "protoseg check PROJECT --give-up NUMBER"
 _BACK = "bring back the arrays.zarr that held it"
 _KEEP = " Keep the present arrays.zarr, too: what people have drawn since is in it alone."
 _EXCHANGED = (
     " Where arrays.zarr was exchanged, bring back the one that held it, and keep this one, too."
 )
+_KEEP_JOURNAL = " Keep this folder, too, for what its journal has."
 
 
 @dataclass(frozen=True)
@@ -212,7 +213,7 @@ class FoundMask:
             return HeldMask(stored, {})
         with journal_of(self.image_id):
             steps = [recorded.step for recorded in self.later]
-            return _replayed(stored, self.image_id, self.shape, steps, self.heirs, fresh)
+            return replayed(stored, self.image_id, self.shape, steps, self.heirs, fresh)
 
     def seen(self, arrays: ArrayFolder) -> StoredMask | None:
         """Read the mask as it is seen now, with what stands in the place of classes that are gone.
@@ -233,8 +234,17 @@ class FoundMask:
 
         Errors as by `loaded`.
         """
-        source = self.source
-        if self.state.array is None or source is None:
+        source, entry = self.source, self.pixels(arrays)
+        if source is None or entry is None:
+            return None
+        return StoredMask(self.image_id, entry.mask, entry.confidence, entry.origins, source)
+
+    def pixels(self, arrays: ArrayFolder) -> MaskArrays | None:
+        """Read the same, whatever it came from; None where there is none.
+
+        Errors as by `loaded`.
+        """
+        if self.state.array is None:
             return None
         _, row, digest = self.state.array
         try:
@@ -250,21 +260,24 @@ class FoundMask:
         fault = fault_of(entry.mask, entry.origins, self.heirs.given)
         if fault is not None:
             raise self._lost(DamagedError, fault)
-        return StoredMask(self.image_id, entry.mask, entry.confidence, entry.origins, source)
+        return entry
 
     def _lost(
         self, kind: type[ProtosegError], what: str, *ways: str, more: str = ""
     ) -> ProtosegError:
         """Return an error that says how to have the mask back, `ways` first, or to do without."""
-        rest, on_terminal = "make the masks again", None
-        if self.is_irreplaceable:
-            rest, on_terminal = "give it up for good, with the project closed", _GIVE_UP
-        remedy = ", or ".join((*ways, "restore the project folder from a copy", rest))
+        back = [*ways, "restore the project folder from a copy"]
+        if not self.is_irreplaceable:
+            back.append("make the masks again")
+        remedy = ", or ".join(back)
+        remedy = f"{remedy[0].upper()}{remedy[1:]}.{more}"
+        if any(recorded.step.edit.author is not None for recorded in self.later):
+            remedy += _KEEP_JOURNAL
         return kind(
             what,
             where=f"image {self.image_id}",
-            remedy=f"{remedy[0].upper()}{remedy[1:]}.{more}",
-            on_terminal=on_terminal,
+            remedy=f"{remedy} {GIVE_UP}" if self.is_irreplaceable else remedy,
+            on_terminal=TO_GIVE_UP if self.is_irreplaceable else None,
         )
 
 
@@ -276,19 +289,23 @@ def find_mask(connection: sqlite3.Connection, image_id: int) -> FoundMask:
     ProjectError
         There is no such image, or its journal is damaged.
     """
-    shape = mask_shape(connection, image_id)
-    state = MaskState.of(connection, image_id)
-    later: list[Recorded] = []
+    found = find_stored(connection, image_id)
+    if found.ends is None or found.ends[0] == found.ends[1]:
+        return found
+    with journal_of(image_id):
+        later = select_steps(connection, image_id, found.shape, after=found.ends[0])
+    return replace(found, later=tuple(later))
+
+
+def find_stored(connection: sqlite3.Connection, image_id: int) -> FoundMask:
+    """Return the same without its later steps, also where these are damaged."""
     ends = journal_ends(connection, image_id)
-    if ends is not None and ends[0] != ends[1]:
-        with journal_of(image_id):
-            later = select_steps(connection, image_id, shape, after=ends[0])
     return FoundMask(
         image_id=image_id,
-        shape=shape,
-        state=state,
+        shape=mask_shape(connection, image_id),
+        state=MaskState.of(connection, image_id),
         ends=ends,
-        later=tuple(later),
+        later=(),
         heirs=select_heirs(connection),
         deeds=frozenset() if ends is None else select_deeds(connection, image_id),
         is_accepted=is_accepted(connection, image_id),
@@ -307,13 +324,13 @@ def keep_taken(connection: sqlite3.Connection, arrays: ArrayFolder, image_id: in
         record_taken(connection, image_id, find_mask(connection, image_id).loaded(arrays).edits)
 
 
-def _replayed(
+def replayed(
     stored: StoredMask | None,
     image_id: int,
     shape: tuple[int, int],
     steps: Sequence[Step],
     heirs: Heirs,
-    fresh: FreshConfidence | None,
+    fresh: FreshConfidence | None = None,
 ) -> HeldMask:
     """Return a mask after steps; what no model and no person is sure of has confidence 0."""
     if stored is None:

@@ -18,7 +18,7 @@ from napari_protoseg.project.edits import Action, histories
 from napari_protoseg.project.image_rows import mask_shape
 from napari_protoseg.project.records import RecordError
 from napari_protoseg.project.schema_rows import Lineage, select_heirs
-from napari_protoseg.project.sqlite_errors import DAMAGED
+from napari_protoseg.project.sqlite_errors import DAMAGED, GIVE_UP, TO_GIVE_UP
 from napari_protoseg.schema import ClassSchema
 
 _FAULTS = 100
@@ -36,11 +36,14 @@ class Fault:
         What is wrong with it, and what is lost, as a clause.
     remedy
         What to do about it, as a sentence.
+    on_terminal
+        What to type on a terminal to do what it says last.
     """
 
     where: str
     what: str
     remedy: str
+    on_terminal: str | None = None
 
 
 def row_faults(connection: sqlite3.Connection, folder: Path) -> Iterator[Fault]:
@@ -110,19 +113,29 @@ def journal_faults(connection: sqlite3.Connection) -> dict[int, Fault]:
     faults = {}
     images = {image_id for (image_id,) in connection.execute("SELECT id FROM images")}
     for image_id in images.intersection(select_journaled(connection)):  # orphans are told of above
-        try:
-            shape = mask_shape(connection, image_id)
-            given = select_heirs(connection).given
-            steps = [recorded.step for recorded in select_steps(connection, image_id, shape)]
-            histories(steps)
-            for step in steps:
-                if step.action is Action.DO:
-                    require_given(unpacked(step.edit.pixels, shape), given)
-        except (ProjectError, RecordError) as error:
-            what = error.what if isinstance(error, ProjectError) else f"{error} is damaged"
-            lost = "what was done to its mask cannot be undone"
-            faults[image_id] = Fault(f"image {image_id}", f"{what}; {lost}", DAMAGED)
+        what = journal_fault(connection, image_id)
+        if what is not None:
+            what = f"{what}; what was done to its mask cannot be undone"
+            remedy = f"{DAMAGED} {GIVE_UP}"
+            faults[image_id] = Fault(f"image {image_id}", what, remedy, TO_GIVE_UP)
     return faults
+
+
+def journal_fault(connection: sqlite3.Connection, image_id: int) -> str | None:
+    """Return what is wrong with the journal of an image; None where nothing is."""
+    try:
+        shape = mask_shape(connection, image_id)
+        given = select_heirs(connection).given
+        steps = [recorded.step for recorded in select_steps(connection, image_id, shape)]
+        histories(steps)
+        for step in steps:
+            if step.action is Action.DO:
+                require_given(unpacked(step.edit.pixels, shape), given)
+    except ProjectError as error:
+        return error.what
+    except RecordError as error:
+        return f"{error} is damaged"
+    return None
 
 
 def _schema_faults(connection: sqlite3.Connection) -> Iterator[Fault]:

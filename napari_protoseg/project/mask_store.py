@@ -27,15 +27,14 @@ from napari_protoseg.errors import (
 from napari_protoseg.project.arrays import ArrayFolder, MaskArrays
 from napari_protoseg.project.database import Database
 from napari_protoseg.project.found_masks import FoundMask, find_mask
+from napari_protoseg.project.giving_up import give_up
 from napari_protoseg.project.journal_changes import Fold, OpenedJournal, find_journal
 from napari_protoseg.project.mask_changes import (
     NewMask,
     WrittenMasks,
-    forget_work,
     store_imports,
     store_masks,
 )
-from napari_protoseg.project.mask_rows import forget_mask
 from napari_protoseg.project.records import (
     FreshConfidence,
     MaskSource,
@@ -197,21 +196,10 @@ class MaskStore:
 
         self._store(list(masks), make, store)
 
-    def give_up(self, image_id: int) -> None:
-        """Let an image have no mask in the place of one that is lost; see `Project`."""
+    def give_up(self, image_id: int, *, now: datetime) -> int:
+        """Let an image go on without what is lost of its mask and journal; see `Project`."""
         with self._database.writing() as connection:
-            found = find_mask(connection, image_id)
-            try:
-                found.stored(self._arrays)
-            except LOST:
-                forget_work(connection, image_id)
-                forget_mask(connection, image_id)
-                return
-        raise ProjectError(
-            "its mask is not lost",
-            where=f"image {image_id}",
-            remedy="Give up only masks that a check says so of.",
-        )
+            return give_up(connection, self._arrays, image_id, now)
 
     def _store(
         self,

@@ -18,6 +18,9 @@ _ACCESS = "Ask its owner for access, or copy the project to a place that can be 
 _OTHER = "Wait until the other program is done, or close it."
 DAMAGED = "Restore the project folder from a copy."
 """What to do about a project that is not as its format says."""
+GIVE_UP = "Or give up for good, with the project closed, what is lost of it."
+TO_GIVE_UP = "protoseg check PROJECT --give-up NUMBER"
+"""What to do about an image without what is lost of its mask or journal, and what to type then."""
 
 # SQLite's primary result codes: https://www.sqlite.org/rescode.html
 _FAILURES: dict[int, tuple[type[ProtosegError], str, str]] = {

@@ -348,7 +348,7 @@ READER = FuzzedReader(
         "napari_protoseg/project/journal_changes.py": ("find_journal", "Fold.of"),
         "napari_protoseg/project/found_masks.py": (
             "find_mask", "FoundMask.loaded", "FoundMask.seen", "FoundMask.stored",
-            "MaskState.source", "_replayed",
+            "MaskState.source", "replayed",
         ),
         "napari_protoseg/project/mask_rows.py": ("_record_folded",),
         "napari_protoseg/project/people_rows.py": ("select_people",),

@@ -97,7 +97,8 @@ def test_a_damaged_mask_is_named_with_its_image_and_whose_work_is_lost(folder: P
     assert "make the masks again" in first.remedy
     assert "image 2" in second.where
     assert "corrections by Ada of 2026-03-01 12:30 are lost" in second.what
-    assert second.remedy.startswith("Restore the project folder from a copy, or give it up ")
+    assert second.remedy.startswith("Restore the project folder from a copy. Where arrays")
+    assert "Or give up for good, with the project closed" in second.remedy
 
 
 def test_a_missing_edit_is_told_of_as_nobodys_by_name(folder: Path) -> None:

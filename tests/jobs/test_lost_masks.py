@@ -21,8 +21,10 @@ from napari_protoseg.jobs.apply import AppliedModel, ApplyModel, apply_model
 from napari_protoseg.jobs.check import check_project
 from napari_protoseg.jobs.export import export_project
 from napari_protoseg.jobs.export_plan import ExportFormat
+from napari_protoseg.jobs.lost_masks import give_up_mask
 from napari_protoseg.jobs.make_masks import MadeMasks, make_masks
 from napari_protoseg.masks.recipe import Recipe
+from napari_protoseg.project.edit_codec import JournalError
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.journal_changes import Outcome
 from napari_protoseg.project.records import ReviewStatus
@@ -183,57 +185,160 @@ def test_an_export_ends_at_a_lost_mask_and_leaves_the_earlier_one(
     assert sorted(out.rglob("*")) == before, "of image 1 nothing else is left"
 
 
-def test_a_lost_mask_that_is_given_up_is_made_and_drawn_anew(project: Project):
+def drawn_on(project: Project, image_id: int) -> np.ndarray:
+    """Return a mask in which Ada has drawn a few rows over that of an image, in two strokes.
+
+    The second is in the journal alone.
+    """
+    journal = Journal(project, image_id)
+    edited, _ = journal.open()
+    for rows in (slice(0, 3), slice(10, 13)):
+        drawn = edited.mask.copy()
+        drawn[rows] = 1 + drawn[rows] % 4
+        edited.introduce("Ada", project.introduce("Ada"))
+        step = edited.stroke(drawn, author="Ada", now=NOW)
+        assert step is not None
+        journal.append([step])
+        if rows.start == 0:
+            journal.fold()
+    return edited.mask
+
+
+def damage_journal(project: Project, image_id: int, change: str) -> None:
+    with sqlite3.connect(project.folder / "project.db") as database:
+        database.execute(
+            f"UPDATE edits SET {change} WHERE image_id = :id AND number = (SELECT max(number)"
+            " FROM edits WHERE image_id = :id)",
+            {"id": image_id},
+        )
+    database.close()
+
+
+def test_of_a_lost_mask_that_is_given_up_what_its_journal_has_stays(project: Project):
     made(project)
-    (remedy,) = problems(project).values()
-    assert "give it up for good, with the project closed" in remedy
-    assert "protoseg check PROJECT --give-up NUMBER" in remedy
+    image = project.image(DRAWN)
+    drawn = np.full((image.height, image.width), 3, np.uint8)
+    (problem,) = problems(project).values()
+    assert problem.endswith(
+        "Or give up for good, with the project closed, what is lost of it."
+        " On a terminal: protoseg check PROJECT --give-up NUMBER"
+    )
     project.set_review_status(DRAWN, ReviewStatus.FLAGGED)
-    project.give_up_mask(DRAWN)
-    assert project.read_mask(DRAWN) is None
+    finding = give_up_mask(project, DRAWN, now=NOW)
+    assert finding.where.startswith("image 1 (")
+    stored = project.read_mask(DRAWN)
+    assert stored is not None
+    assert stored.is_protected.all()
+    assert finding.remedy.endswith(f"are there: {drawn.size:,}.")
+    assert project.mask_summaries()[DRAWN].corrected_by == "Ada"
     assert DRAWN not in project.review_states()
     assert problems(project) == {}
     assert made(project) == (MadeMasks(16, 0), [])
-    image = project.images()[DRAWN - 1]
-    drawn = np.full((image.height, image.width), 3, np.uint8)
-    assert draw(project, DRAWN, drawn, now=NOW).is_protected.any()
-    with pytest.raises(ProjectError, match=r"^image 1: its mask is not lost"):
-        project.give_up_mask(DRAWN)
+    after = project.read_mask(DRAWN)
+    assert after is not None
+    np.testing.assert_array_equal(after.mask, stored.mask)
+    np.testing.assert_array_equal(after.setters, stored.setters)
+    assert draw(project, DRAWN, drawn, now=NOW).mask.all()
+    with pytest.raises(ProjectError, match=r"^image 1: nothing of its mask and its journal is"):
+        project.give_up_mask(DRAWN, now=NOW)
 
 
-def test_a_sound_mask_with_a_damaged_journal_is_not_given_up(project: Project, trained: Path):
-    shutil.move(trained / "away", project.folder / "arrays.zarr")
-    journal = Journal(project, DRAWN)
-    edited, _ = journal.open()
-    step = edited.stroke(np.zeros_like(edited.mask), author="Ada", now=NOW)
-    assert step is not None
-    journal.append([step])
-    with sqlite3.connect(project.folder / "project.db") as database:
-        database.execute("UPDATE edits SET pixels = x'00' WHERE image_id = ?", (DRAWN,))
-    database.close()
-    with pytest.raises(ProjectError):
-        project.give_up_mask(DRAWN)
-    assert DRAWN in project.mask_summaries()
-
-
-def test_a_stroke_that_waits_while_a_mask_is_given_up_goes_over_what_is_there(
+def test_a_mask_that_is_given_up_is_made_anew_where_nobody_has_drawn(
     project: Project, trained: Path
 ):
     shutil.move(trained / "away", project.folder / "arrays.zarr")
-    journal = Journal(project, DRAWN)
-    edited, _ = journal.open()
-    drawn = edited.mask.copy()
-    drawn[:3] = 1 + drawn[:3] % 4
-    waiting = edited.stroke(drawn, author="Ada", now=NOW)
-    assert waiting is not None
+    before = drawn_on(project, PLAIN[0])
+    stored = project.read_mask(PLAIN[0])
+    assert stored is not None
     shutil.rmtree(project.folder / "arrays.zarr")
-    project.give_up_mask(DRAWN)
-    assert journal.append([waiting]) == [Outcome.OVER_OTHERS]
+    assert project.give_up_mask(PLAIN[0], now=NOW) == stored.is_protected.sum() > 0
+    left = project.read_mask(PLAIN[0])
+    assert left is not None
+    np.testing.assert_array_equal(left.mask, np.where(stored.is_protected, before, 0))
+    np.testing.assert_array_equal(left.setters, np.where(stored.is_protected, stored.setters, 0))
+    assert not left.source.is_of_model, "it is to be made again around them"
+    made(project)
+    again = project.read_mask(PLAIN[0])
+    assert again is not None
+    np.testing.assert_array_equal(again.mask, before)
+    np.testing.assert_array_equal(again.setters != 0, np.ones_like(before, bool))
+
+
+def test_a_lost_mask_with_a_damaged_journal_can_be_given_up(project: Project):
+    damage_journal(project, DRAWN, "pixels = x'00'")
+    assert project.give_up_mask(DRAWN, now=NOW) == 0
+    assert project.read_mask(DRAWN) is None
+    assert DRAWN not in problems(project)
+    made(project)
+    assert project.read_mask(DRAWN) is not None
+
+
+@pytest.mark.parametrize("change", ["pixels = x'00'", "time = 'x'"])
+def test_a_damaged_journal_is_given_up_without_the_mask_on_disk(
+    project: Project, trained: Path, change: str
+):
+    shutil.move(trained / "away", project.folder / "arrays.zarr")
+    drawn_on(project, PLAIN[0])
+    damage_journal(project, PLAIN[0], change)
+    with pytest.raises(JournalError, match=r"what is lost of it"):
+        project.read_mask(PLAIN[0])
+    (problem,) = problems(project).values()
+    assert problem.endswith("protoseg check PROJECT --give-up NUMBER")
+    kept = project.give_up_mask(PLAIN[0], now=NOW)
+    stored = project.read_mask(PLAIN[0])
+    assert stored is not None
+    assert kept == stored.is_protected.sum() == 3 * stored.mask.shape[1]
+    assert stored.is_protected[:3].all()
+    assert stored.source.is_of_model
+    assert problems(project) == {}
+
+
+def test_a_damaged_edit_that_a_mask_holds_is_given_up_and_later_ones_stay(
+    project: Project, trained: Path
+):
+    shutil.move(trained / "away", project.folder / "arrays.zarr")
+    drawn = drawn_on(project, PLAIN[0])
+    with sqlite3.connect(project.folder / "project.db") as database:
+        database.execute(
+            "UPDATE edits SET pixels = x'00' WHERE image_id = ? AND number = 1", (PLAIN[0],)
+        )
+    database.close()
+    (problem,) = problems(project).values()
+    assert problem.endswith("protoseg check PROJECT --give-up NUMBER")
+    assert project.give_up_mask(PLAIN[0], now=NOW) == 6 * drawn.shape[1]
+    stored = project.read_mask(PLAIN[0])
+    assert stored is not None
+    np.testing.assert_array_equal(stored.mask, drawn)
+    assert Journal(project, PLAIN[0]).open()[0].undo(now=NOW) is None
+    assert problems(project) == {}
+
+
+def test_strokes_that_wait_while_a_mask_is_given_up_go_over_what_is_there(
+    project: Project, trained: Path
+):
+    shutil.move(trained / "away", project.folder / "arrays.zarr")
+    journal = Journal(project, PLAIN[0])
     edited, _ = journal.open()
-    undo = edited.undo(now=NOW)
-    assert undo is not None
-    journal.append([undo])
-    assert not edited.mask.any()
+    waiting = []
+    for row in (0, 10, 20):
+        drawn = edited.mask.copy()
+        drawn[row] = 1 + drawn[row] % 4
+        step = edited.stroke(drawn, author="Ada", now=NOW)
+        assert step is not None
+        waiting.append(step)
+    imported = np.eye(*edited.mask.shape, dtype=np.uint8)
+    project.store_imports({PLAIN[0]: imported}, person="Bea", now=NOW)
+    shutil.rmtree(project.folder / "arrays.zarr")
+    project.give_up_mask(PLAIN[0], now=NOW)
+    assert journal.append(waiting) == [Outcome.OVER_OTHERS] * 3
+    edited, _ = journal.open()
+    for _ in waiting:
+        undo = edited.undo(now=NOW)
+        assert undo is not None
+        assert journal.append([undo]) == [Outcome.AS_MADE]
+    left = project.read_mask(PLAIN[0])
+    assert left is not None
+    np.testing.assert_array_equal(left.mask, imported, "nothing of the lost mask comes back")
 
 
 def test_an_undone_release_keeps_the_imported_pixels_before_it(project: Project, trained: Path):
@@ -255,8 +360,8 @@ def test_an_undone_release_keeps_the_imported_pixels_before_it(project: Project,
     journal.append([undone])
     shutil.move(arrays, trained / "away")
     _, said = made(project)
-    (left,) = (text for text in said if text.startswith("Not made again"))
-    assert f"image {image_id}" in left
+    left = [text for text in said if text.startswith("Not made again")]
+    assert any(f"image {image_id}: " in text for text in left)
 
 
 def test_a_model_that_is_applied_leaves_them_too(project: Project, trained: Path):
