@@ -63,7 +63,7 @@ def give_up_mask(project: Project, image_id: int, *, now: datetime) -> Finding:
     image = project.image(image_id)
     pixels = project.give_up_mask(image_id, now=now)
     what = "what was lost of its mask or its journal is given up"
-    remedy = f"Pixels that people have set or imported, and that are there: {pixels:,}."
+    remedy = f"Pixels that people have set, propagated or imported, and that are there: {pixels:,}."
     return Finding(Outcome.REPAIRED, place(image), what, remedy)
 
 

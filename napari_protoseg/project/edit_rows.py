@@ -38,6 +38,10 @@ _STEPS = (
 )
 
 
+# More steps than anybody makes on an image that was opened once.
+_BEYOND = 2**32
+
+
 def new_writer() -> str:
     """Return a name for somebody who makes steps, unlike that of any other."""
     return uuid.uuid4().hex
@@ -282,14 +286,11 @@ def let_go(
 
 
 def forget_journal(connection: sqlite3.Connection, image_id: int) -> None:
-    """Delete the steps of an image; its journal goes on behind them.
-
-    It goes on by one number more, so that who knows of the last step sees that it has moved.
-    """
+    """Delete the steps of an image; its journal goes on so far behind them that all can tell."""
     ends = journal_ends(connection, image_id)
     if ends is not None:
         connection.execute("DELETE FROM edits WHERE image_id = ?", (image_id,))
-        set_folded(connection, image_id, ends[1] + 1)
+        set_folded(connection, image_id, ends[1] + _BEYOND)
 
 
 def _found_edit(

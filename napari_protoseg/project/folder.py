@@ -786,12 +786,12 @@ class Project:
     def give_up_mask(self, image_id: int, *, now: datetime) -> int:
         """Let an image go on without what is lost of its mask and its journal.
 
-        What can still be read stays: of a mask that is damaged or gone what people have set or
-        imported, as far as its journal has it; beside a damaged journal the mask on disk, with the
-        steps after it if all of them can be read. The journal goes, so nothing can be undone, and
-        so does what was said of the mask in review. That is for good: other masks may then take
-        the place of a lost one, also in an `arrays.zarr` that is brought back. The image can be
-        predicted, imported and drawn on again.
+        What can still be read stays: of a mask that is damaged or gone what people have set,
+        propagated or imported, as far as its journal has it; beside a damaged journal the mask on
+        disk, with the steps after it if all of them can be read. The journal goes, so nothing can
+        be undone, and so does what was said of the mask in review. That is for good: other masks
+        may then take the place of a lost one, also in an `arrays.zarr` that is brought back. The
+        image can be predicted, imported and drawn on again.
 
         Returns
         -------

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_protoseg.errors import LOST, ProjectError
 from napari_protoseg.project.arrays import ArrayFolder, MaskArrays
@@ -15,7 +16,8 @@ from napari_protoseg.project.found_masks import FoundMask, find_stored, replayed
 from napari_protoseg.project.inspection import journal_fault
 from napari_protoseg.project.mask_changes import forget_work
 from napari_protoseg.project.mask_rows import forget_mask, record_sources, write_entries
-from napari_protoseg.project.records import StoredMask, no_source
+from napari_protoseg.project.records import Origin, StoredMask, no_source
+from napari_protoseg.schema import UNLABELLED
 
 
 def give_up(
@@ -43,7 +45,7 @@ def give_up(
         on_disk = StoredMask(image_id, entry.mask, entry.confidence, entry.origins, source)
     rest, last = _with_steps(connection, found, on_disk)
     if rest is not None and on_disk is None:
-        rest = replace(_of_people(rest), source=no_source(now))
+        rest = replace(_by_hand(rest), source=no_source(now))
     if rest is None or not (rest.source.is_of_model or rest.setters.any()):
         forget_mask(connection, image_id)
     else:
@@ -53,7 +55,7 @@ def give_up(
         write_entries(connection, arrays, entries, rest.source.created, {image_id: last})
         record_sources(connection, {image_id: rest.source})
     forget_work(connection, image_id)
-    return 0 if rest is None else int(np.count_nonzero(rest.is_protected))
+    return 0 if rest is None else int(np.count_nonzero(_is_by_hand(rest)))
 
 
 def _with_steps(
@@ -76,9 +78,17 @@ def _with_steps(
     return held.mask, found.last
 
 
-def _of_people(mask: StoredMask) -> StoredMask:
-    """Return what people have set or imported of a mask, and nothing else."""
-    gone = ~mask.is_protected
-    left = [np.where(gone, np.zeros_like(part), part) for part in (mask.mask, mask.setters)]
-    confidence = np.where(gone, np.float16(0), mask.confidence)
-    return replace(mask, mask=left[0], setters=left[1], confidence=confidence)
+def _is_by_hand(mask: StoredMask) -> NDArray[np.bool_]:
+    is_propagated: NDArray[np.bool_] = mask.origins == Origin.PROPAGATED
+    return mask.is_protected | is_propagated
+
+
+def _by_hand(mask: StoredMask) -> StoredMask:
+    """Return what people have set, propagated or imported of a mask, and nothing else."""
+    stays = _is_by_hand(mask)
+    return replace(
+        mask,
+        mask=np.where(stays, mask.mask, np.uint8(UNLABELLED)),
+        setters=np.where(stays, mask.setters, np.uint8(Origin.NONE)),
+        confidence=mask.is_protected.astype(np.float16),
+    )

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from napari_protoseg.project.arrays import ArrayFolder, MaskArrays, array_name
+from napari_protoseg.errors import DamagedError
+from napari_protoseg.project.arrays import (
+    ArrayFolder,
+    MaskArrays,
+    array_name,
+    masks_per_shard,
+)
 from napari_protoseg.project.edit_codec import PixelChange, packed
 from napari_protoseg.project.edit_rows import (
     journal_ends,
@@ -76,8 +82,7 @@ def write_entries(
         sizes.setdefault((height, width), []).append(image_id)
     for (height, width), image_ids in sizes.items():
         array = array_name(height, width)
-        rows = _free_rows(connection, array, len(image_ids))
-        arrays.write(rows, [entries[image_id] for image_id in image_ids])
+        rows = _write(connection, arrays, [entries[image_id] for image_id in image_ids])
         connection.executemany(
             "INSERT INTO masks (image_id, array, row, digest, label_condition, recipe, created)"
             " VALUES (?, ?, ?, ?, 'none', 'null', ?)"
@@ -156,7 +161,35 @@ def _record_folded(
     set_folded(connection, image_id, until)
 
 
-def _free_rows(connection: sqlite3.Connection, array: str, count: int) -> list[int]:
-    """Return the first rows that no recorded mask uses, ascending."""
-    used = {row for (row,) in connection.execute("SELECT row FROM masks WHERE array = ?", (array,))}
-    return list(itertools.islice((row for row in itertools.count() if row not in used), count))
+def _write(
+    connection: sqlite3.Connection, arrays: ArrayFolder, entries: Sequence[MaskArrays]
+) -> list[int]:
+    """Write masks of one size to rows that no recorded mask uses; return these, ascending.
+
+    Where they would share a damaged shard with other masks, which are left as they are, they have
+    one of their own behind all that are used.
+    """
+    height, width = entries[0].mask.shape
+    used = _used_rows(connection, height, width)
+    free = (row for row in itertools.count() if row not in used)
+    rows = list(itertools.islice(free, len(entries)))
+    try:
+        arrays.write(rows, entries)
+    except DamagedError:
+        per_shard = masks_per_shard(height, width)
+        if per_shard == 1:
+            raise
+        first = -(-(max(used, default=-1) + 1) // per_shard) * per_shard
+        rows = list(range(first, first + len(entries)))
+        arrays.write(rows, entries)
+    return rows
+
+
+def _used_rows(connection: sqlite3.Connection, height: int, width: int) -> set[int]:
+    """Return the rows of all recorded masks of a size, also where one names another array."""
+    found = connection.execute(
+        "SELECT row FROM masks WHERE array = ? OR image_id IN"
+        " (SELECT id FROM images WHERE height = ? AND width = ?)",
+        (array_name(height, width), height, width),
+    )
+    return {int(row) for (row,) in found}

@@ -18,7 +18,10 @@ _ACCESS = "Ask its owner for access, or copy the project to a place that can be 
 _OTHER = "Wait until the other program is done, or close it."
 DAMAGED = "Restore the project folder from a copy."
 """What to do about a project that is not as its format says."""
-GIVE_UP = "Or give up for good, with the project closed, what is lost of it."
+GIVE_UP = (
+    "Or give up for good, with the project closed, what is lost of it: a check on a terminal says"
+    " how."
+)
 TO_GIVE_UP = "protoseg check PROJECT --give-up NUMBER"
 """What to do about an image without what is lost of its mask or journal, and what to type then."""
 

@@ -347,12 +347,12 @@ READER = FuzzedReader(
         "napari_protoseg/project/edits.py": ("move", "histories", "journal_of"),
         "napari_protoseg/project/journal_changes.py": ("find_journal", "Fold.of"),
         "napari_protoseg/project/found_masks.py": (
-            "find_mask", "FoundMask.loaded", "FoundMask.seen", "FoundMask.stored",
-            "MaskState.source", "replayed",
+            "find_mask", "find_stored", "FoundMask.loaded", "FoundMask.seen", "FoundMask.stored",
+            "FoundMask.pixels", "MaskState.source", "replayed",
         ),
         "napari_protoseg/project/mask_rows.py": ("_record_folded",),
         "napari_protoseg/project/people_rows.py": ("select_people",),
-        "napari_protoseg/project/inspection.py": ("journal_faults",),
+        "napari_protoseg/project/inspection.py": ("journal_faults", "journal_fault"),
         "napari_protoseg/project/heirs.py": (
             "Heirs.seen", "Heirs.seen_change", "Heirs.over", "Heirs.kept",
         ),

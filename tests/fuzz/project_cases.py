@@ -467,7 +467,8 @@ READER = FuzzedReader(
         "napari_protoseg/project/times.py": ("found_time",),
         "napari_protoseg/project/image_rows.py": ("select_images", "select_present"),
         "napari_protoseg/project/found_masks.py": (
-            "find_mask", "FoundMask.loaded", "FoundMask.stored", "MaskState.source",
+            "find_mask", "find_stored", "FoundMask.loaded", "FoundMask.stored",
+            "FoundMask.pixels", "MaskState.source",
         ),
         "napari_protoseg/project/mask_rows.py": ("select_summaries",),
         "napari_protoseg/project/mask_values.py": (),

@@ -25,6 +25,7 @@ from napari_protoseg.jobs.lost_masks import give_up_mask
 from napari_protoseg.jobs.make_masks import MadeMasks, make_masks
 from napari_protoseg.masks.recipe import Recipe
 from napari_protoseg.project.edit_codec import JournalError
+from napari_protoseg.project.edits import NewStep
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.journal_changes import Outcome
 from napari_protoseg.project.records import ReviewStatus
@@ -220,7 +221,7 @@ def test_of_a_lost_mask_that_is_given_up_what_its_journal_has_stays(project: Pro
     drawn = np.full((image.height, image.width), 3, np.uint8)
     (problem,) = problems(project).values()
     assert problem.endswith(
-        "Or give up for good, with the project closed, what is lost of it."
+        "what is lost of it: a check on a terminal says how."
         " On a terminal: protoseg check PROJECT --give-up NUMBER"
     )
     project.set_review_status(DRAWN, ReviewStatus.FLAGGED)
@@ -339,6 +340,82 @@ def test_strokes_that_wait_while_a_mask_is_given_up_go_over_what_is_there(
     left = project.read_mask(PLAIN[0])
     assert left is not None
     np.testing.assert_array_equal(left.mask, imported, "nothing of the lost mask comes back")
+
+
+def test_a_stroke_behind_an_undo_that_is_refused_brings_nothing_of_a_lost_mask_back(
+    project: Project, trained: Path
+):
+    shutil.move(trained / "away", project.folder / "arrays.zarr")
+    journal = Journal(project, PLAIN[0])
+    edited, _ = journal.open()
+
+    def stroke(rows: slice) -> NewStep:
+        drawn = edited.mask.copy()
+        drawn[rows] = 1 + drawn[rows] % 4
+        step = edited.stroke(drawn, author="Ada", now=NOW)
+        assert step is not None
+        return step
+
+    journal.append([stroke(slice(0, 3))])
+    undo = edited.undo(now=NOW)
+    assert undo is not None
+    waiting = [undo, stroke(slice(10, 13))]
+    shutil.rmtree(project.folder / "arrays.zarr")
+    kept = project.give_up_mask(PLAIN[0], now=NOW)
+    assert journal.append(waiting) == [Outcome.REFUSED, Outcome.OVER_OTHERS]
+    edited, _ = journal.open()
+    undone = edited.undo(now=NOW)
+    assert undone is not None
+    journal.append([undone])
+    left = project.read_mask(PLAIN[0])
+    assert left is not None
+    assert kept == np.count_nonzero(left.setters) == 3 * left.mask.shape[1]
+
+
+def test_what_was_propagated_or_imported_stays_too(project: Project, trained: Path):
+    shutil.move(trained / "away", project.folder / "arrays.zarr")
+    image_id = PLAIN[0]
+    journal = Journal(project, image_id)
+    edited, _ = journal.open()
+    imported, propagated = np.zeros_like(edited.mask), np.zeros_like(edited.mask)
+    imported[:4] = 2
+    propagated[10:13] = 1 + edited.mask[10:13] % 4
+    step = edited.propagate(propagated, author="Ada", now=NOW)
+    assert step is not None
+    journal.append([step])
+    project.store_imports({image_id: imported}, person="Bea", now=NOW)
+    edited, _ = journal.open()
+    for step in (edited.release(imported == 2, author="Bea", now=NOW), edited.undo(now=NOW)):
+        assert step is not None
+        journal.append([step])
+    shutil.rmtree(project.folder / "arrays.zarr")
+    assert project.give_up_mask(image_id, now=NOW) == 7 * imported.shape[1]
+    left = project.read_mask(image_id)
+    assert left is not None
+    np.testing.assert_array_equal(left.mask[:4], imported[:4])
+    np.testing.assert_array_equal(left.mask[10:13], propagated[10:13])
+    np.testing.assert_array_equal(left.confidence, imported == 2)
+
+
+def test_masks_of_a_damaged_shard_are_given_up_and_made_beside_it(project: Project, trained: Path):
+    arrays = project.folder / "arrays.zarr"
+    shutil.move(trained / "away", arrays)
+    drawn = drawn_on(project, PLAIN[0])
+    shards = [path for path in arrays.rglob("c/*/*/*") if path.is_file()]
+    before = {path: path.read_bytes()[:100] for path in shards}
+    for path, content in before.items():
+        path.write_bytes(content)
+    assert project.give_up_mask(PLAIN[0], now=NOW) == 6 * drawn.shape[1]
+    left = project.read_mask(PLAIN[0])
+    assert left is not None
+    np.testing.assert_array_equal(left.mask[10:13], drawn[10:13])
+    result, said = made(project)
+    assert result == MadeMasks(15, 0)
+    assert [text for text in said if text.startswith("Not made again: image 1: ")]
+    assert {path: path.read_bytes() for path in shards} == before, "they may be mended elsewhere"
+    project.give_up_mask(DRAWN, now=NOW)
+    assert made(project) == (MadeMasks(16, 0), [])
+    assert problems(project) == {}
 
 
 def test_an_undone_release_keeps_the_imported_pixels_before_it(project: Project, trained: Path):
