@@ -117,6 +117,12 @@ class ArrayFolder:
         """Whether there is such a folder, in the place of a former one or not."""
         return self._path.exists()
 
+    def is_written(self, height: int, width: int, row: int) -> bool:
+        """Tell whether anything stands in the shard of a row, for one image size in pixels."""
+        shard = f"c/{row // masks_per_shard(height, width)}"
+        size = array_name(height, width)
+        return any((self._path / name / size / shard).exists() for name, *_ in _GROUPS)
+
     @contextmanager
     def staging(self, entry: MaskArrays) -> Iterator[MaskArrays]:
         """Do what takes long of writing a mask before anybody is kept waiting by it.

@@ -11,6 +11,7 @@ from napari_protoseg.errors import DamagedError
 from napari_protoseg.project.arrays import (
     ArrayFolder,
     MaskArrays,
+    StagedArrays,
     array_name,
     masks_per_shard,
 )
@@ -166,23 +167,24 @@ def _write(
 ) -> list[int]:
     """Write masks of one size to rows that no recorded mask uses; return these, ascending.
 
-    Where they would share a damaged shard with other masks, which are left as they are, they have
-    one of their own behind all that are used.
+    Shards that cannot be decoded, which may hold other masks, are passed over.
     """
     height, width = entries[0].mask.shape
+    per_shard = masks_per_shard(height, width)
     used = _used_rows(connection, height, width)
-    free = (row for row in itertools.count() if row not in used)
-    rows = list(itertools.islice(free, len(entries)))
-    try:
-        arrays.write(rows, entries)
-    except DamagedError:
-        per_shard = masks_per_shard(height, width)
-        if per_shard == 1:
-            raise
-        first = -(-(max(used, default=-1) + 1) // per_shard) * per_shard
-        rows = list(range(first, first + len(entries)))
-        arrays.write(rows, entries)
-    return rows
+    damaged: set[int] = set()
+    while True:
+        free = (n for n in itertools.count() if n not in used and n // per_shard not in damaged)
+        rows = list(itertools.islice(free, len(entries)))
+        try:
+            arrays.write(rows, entries)
+        except DamagedError:
+            written = {n // per_shard for n in rows if arrays.is_written(height, width, n)}
+            if not written or any(isinstance(entry, StagedArrays) for entry in entries):
+                raise  # it is not for what these rows share with others
+            damaged |= written
+        else:
+            return rows
 
 
 def _used_rows(connection: sqlite3.Connection, height: int, width: int) -> set[int]:

@@ -413,7 +413,23 @@ def test_masks_of_a_damaged_shard_are_given_up_and_made_beside_it(project: Proje
     assert result == MadeMasks(15, 0)
     assert [text for text in said if text.startswith("Not made again: image 1: ")]
     assert {path: path.read_bytes() for path in shards} == before, "they may be mended elsewhere"
+    folded = [drawn_on(project, PLAIN[0]) for _ in range(4)][-1]
+    assert len([path for path in arrays.rglob("c/*/*/*") if path.is_file()]) == 2 * len(shards)
     project.give_up_mask(DRAWN, now=NOW)
+    assert made(project) == (MadeMasks(16, 0), [])
+    assert problems(project) == {}
+    stored = project.read_mask(PLAIN[0])
+    assert stored is not None
+    np.testing.assert_array_equal(stored.mask, folded)
+
+
+def test_masks_are_made_beside_a_damaged_shard_that_no_mask_uses(project: Project, trained: Path):
+    arrays = project.folder / "arrays.zarr"
+    shutil.move(trained / "away", arrays)
+    for path in [path for path in arrays.rglob("c/*/*/*") if path.is_file()]:
+        path.write_bytes(path.read_bytes()[:100])
+    for image in project.images():
+        project.give_up_mask(image.known_id, now=NOW)
     assert made(project) == (MadeMasks(16, 0), [])
     assert problems(project) == {}
 
