@@ -176,10 +176,10 @@ def _write(
     while True:
         free = (n for n in itertools.count() if n not in used and n // per_shard not in damaged)
         rows = list(itertools.islice(free, len(entries)))
+        written = {n // per_shard for n in rows if arrays.is_written(height, width, n)}
         try:
             arrays.write(rows, entries)
         except DamagedError:
-            written = {n // per_shard for n in rows if arrays.is_written(height, width, n)}
             if not written or any(isinstance(entry, StagedArrays) for entry in entries):
                 raise  # it is not for what these rows share with others
             damaged |= written
