@@ -21,7 +21,6 @@ from configurations import (
     SECOND_STAGES,
     SUPERVISED,
     TEACHER,
-    Configuration,
 )
 from supervised import supervise
 from tissue import CASE_PATTERN, Tissue, with_project_masks
@@ -171,7 +170,7 @@ class _Runs:
 
     def _train(self, name: str) -> tuple[TrainRequest, float]:
         """Train a configuration in the project; return how, and the seconds that it took."""
-        configuration: Configuration = CONFIGURATIONS[name]
+        configuration = CONFIGURATIONS[name]
         self._build_bank(configuration.clusters)
         request = TrainRequest(
             kind=configuration.kind,

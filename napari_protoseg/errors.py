@@ -110,3 +110,8 @@ class MissingError(StorageError):
 LOST = (DamagedError, MissingError)
 """Of what a project has stored: that it is lost, which no other try mends. Who goes on without it
 names it; of any other error nothing is known but that it cannot be read just then."""
+
+
+def with_command(sentence: str, command: str | None) -> str:
+    """Return a sentence that holds everywhere with what it means on a terminal."""
+    return sentence if command is None else f"{sentence} On a terminal: {command}"

@@ -26,7 +26,7 @@ from rich.progress import (
     Progress as ProgressBar,
 )
 
-from napari_protoseg.errors import ProtosegError, StorageError
+from napari_protoseg.errors import ProtosegError, StorageError, with_command
 from napari_protoseg.events import Event, Job, Notice, Progress, Request, Severity
 from napari_protoseg.training.events import EpochFinished, StepFinished
 
@@ -117,7 +117,7 @@ class Terminal:
             raise typer.Exit(Exit.STOPPED) from error
 
     def _fail(self, error: ProtosegError, code: Exit) -> NoReturn:
-        said = _with_command(str(error), error.on_terminal)
+        said = with_command(str(error), error.on_terminal)
         word = "Stopped:" if code is Exit.STOPPED else "[red]Error:[/red]"
         self._console.print(f"{word} {escape(visible(said, newline=True))}")
         raise typer.Exit(code) from error
@@ -174,7 +174,7 @@ class _Display:
     def show(self, event: Event) -> None:
         """Show one event."""
         if isinstance(event, Notice):
-            text = escape(visible(_with_command(event.text, event.on_terminal)))
+            text = escape(visible(with_command(event.text, event.on_terminal)))
             if event.severity is Severity.WARNING:
                 self._console.print(f"[yellow]Note:[/yellow] {text}")
             elif not self._quiet:
@@ -224,11 +224,6 @@ def visible(text: str, *, newline: bool = False) -> str:
         else character.encode("unicode_escape").decode("ascii")
         for character in text
     )
-
-
-def _with_command(sentence: str, command: str | None) -> str:
-    """Return a sentence that holds everywhere with what it means on a terminal."""
-    return sentence if command is None else f"{sentence} On a terminal: {command}"
 
 
 def _epoch_line(event: EpochFinished) -> str:

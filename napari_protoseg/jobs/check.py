@@ -19,6 +19,7 @@ from napari_protoseg.errors import (
     ProjectLockedError,
     ProtosegError,
     StorageError,
+    with_command,
 )
 from napari_protoseg.events import Event, Job, Progress, Request
 from napari_protoseg.images.reading import read_mask
@@ -389,8 +390,7 @@ def _problem(found: ProtosegError | Fault) -> Finding:
 
 
 def _remedy(found: ProtosegError | Fault) -> str:
-    typed = "" if found.on_terminal is None else f" On a terminal: {found.on_terminal}"
-    return f"{found.remedy}{typed}"
+    return with_command(found.remedy, found.on_terminal)
 
 
 def _name(path: Path, project: Project) -> str:

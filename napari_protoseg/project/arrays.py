@@ -117,11 +117,10 @@ class ArrayFolder:
         """Whether there is such a folder, in the place of a former one or not."""
         return self._path.exists()
 
-    def is_written(self, height: int, width: int, row: int) -> bool:
-        """Tell whether anything stands in the shard of a row, for one image size in pixels."""
-        shard = f"c/{row // masks_per_shard(height, width)}"
-        size = array_name(height, width)
-        return any((self._path / name / size / shard).exists() for name, *_ in _GROUPS)
+    def is_written(self, height: int, width: int, shard: int) -> bool:
+        """Tell whether there is a shard of this number, for one image size in pixels."""
+        place = f"{array_name(height, width)}/c/{shard}"
+        return any((self._path / name / place).exists() for name, *_ in _GROUPS)
 
     @contextmanager
     def staging(self, entry: MaskArrays) -> Iterator[MaskArrays]:

@@ -46,7 +46,7 @@ def give_up(
     rest, last = _with_steps(connection, found, on_disk)
     if rest is not None and on_disk is None:
         rest = replace(_by_hand(rest), source=no_source(now))
-    if rest is None or not (rest.source.is_of_model or rest.setters.any()):
+    if rest is None or rest.is_of_nobody:
         forget_mask(connection, image_id)
     else:
         if on_disk is None:

@@ -179,7 +179,7 @@ class Fold:
         """
         held = found.loaded(arrays, confidence)
         stored = held.mask
-        if stored is None or not (stored.source.is_of_model or stored.setters.any()):
+        if stored is None or stored.is_of_nobody:
             return cls(found, held, None)  # all that was drawn is undone again
         return cls(found, held, MaskArrays(stored.mask, stored.confidence, stored.setters))
 

@@ -176,7 +176,8 @@ def _write(
     while True:
         free = (n for n in itertools.count() if n not in used and n // per_shard not in damaged)
         rows = list(itertools.islice(free, len(entries)))
-        written = {n // per_shard for n in rows if arrays.is_written(height, width, n)}
+        shards = {n // per_shard for n in rows}
+        written = {shard for shard in shards if arrays.is_written(height, width, shard)}
         try:
             arrays.write(rows, entries)
         except DamagedError:

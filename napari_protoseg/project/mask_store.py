@@ -29,12 +29,7 @@ from napari_protoseg.project.database import Database
 from napari_protoseg.project.found_masks import FoundMask, find_mask
 from napari_protoseg.project.giving_up import give_up
 from napari_protoseg.project.journal_changes import Fold, OpenedJournal, find_journal
-from napari_protoseg.project.mask_changes import (
-    NewMask,
-    WrittenMasks,
-    store_imports,
-    store_masks,
-)
+from napari_protoseg.project.mask_changes import NewMask, WrittenMasks, store_imports, store_masks
 from napari_protoseg.project.records import (
     FreshConfidence,
     MaskSource,

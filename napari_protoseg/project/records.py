@@ -282,6 +282,11 @@ class StoredMask(PredictedMask):
         """Where no prediction may change the mask, ``(height, width)``."""
         return are_protected(self.setters)
 
+    @property
+    def is_of_nobody(self) -> bool:
+        """Whether neither a model has made it nor anybody set a pixel of it."""
+        return not (self.source.is_of_model or self.setters.any())
+
 
 @dataclass(frozen=True, eq=False)
 class FreshConfidence:
