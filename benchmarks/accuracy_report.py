@@ -22,6 +22,10 @@ TRIVIAL = ("trivial, split evenly", "trivial, last-named class")
 BASELINE, REFERENCE = "plain CAM", "reference, re-encoding"
 OURS, SECOND, BOUND = "ours", "second stage", "fully supervised"
 RULES = ("given labels", "predicted labels")
+"""What the headlines, the gains and the bars are of."""
+NO_LABELS = "none labels"
+TITLES = {**{rule: rule.capitalize() for rule in RULES}, NO_LABELS: "No labels"}
+"""Of the tables of a tissue, each for the rule about labels that it shows."""
 MAPS = ("softmax", "min-max", "released")
 """Ways from class maps to masks, the last one that of the released code."""
 _INSTALLED = (OURS, "quick", BOUND)
@@ -111,7 +115,8 @@ _FIRST = (
     SECOND,
     BOUND,
 )
-"""Predictions in the order in which they are read; ablations follow."""
+"""Predictions in the order in which they are read; ablations, which the table without labels
+leaves out, follow."""
 
 
 def _tables(tissue: Tissue, runs: Runs) -> list[str]:
@@ -120,9 +125,9 @@ def _tables(tissue: Tissue, runs: Runs) -> list[str]:
         return []
     mean = f"mean of {', '.join(tissue.quoted)}" if tissue.quoted != tissue.classes else "mean"
     tables = []
-    for labels in RULES:
+    for labels, title in TITLES.items():
         titles = [
-            f"{labels.capitalize()}",
+            title,
             "seeds",
             *tissue.classes,
             mean,
@@ -134,8 +139,10 @@ def _tables(tissue: Tissue, runs: Runs) -> list[str]:
             _row(tissue, name, labels, runs)
             for name in runs
             if _rule(tissue, name, runs, labels) is not None
+            and (labels != NO_LABELS or name in _FIRST)
         ]
-        tables.append(_markdown(titles, rows))
+        if rows:
+            tables.append(_markdown(titles, rows))
     f1 = [[name, *_f1(seeds)] for name, seeds in runs.items() if "image-level F1" in seeds[0]]
     tables.append(_markdown(["Image-level F1", *tissue.classes], f1))
     bars = [row for bar in _BARS if (row := _bar(tissue, runs, *bar)) is not None]

@@ -22,7 +22,7 @@ from time import perf_counter
 
 import numpy as np
 import torch
-from speed_line import bare_pass, batches_of, line, peak_of_child, write_tiles
+from speed_line import Tiles, bare_pass, batches_of, line, peak_of_child, write_tiles
 from speed_networks import Bench, Setting, Timed
 
 from napari_protoseg.encoders.encoder import create_encoder
@@ -30,9 +30,7 @@ from napari_protoseg.training.config import Matching, Preset
 
 _ROUNDS = 5
 _FEW = 3
-_MEMORY_TILES = (400, 4000)
-_MEMORY_SIDE = 96
-_GROWING_TILES = (60, 120, 240)
+_MEMORY_TILES = (Tiles(400, side=96), Tiles(4000, side=96))
 # Re-encoding takes memory with the square of what is multiplied here: more would be too much.
 _GROWING = (
     Setting(),
@@ -40,6 +38,13 @@ _GROWING = (
     *(replace(Setting(), classes=classes) for classes in (2, 8)),
     *(replace(Setting(), prototypes=prototypes) for prototypes in (1, 6)),
     *(replace(Setting(), side=side) for side in (96, 160, 320)),
+)
+_GROWING_LINE = (
+    Tiles(120),
+    *(replace(Tiles(120), count=count) for count in (60, 240)),
+    *(replace(Tiles(120), classes=classes) for classes in (2, 8)),
+    *(replace(Tiles(120), prototypes=prototypes) for prototypes in (1, 6)),
+    *(replace(Tiles(120), side=side) for side in (96, 320)),
 )
 
 
@@ -136,17 +141,18 @@ def masks(bench: Bench, rounds: int) -> tuple[list[Measured], list[str]]:
     return ratios, said
 
 
-def whole_line(folder: Path, tiles: int, rounds: int) -> tuple[Measured, list[str]]:
+def whole_line(folder: Path, tiles: Tiles, rounds: int) -> tuple[Measured, list[str]]:
     """Time quick, from a folder of tiles to their masks, against its encoder over them."""
-    images = folder / f"tiles-{tiles}"
-    write_tiles(images, tiles, 224, seed=tiles)
+    images = folder / "tiles"
+    write_tiles(images, tiles, seed=tiles.count)
     batches, encoder = list(batches_of(images)), create_encoder(device="cpu")
     bare, parts = [], []
     for number in range(rounds):
         bare.append(_timed(lambda: bare_pass(encoder, batches)))
-        parts.append(line(images, folder / f"line-{tiles}-{number}", Preset.QUICK))
-        shutil.rmtree(folder / f"line-{tiles}-{number}")
+        parts.append(line(images, folder / f"line-{number}", Preset.QUICK, tiles.prototypes))
+        shutil.rmtree(folder / f"line-{number}")
     bare.append(_timed(lambda: bare_pass(encoder, batches)))
+    shutil.rmtree(images)
     once = statistics.median(bare)
     ratio = statistics.median(sum(each) for each in parts) / once
     said = [
@@ -155,26 +161,27 @@ def whole_line(folder: Path, tiles: int, rounds: int) -> tuple[Measured, list[st
             ("reading", "bank", "training", "masks"), np.median(parts, 0).tolist(), strict=True
         )
     ]
-    return Measured(f"quick, {tiles} tiles to all masks / forward pass", ratio, 4), said
+    return Measured(f"quick, {tiles.count} tiles to all masks / forward pass", ratio, 4), said
 
 
 def memory(folder: Path) -> list[Measured]:
     """Compare peaks of processes that go through the line with few tiles and with many."""
     ratios = []
+    few, many = _MEMORY_TILES
     for preset in (Preset.QUICK, Preset.STANDARD):
-        peaks = []
-        for count in _MEMORY_TILES:
-            tiles = folder / f"{preset.value}-{count}"
-            write_tiles(tiles, count, _MEMORY_SIDE, seed=1)
-            peaks.append(peak_of_child(preset, tiles))
-            print(f"  {preset.value}, {count} tiles: {peaks[-1] / 2**20:.0f} MiB", flush=True)
-            shutil.rmtree(tiles)
-            shutil.rmtree(folder / f"{preset.value}-{count}-{preset.value}")
-        few, many = _MEMORY_TILES
-        ratios.append(
-            Measured(f"peak memory, {preset.value}: {many} / {few} tiles", peaks[1] / peaks[0], 1.2)
-        )
+        peaks = [_peak(folder, preset, tiles) for tiles in _MEMORY_TILES]
+        what = f"peak memory, {preset.value}: {many.count} / {few.count} tiles"
+        print(f"  {preset.value}: {', '.join(f'{p / 2**20:.0f}' for p in peaks)} MiB", flush=True)
+        ratios.append(Measured(what, peaks[1] / peaks[0], 1.2))
     return ratios
+
+
+def _peak(folder: Path, preset: Preset, tiles: Tiles) -> int:
+    """Return the bytes that a process of its own takes for the line, beyond its imports."""
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        images = Path(place) / "tiles"
+        write_tiles(images, tiles, seed=1)
+        return peak_of_child(preset, images, tiles.prototypes)
 
 
 def growth(folder: Path) -> None:
@@ -182,33 +189,41 @@ def growth(folder: Path) -> None:
 
     The first row is what the other ratios are measured on; each other row differs in one number.
     """
-    titles = (
+    _print_titles(
         "images, classes, prototypes, side",
         "dense step",
         "of it losses",
+        "losses / step, standard",
         "step: re-encoding / dense",
         "matching: re-encoding / dense",
         "masks / pass, standard",
         "quick",
     )
-    _print_row(*titles)
-    _print_row(*["---"] * len(titles))
     first: float | None = None
     for setting in _GROWING:
         bench = Bench(setting)
-        (step, matching, losses, _), seconds = steps(bench, _FEW)
+        (step, matching, of_dense, of_step), seconds = steps(bench, _FEW)
         (of_standard, of_quick), _ = masks(bench, _FEW)
         first = first or seconds
         ratios = (step, matching, of_standard, of_quick)
         _print_row(
             f"{setting.batch}, {setting.classes}, {setting.prototypes}, {setting.side}",
             f"{seconds / first:.2f}",
-            f"{losses.ratio:.3f}",
+            f"{of_dense.ratio:.3f}",
+            f"{of_step.ratio:.3f}",
             *(f"{each.ratio:.2f}" for each in ratios),
         )
-    for count in _GROWING_TILES:
-        ratio, _ = whole_line(folder, count, 1)
-        print(f"quick, {count} tiles to masks / forward pass: {ratio.ratio:.2f}", flush=True)
+    _print_titles("tiles, classes, prototypes, side", "quick / pass", "peak MiB, quick", "standard")
+    for tiles in _GROWING_LINE:
+        ratio, _ = whole_line(folder, tiles, 1)
+        peaks = [_peak(folder, preset, tiles) for preset in (Preset.QUICK, Preset.STANDARD)]
+        _print_row(str(tiles), f"{ratio.ratio:.2f}", *(f"{peak / 2**20:.0f}" for peak in peaks))
+
+
+def _print_titles(*titles: str) -> None:
+    print()
+    _print_row(*titles)
+    _print_row(*["---"] * len(titles))
 
 
 def _print_row(*cells: str) -> None:
@@ -293,7 +308,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if "line" in chosen:
-            quick, said = whole_line(folder, options.tiles, options.rounds)
+            quick, said = whole_line(folder, Tiles(options.tiles), options.rounds)
             tell(quick)
             print(*said, sep="\n")
         if "memory" in chosen:

@@ -1,7 +1,7 @@
 """The whole line from a folder of tiles to all their masks: how long it takes, and its memory.
 
-``python benchmarks/speed_line.py quick|standard FOLDER`` goes through it once, and prints how many
-bytes more than after the imports the process has held at most.
+``python benchmarks/speed_line.py quick|standard FOLDER PROTOTYPES`` goes through it once, and
+prints how many bytes more than after the imports the process has held at most.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
@@ -18,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from napari_protoseg.bank.bank import BankConfig
 from napari_protoseg.encoders.encoder import FrozenEncoder
 from napari_protoseg.events import Job, Result
 from napari_protoseg.images.reading import read_image
@@ -33,30 +35,53 @@ from napari_protoseg.training.config import PRESETS, Preset
 SAMPLE = Path(__file__).parent.parent / "sample_data"
 BATCH = 16
 _CPU = torch.device("cpu")
+_SAMPLE_CLASSES = 4
 
 
-def write_tiles(folder: Path, count: int, side: int, seed: int) -> None:
-    """Write tiles of the sample data with their labels in their names, no two of them alike.
+@dataclass(frozen=True)
+class Tiles:
+    """A folder of tiles, and what the line makes of it.
 
     Parameters
     ----------
-    folder
-        Of the tiles.
     count
         How many.
     side
         In pixels; tiles are repeated beside themselves where that is more than theirs.
-    seed
-        Of what differs: tiles of one seed begin with the same ones.
+    classes, prototypes
+        Number of classes, and of prototypes of each.
+    """
+
+    count: int
+    side: int = 224
+    classes: int = _SAMPLE_CLASSES
+    prototypes: int = 3
+
+    def __str__(self) -> str:
+        return f"{self.count}, {self.classes}, {self.prototypes}, {self.side}"
+
+
+def write_tiles(folder: Path, tiles: Tiles, seed: int) -> None:
+    """Write tiles of the sample data with their labels in their names, no two of them alike.
+
+    Fewer classes are unions of those of the sample data, more repeat them. Tiles of one seed begin
+    with the same ones.
     """
     folder.mkdir(parents=True)
     sources = sorted((SAMPLE / "train").glob("*.png"))
     pixels = [read_image(source) for source in sources]
-    for number in range(count):
-        label = sources[number % len(sources)].stem.partition("-")[2]
-        image = altered(pixels[number % len(sources)], side, [seed, number])
+    for number in range(tiles.count):
+        image = altered(pixels[number % len(sources)], tiles.side, [seed, number])
+        label = _label(sources[number % len(sources)], tiles.classes)
         # Quickly, as a scanner's software would: what is measured is not how PNG compresses.
         Image.fromarray(image).save(folder / f"{number:05}-{label}.png", compress_level=1)
+
+
+def _label(source: Path, classes: int) -> str:
+    held = [int(digit) for digit in source.stem.partition("-")[2].strip("[]").split()]
+    common = min(classes, _SAMPLE_CLASSES)
+    united = [max(held[place::common]) for place in range(common)]
+    return f"[{' '.join(str(united[place % common]) for place in range(classes))}]"
 
 
 def altered(image: NDArray[np.uint8], side: int, seed: Sequence[int]) -> NDArray[np.uint8]:
@@ -70,7 +95,9 @@ def altered(image: NDArray[np.uint8], side: int, seed: Sequence[int]) -> NDArray
     return noisy
 
 
-def line(tiles: Path, project_folder: Path, preset: Preset, *, flip: bool = False) -> list[float]:
+def line(
+    tiles: Path, project_folder: Path, preset: Preset, prototypes: int, *, flip: bool = False
+) -> list[float]:
     """Go from a folder of tiles to all their masks, and return the seconds of each part.
 
     The parts are reading, the bank, the training (of one epoch, but for quick) and the masks.
@@ -80,11 +107,14 @@ def line(tiles: Path, project_folder: Path, preset: Preset, *, flip: bool = Fals
     if preset is not Preset.QUICK:
         config = config.model_copy(update={"epochs": 1})
     seconds = [perf_counter()]
-    request = NewProject(folder=project_folder, images=tiles, schema_file=SAMPLE / "classes.json")
+    first = min(tiles.iterdir()).stem
+    classes = [f"class {place}" for place in range(len(first.partition("-")[2].split()))]
+    request = NewProject(folder=project_folder, images=tiles, classes=tuple(classes))
     _result(new_project(request, now=now))
     seconds.append(perf_counter())
     with Project.open(project_folder) as project:
-        _result(build_project_bank(project, BankRequest(), device=_CPU, now=now))
+        bank = BankRequest(config=BankConfig(clusters=prototypes))
+        _result(build_project_bank(project, bank, device=_CPU, now=now))
         seconds.append(perf_counter())
         training = TrainRequest(preset=preset, config=config)
         _result(train_project(project, training, device=_CPU, now=lambda: now))
@@ -111,9 +141,9 @@ def batches_of(tiles: Path) -> Iterator[torch.Tensor]:
         yield torch.from_numpy(pixels).permute(0, 3, 1, 2).to(torch.float32) / 255
 
 
-def peak_of_child(preset: Preset, tiles: Path) -> int:
+def peak_of_child(preset: Preset, tiles: Path, prototypes: int) -> int:
     """Go through the line in a process of its own, and return its peak beyond its imports."""
-    command = [sys.executable, __file__, preset.value, str(tiles)]
+    command = [sys.executable, __file__, preset.value, str(tiles), str(prototypes)]
     ended = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return int(ended.stdout)
 
@@ -139,5 +169,6 @@ def _result(job: Job[Result]) -> Result:
 if __name__ == "__main__":
     _after_imports = _held("VmRSS")
     _tiles = Path(sys.argv[2])
-    line(_tiles, _tiles.with_name(f"{_tiles.name}-{sys.argv[1]}"), Preset(sys.argv[1]))
+    _project = _tiles.with_name(f"{_tiles.name}-{sys.argv[1]}")
+    line(_tiles, _project, Preset(sys.argv[1]), int(sys.argv[3]))
     print(_held("VmHWM") - _after_imports)

@@ -20,7 +20,7 @@ from napari_protoseg.network.backbones import create_backbone, pretrained_weight
 from napari_protoseg.network.classification import PrototypeNetwork
 from napari_protoseg.network.evidence import EvidenceModel
 from napari_protoseg.network.maps import MapModel
-from napari_protoseg.training.config import PRESETS, Matching, Preset, TrainingConfig
+from napari_protoseg.training.config import PLAIN, PRESETS, Matching, Preset, TrainingConfig
 from napari_protoseg.training.images import Batch
 from napari_protoseg.training.step import Matcher, Step
 
@@ -157,7 +157,7 @@ def _config(matching: Matching) -> TrainingConfig:
     """Return the configuration of a matching; without it that of the standard preset."""
     if matching is Matching.NONE:
         return PRESETS[Preset.STANDARD]
-    return TrainingConfig(matching=matching)
+    return PLAIN.model_copy(update={"matching": matching})
 
 
 def _backward(loss: Tensor) -> None:

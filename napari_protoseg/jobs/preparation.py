@@ -53,7 +53,8 @@ class TrainRequest(BaseModel):
     preset
         `Preset.QUICK` fits the frozen evidence; any other trains a network by `config`.
     config
-        How it is trained; that of the preset where it is not given.
+        How it is trained; that of the preset where it is not given, and so is each field that a
+        mapping lacks.
     kind
         `ModelKind.PROTOTYPES`, or `ModelKind.PLAIN_CAM` to compare with.
     encoder_weights, backbone_weights
@@ -71,8 +72,9 @@ class TrainRequest(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _of_its_preset(cls, values: Any) -> Any:
-        if isinstance(values, dict) and "config" not in values and "preset" in values:
-            return {**values, "config": PRESETS[Preset(values["preset"])]}
+        if isinstance(values, dict) and isinstance(given := values.get("config", {}), dict):
+            preset = PRESETS[Preset(values.get("preset", Preset.STANDARD))]
+            return {**values, "config": {**preset.model_dump(), **given}}
         return values
 
 

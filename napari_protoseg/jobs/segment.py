@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from napari_protoseg.encoders.passes import ReadImage
 from napari_protoseg.encoders.registry import licence_of
@@ -58,7 +59,8 @@ class SegmentRequest(BaseModel):
     ----------
     config
         How the network is trained; of its losses those of `pixels` count. Its backbone is that of
-        the first stage, where that is a network.
+        the first stage, where that is a network. Each field that a mapping lacks is that of
+        `SECOND_STAGE`.
     pixels
         What is learned of the pseudo-masks.
     start
@@ -74,6 +76,11 @@ class SegmentRequest(BaseModel):
     pixels: PixelConfig = PixelConfig()
     start: Start = Start.FIRST_STAGE
     backbone_weights: Path | None = None
+
+    @field_validator("config", mode="before")
+    @classmethod
+    def _of_the_second_stage(cls, given: Any) -> Any:
+        return {**SECOND_STAGE.model_dump(), **given} if isinstance(given, dict) else given
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ def default_recipe(compat: Compat) -> Recipe:
     """Return the recipe that suits a model which was trained by a form of the method.
 
     A class of the released form is told by the mean of a map, so that its maps are scaled each by
-    itself. Any other model does best where classes share each pixel, a plain class activation map
-    too.
+    itself. Any other model does best on real tissue where classes share each pixel, a plain class
+    activation map too (`docs/benchmarks.md`).
     """
     return REFERENCE if compat is Compat.REFERENCE else Recipe()

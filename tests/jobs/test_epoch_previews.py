@@ -24,7 +24,7 @@ from napari_protoseg.masks.prediction import Predictor
 from napari_protoseg.masks.recipe import LabelCondition, Normalisation, Recipe
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import ImageRecord
-from napari_protoseg.training.config import TrainingConfig
+from napari_protoseg.training.config import Matching, TrainingConfig
 from napari_protoseg.training.events import EpochFinished
 from napari_protoseg.training.loop import LAST
 
@@ -36,7 +36,13 @@ def request_(tmp_path_factory: pytest.TempPathFactory) -> TrainRequest:
     network = timm.create_model("test_efficientnet", pretrained=False)
     weights = tmp_path_factory.mktemp("weights") / "backbone.safetensors"
     save_file({k: v.contiguous() for k, v in network.state_dict().items()}, weights)
-    config = TrainingConfig(backbone="test_efficientnet", epochs=2, batch_size=8)
+    config = TrainingConfig(
+        backbone="test_efficientnet",
+        epochs=2,
+        batch_size=8,
+        competing=False,
+        matching=Matching.DENSE,
+    )
     return TrainRequest(config=config, backbone_weights=weights)
 
 

@@ -27,7 +27,7 @@ from napari_protoseg.jobs.train import TrainedRound, resume_training, train_proj
 from napari_protoseg.masks.recipe import Recipe
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import Round, RoundStatus, Split
-from napari_protoseg.training.config import Preset, TrainingConfig
+from napari_protoseg.training.config import Matching, Preset, TrainingConfig
 from napari_protoseg.training.events import EpochFinished, StepFinished
 
 LAST = "last.safetensors"
@@ -41,7 +41,13 @@ def request_(tmp_path_factory: pytest.TempPathFactory) -> TrainRequest:
     network = timm.create_model("test_efficientnet", pretrained=False)
     weights = tmp_path_factory.mktemp("weights") / "backbone.safetensors"
     save_file({k: v.contiguous() for k, v in network.state_dict().items()}, weights)
-    config = TrainingConfig(backbone="test_efficientnet", epochs=2, batch_size=8)
+    config = TrainingConfig(
+        backbone="test_efficientnet",
+        epochs=2,
+        batch_size=8,
+        competing=False,
+        matching=Matching.DENSE,
+    )
     return TrainRequest(config=config, backbone_weights=weights)
 
 

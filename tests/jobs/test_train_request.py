@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from napari_protoseg.jobs.preparation import TrainRequest
-from napari_protoseg.training.config import PRESETS, Preset, TrainingConfig
+from napari_protoseg.jobs.segment import SegmentRequest
+from napari_protoseg.training.config import PRESETS, SECOND_STAGE, Preset, TrainingConfig
 
 
 @pytest.mark.parametrize("preset", list(Preset))
@@ -24,6 +25,14 @@ def test_another_configuration_is_kept_and_so_is_what_a_round_has_recorded():
     asked = TrainRequest(preset=Preset.QUICK, config=config)
     assert asked.config == config
     assert TrainRequest.model_validate_json(asked.model_dump_json()) == asked
+
+
+def test_what_a_configuration_lacks_is_of_its_preset():
+    asked = TrainRequest.model_validate({"preset": "paper", "config": {"epochs": 1}})
+    assert asked.config == PRESETS[Preset.PAPER].model_copy(update={"epochs": 1})
+    assert TrainRequest(config=TrainingConfig(epochs=1)).config.competing
+    second = SegmentRequest.model_validate({"config": {"epochs": 1}})
+    assert second.config == SECOND_STAGE.model_copy(update={"epochs": 1})
 
 
 def test_an_unknown_preset_is_refused():

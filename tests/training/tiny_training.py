@@ -19,7 +19,7 @@ from napari_protoseg.network.backbones import create_backbone
 from napari_protoseg.network.classification import PrototypeNetwork
 from napari_protoseg.network.record import ModelKind, ModelRecord
 from napari_protoseg.schema import ClassSchema
-from napari_protoseg.training.config import TrainingConfig
+from napari_protoseg.training.config import PLAIN, Matching, TrainingConfig
 from napari_protoseg.training.events import StepFinished
 from napari_protoseg.training.images import Batch, TrainingImage
 from napari_protoseg.training.loop import TrainingInputs, train_network
@@ -36,8 +36,16 @@ RECORD = ModelRecord(
     backbone="test_efficientnet",
     bank="of the tests",
 )
-CONFIG = TrainingConfig(
-    backbone="test_efficientnet", epochs=2, batch_size=2, max_side=32, warmup_steps=1, seed=3
+CONFIG = PLAIN.model_copy(
+    update={
+        "matching": Matching.DENSE,
+        "backbone": "test_efficientnet",
+        "epochs": 2,
+        "batch_size": 2,
+        "max_side": 32,
+        "warmup_steps": 1,
+        "seed": 3,
+    }
 )
 COMPETING = CONFIG.model_copy(update={"competing": True, "balanced": True, "cosine": True})
 AVERAGED = CONFIG.model_copy(update={"averaged": 0.5})

@@ -26,7 +26,14 @@ from qtpy.QtWidgets import (
 
 from napari_protoseg.bank.bank import BankConfig
 from napari_protoseg.jobs.bank import BankRequest
-from napari_protoseg.training.config import PRESETS, Compat, Matching, Preset, TrainingConfig
+from napari_protoseg.training.config import (
+    PLAIN,
+    PRESETS,
+    Compat,
+    Matching,
+    Preset,
+    TrainingConfig,
+)
 from napari_protoseg.widgets.forms import ConfigForm
 
 
@@ -104,7 +111,7 @@ def test_what_is_filled_in_is_a_new_configuration_and_the_rest_stays(show: Any, 
     child(form, QComboBox, "matching").setCurrentText("reencode")
     type_in(qtbot, child(form, QLineEdit, "max-pairs"), "12")
     assert form.value == TrainingConfig(
-        seed=7, epochs=9, head_rate=3e-5, cosine=True, matching=Matching.REENCODE, max_pairs=12
+        seed=7, epochs=9, head_rate=3e-5, cosine=False, matching=Matching.REENCODE, max_pairs=12
     )
     assert given == TrainingConfig(seed=7)
     type_in(qtbot, child(form, QLineEdit, "max-pairs"), "")
@@ -129,7 +136,7 @@ def test_a_wrong_value_becomes_a_sentence_and_the_last_valid_one_stays(show: Any
 
 
 def test_fields_that_do_not_go_together_are_said_until_they_do(show: Any):
-    form = show(TrainingConfig(), ["compat", "matching"])
+    form = show(PLAIN, ["compat", "matching"])
     child(form, QComboBox, "compat").setCurrentText("reference")
     assert form.problem == "The released form matches by re-encoding: choose matching reencode."
     child(form, QComboBox, "matching").setCurrentText("reencode")
