@@ -165,3 +165,17 @@ def test_predictions_of_different_images_are_not_compared(report: ModuleType, tm
     keep(results / "lung", "plain CAM, seed 0", {SOFTMAX: 50}, images="abc")
     with pytest.raises(ValueError, match="measured on different images"):
         written(report, results, "lung")
+
+
+def test_masks_without_labels_have_a_table_that_leaves_ablations_out(
+    report: ModuleType, tmp_path: Path
+):
+    results = tmp_path / "results"
+    for name in ("ours", "ours, one prototype a class"):
+        keep(results / "lung", f"{name}, seed 0", {"none labels, softmax": 70, SOFTMAX: 60})
+    text = written(report, results, "lung")
+    predicted, without, _ = text.split("\n\n")
+    assert without.startswith("| No labels |")
+    assert rows_of(without, "ours")[0][5] == f"**{iou_of(70):.3f}**"
+    assert not rows_of(without, "ours, one prototype a class")
+    assert rows_of(predicted, "ours, one prototype a class")
