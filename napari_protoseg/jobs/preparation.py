@@ -19,7 +19,7 @@ from napari_protoseg.events import Event, Job
 from napari_protoseg.jobs.bank import BuiltBank, latest_bank
 from napari_protoseg.jobs.made_of import MadeOf, learned_images
 from napari_protoseg.jobs.measure import measuring
-from napari_protoseg.jobs.records import reader_of
+from napari_protoseg.jobs.records import reader_of, training_images
 from napari_protoseg.jobs.split import hold_out_cases
 from napari_protoseg.labels.records import Presence, is_labelled
 from napari_protoseg.masks.prediction import Predictor
@@ -40,7 +40,6 @@ from napari_protoseg.training.config import (
     TrainingConfig,
 )
 from napari_protoseg.training.fingerprint import DataFingerprint
-from napari_protoseg.training.images import TrainingImage
 from napari_protoseg.training.loop import TrainingInputs
 from napari_protoseg.training.step import Matcher
 
@@ -247,8 +246,8 @@ def training_inputs(
         model=prepared.model,
         record=prepared.record,
         matcher=matcher,
-        images=_training_images(prepared.training),
-        held_out=_training_images(prepared.held_out),
+        images=training_images(prepared.training),
+        held_out=training_images(prepared.held_out),
         read=reader_of([*prepared.training, *prepared.held_out]),
         score=scorer_of(prepared) if prepared.masked else None,
         after_epoch=after_epoch,
@@ -330,10 +329,6 @@ def scorer_of(prepared: Prepared) -> Callable[[MapModel], Job[float | None]]:
         return None if measured is None else measured.scores.mean_iou or 0.0
 
     return score
-
-
-def _training_images(images: Sequence[ImageRecord]) -> list[TrainingImage]:
-    return [TrainingImage(image.path, image.label) for image in images]
 
 
 def _median_pixel_size(images: Sequence[ImageRecord]) -> float | None:

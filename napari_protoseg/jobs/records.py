@@ -15,6 +15,7 @@ from napari_protoseg.images.reading import read_image
 from napari_protoseg.labels.records import LabelledImage
 from napari_protoseg.project.records import ImageRecord, Split
 from napari_protoseg.storage import storage_errors
+from napari_protoseg.training.images import TrainingImage
 
 
 def image_record(
@@ -32,6 +33,11 @@ def image_record(
         split=split,
         mask_path=mask_path,
     )
+
+
+def training_images(images: Sequence[ImageRecord]) -> list[TrainingImage]:
+    """Return what training takes of recorded images."""
+    return [TrainingImage(image.path, image.label) for image in images]
 
 
 def read_recorded(image: ImageRecord) -> NDArray[np.uint8]:

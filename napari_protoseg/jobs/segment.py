@@ -25,7 +25,7 @@ from napari_protoseg.jobs.made_of import MadeOf, learned_images
 from napari_protoseg.jobs.models import TrainedModel, trained_model
 from napari_protoseg.jobs.muted import with_muted_of_bank
 from napari_protoseg.jobs.pseudo_masks import images_to_learn_from, write_pseudo_masks
-from napari_protoseg.jobs.records import reader_of
+from napari_protoseg.jobs.records import reader_of, training_images
 from napari_protoseg.jobs.split import hold_out_cases
 from napari_protoseg.jobs.train import TrainedRound, recorded
 from napari_protoseg.masks.recipe import Recipe
@@ -36,7 +36,6 @@ from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import ImageRecord, Round, RoundStatus, Split, Stage
 from napari_protoseg.storage import storage_errors
 from napari_protoseg.training.config import SECOND_STAGE, TrainingConfig
-from napari_protoseg.training.images import TrainingImage
 from napari_protoseg.training.loop import LAST, TrainingInputs, TrainingResult, train_network
 from napari_protoseg.training.pixels import PixelConfig, PixelObjective
 from napari_protoseg.training.pseudo_masks import PseudoMasks
@@ -276,8 +275,8 @@ def _train(
         model=model,
         record=prepared.record,
         matcher=None,
-        images=_training_images(training),
-        held_out=_training_images(held_out),
+        images=training_images(training),
+        held_out=training_images(held_out),
         read=_layered([*training, *held_out], masks),
         device=device,
         folder=begun.folder,
@@ -299,7 +298,3 @@ def _layered(images: list[ImageRecord], masks: PseudoMasks) -> ReadImage:
     read = reader_of(images)
     id_of = {image.path: image.known_id for image in images}
     return lambda path: masks.of(id_of[path]).laid_on(read(path))
-
-
-def _training_images(images: list[ImageRecord]) -> list[TrainingImage]:
-    return [TrainingImage(image.path, image.label) for image in images]

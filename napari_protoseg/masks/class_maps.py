@@ -9,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from napari_protoseg.masks.recipe import Normalisation
-from napari_protoseg.network.competition import class_logits, class_shares
+from napari_protoseg.network.competition import class_shares, pixel_class_logits
 from napari_protoseg.network.reduction import Merge, merge_prototypes
 
 PRESENCE_POWER = 4.0
@@ -54,7 +54,7 @@ def coarse_class_maps(
         ``(B, N, h, w)`` in 0..1, of each stage or of all fused; shares that sum to 1.
     """
     if normalisation is Normalisation.SOFTMAX:
-        logits = class_logits(maps, weights, class_positions, gate.shape[1], merge)
+        logits = pixel_class_logits(maps, weights, class_positions, gate.shape[1], merge)
         return [(class_shares(logits, rest=rest) * gate[:, :, None, None], 1.0)]
     total = sum(weights)
     return [

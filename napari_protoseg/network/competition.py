@@ -49,7 +49,7 @@ def fuse_stages(maps: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     return fused
 
 
-def class_logits(
+def pixel_class_logits(
     maps: Sequence[Tensor],
     weights: Sequence[float],
     class_positions: Tensor,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_protoseg.network.competition import (
-    class_logits,
+    pixel_class_logits,
     top_share_logits,
     without_prototype,
 )
@@ -92,7 +92,7 @@ class MapModel(nn.Module, ABC):
     def pixel_logits(self, maps: tuple[Tensor, ...]) -> Tensor:
         """Fuse the prototype maps of all stages to logits of each pixel, ``(B, N, h, w)``."""
         weights = STAGE_WEIGHTS[-len(maps) :]
-        return class_logits(maps, weights, self.class_positions, self.classes, Merge.MEAN)
+        return pixel_class_logits(maps, weights, self.class_positions, self.classes, Merge.MEAN)
 
     def image_logits(self, maps: tuple[Tensor, ...], sounding: Tensor | None = None) -> Tensor:
         """Return the logits that each class is present, ``(B, N)``, from the maps of all stages.
@@ -111,7 +111,7 @@ class MapModel(nn.Module, ABC):
             maps = tuple(stage[:, sounding] for stage in maps)
         if self.competing:
             weights = STAGE_WEIGHTS[-len(maps) :]
-            pixels = class_logits(maps, weights, positions, self.classes, Merge.MEAN)
+            pixels = pixel_class_logits(maps, weights, positions, self.classes, Merge.MEAN)
             logits = top_share_logits(pixels, rest=self.has_rest)
         else:
             of_prototypes = self.prototype_logits(maps[-1])

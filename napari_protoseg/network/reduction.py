@@ -27,7 +27,7 @@ def merge_prototypes(values: Tensor, class_positions: Tensor, classes: int, how:
         Position of each prototype's class in the schema, int64 ``(P,)``, in 0..classes-1.
     classes
         Number of classes N. A class without a prototype gets 0 everywhere; where classes compete,
-        `competition.class_logits` makes minus infinity of that.
+        `competition.pixel_class_logits` makes minus infinity of that.
     how
         Mean, as in training, or the softmax-weighted sum, as for masks.
 

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from napari_protoseg.network.competition import (
-    class_logits,
     class_shares,
     fuse_stages,
     partial_label_loss,
+    pixel_class_logits,
     top_share_logits,
 )
 from napari_protoseg.network.reduction import Merge
@@ -38,7 +38,7 @@ def test_prototypes_of_all_stages_make_the_logit_of_their_class():
     generator = torch.Generator().manual_seed(0)
     maps = [torch.randn(2, 3, 4, 4, generator=generator) for _ in range(2)]
     positions = torch.tensor([0, 0, 1])
-    got = class_logits(maps, (1, 1), positions, 2, Merge.SOFTMAX)
+    got = pixel_class_logits(maps, (1, 1), positions, 2, Merge.SOFTMAX)
     mean = (maps[0] + maps[1]) / 2
     own = mean[:, :2]
     torch.testing.assert_close(got[:, 0], (own.softmax(1) * own).sum(1))
@@ -134,7 +134,7 @@ def test_a_single_class_competes_with_the_rest():
 
 def test_a_class_without_a_prototype_claims_no_pixel_and_leaves_the_losses_finite():
     maps = torch.randn(4, 2, 4, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    pixels = class_logits((maps,), (1,), torch.tensor([0, 2]), 3, Merge.MEAN)
+    pixels = pixel_class_logits((maps,), (1,), torch.tensor([0, 2]), 3, Merge.MEAN)
     assert torch.isneginf(pixels[:, 1]).all()
     shares = class_shares(pixels)
     assert (shares[:, 1] == 0).all()
