@@ -68,6 +68,11 @@ class MaskArrays:
         """Whether there is a pixel that no prediction may change."""
         return has_protected(self.origins)
 
+    @property
+    def unstaged(self) -> MaskArrays:
+        """The same, not on the disk yet, where some of it may have taken its place."""
+        return MaskArrays(*self.parts)
+
 
 @dataclass(frozen=True)
 class StagedArrays(MaskArrays):
@@ -118,9 +123,16 @@ class ArrayFolder:
         return self._path.exists()
 
     def is_written(self, height: int, width: int, shard: int) -> bool:
-        """Tell whether there is a shard of this number, for one image size in pixels."""
+        """Tell whether there is a shard of this number, for one image size in pixels.
+
+        Raises
+        ------
+        StorageError
+            The folder cannot be looked into.
+        """
         place = f"{array_name(height, width)}/c/{shard}"
-        return any((self._path / name / place).exists() for name, *_ in _GROUPS)
+        with storage_errors(self._path):
+            return any((self._path / name / place).exists() for name, *_ in _GROUPS)
 
     @contextmanager
     def staging(self, entry: MaskArrays) -> Iterator[MaskArrays]:
@@ -180,8 +192,12 @@ class ArrayFolder:
     ) -> None:
         height, width = entries[0].mask.shape
         root = zarr.open_group(store, mode="a", zarr_format=3)
-        for number, (name, dtype, fill) in enumerate(_GROUPS):
-            array = _writable_array(root.require_group(name), height, width, dtype, fill)
+        # All before anything is written: of arrays that are damaged nothing is left then.
+        opened = [
+            _writable_array(root.require_group(name), height, width, dtype, fill)
+            for name, dtype, fill in _GROUPS
+        ]
+        for number, array in enumerate(opened):
             if rows[-1] >= array.shape[0]:
                 per_shard = masks_per_shard(height, width)
                 array.resize(((rows[-1] // per_shard + 1) * per_shard, height, width))

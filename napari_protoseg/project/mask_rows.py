@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from napari_protoseg.errors import DamagedError
 from napari_protoseg.project.arrays import (
     ArrayFolder,
     MaskArrays,
-    StagedArrays,
     array_name,
     masks_per_shard,
 )
@@ -167,25 +166,37 @@ def _write(
 ) -> list[int]:
     """Write masks of one size to rows that no recorded mask uses; return these, ascending.
 
-    Shards that cannot be decoded, which may hold other masks, are passed over.
+    What cannot be written beside others in a shard, which may be damaged, goes to shards that no
+    mask uses, and if these are damaged, too, to such as there are not yet.
     """
     height, width = entries[0].mask.shape
     per_shard = masks_per_shard(height, width)
     used = _used_rows(connection, height, width)
-    damaged: set[int] = set()
-    while True:
-        free = (n for n in itertools.count() if n not in used and n // per_shard not in damaged)
-        rows = list(itertools.islice(free, len(entries)))
-        shards = {n // per_shard for n in rows}
-        written = {shard for shard in shards if arrays.is_written(height, width, shard)}
+
+    def is_free(row: int) -> bool:
+        return row not in used
+
+    def is_in_a_free_shard(row: int) -> bool:
+        first = row - row % per_shard
+        return used.isdisjoint(range(first, first + per_shard))
+
+    def is_in_a_new_shard(row: int) -> bool:
+        return is_in_a_free_shard(row) and not arrays.is_written(height, width, row // per_shard)
+
+    def chosen(is_fit: Callable[[int], bool]) -> list[int]:
+        return list(itertools.islice(filter(is_fit, itertools.count()), len(entries)))
+
+    for is_fit in (is_free, is_in_a_free_shard):
+        rows = chosen(is_fit)
         try:
             arrays.write(rows, entries)
         except DamagedError:
-            if not written or any(isinstance(entry, StagedArrays) for entry in entries):
-                raise  # it is not for what these rows share with others
-            damaged |= written
+            entries = [entry.unstaged for entry in entries]
         else:
             return rows
+    rows = chosen(is_in_a_new_shard)
+    arrays.write(rows, entries)
+    return rows
 
 
 def _used_rows(connection: sqlite3.Connection, height: int, width: int) -> set[int]:

@@ -291,14 +291,6 @@ def used(project: Project) -> list[ImageRecord]:
     return list(records)
 
 
-def test_where_no_shard_can_be_written_none_is_looked_for_without_end(project: Project) -> None:
-    record, _ = project.images()[:2]
-    project.write_mask(predicted(record, 0), SOURCE)
-    (project.folder / "arrays.zarr" / "confidence" / "40x30" / "zarr.json").write_text("{}")
-    with pytest.raises(DamagedError, match="the arrays are damaged"):
-        project.write_mask(predicted(record, 1), SOURCE)
-
-
 OF_ADA = (1, 2, 3, 6, -1)
 GIVE_UP = "Or give up for good, with the project closed, what is lost of it"
 KEEP = "Keep the present arrays.zarr, too: what people have drawn since is in it alone."

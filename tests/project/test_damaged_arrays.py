@@ -1,0 +1,135 @@
+"""Masks are written beside what is damaged, or refused, and nothing grows by it without end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from napari_protoseg.errors import DamagedError
+from napari_protoseg.project import (
+    ImageRecord,
+    MaskSource,
+    PredictedMask,
+    Project,
+    masks_per_shard,
+)
+from napari_protoseg.schema import ClassSchema
+
+NOW = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
+SCHEMA = ClassSchema.from_names(["tumour", "stroma", "necrosis"])
+SOURCE = MaskSource(round_id=None, label_condition="given", recipe_json="{}", created=NOW)
+SIDE = 256
+PER_SHARD = masks_per_shard(SIDE, SIDE)
+LARGE = (600, 1000)
+STORED = 5
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    """Some masks of small images are stored; more images than a shard holds have none."""
+    sizes = [(SIDE, SIDE)] * (STORED + PER_SHARD + 1) + [LARGE] * 2
+    with Project.create(tmp_path / "project", SCHEMA, created=NOW) as project:
+        project.add_images(
+            ImageRecord(
+                path=tmp_path / f"{number:02d}.png",
+                content_hash=str(number),
+                width=width,
+                height=height,
+                label=(1, 1, 1),
+            )
+            for number, (height, width) in enumerate(sizes)
+        )
+        project.write_masks([mask_of(image) for image in project.images()[:STORED]], SOURCE)
+        yield project
+
+
+def mask_of(image: ImageRecord, seed: int = 0) -> PredictedMask:
+    random = np.random.default_rng([image.known_id, seed])
+    shape = (image.height, image.width)
+    return PredictedMask(
+        image.known_id,
+        random.integers(0, 4, shape, dtype=np.uint8),
+        random.random(shape).astype(np.float16),
+    )
+
+
+def assert_stored(project: Project, mask: PredictedMask) -> None:
+    stored = project.read_mask(mask.image_id)
+    assert stored is not None
+    np.testing.assert_array_equal(stored.mask, mask.mask)
+
+
+def files(project: Project) -> set[Path]:
+    return {path for path in (project.folder / "arrays.zarr").rglob("*") if path.is_file()}
+
+
+def damage(project: Project, pattern: str) -> None:
+    """Cut files of the arrays short."""
+    found = list((project.folder / "arrays.zarr").glob(pattern))
+    assert found
+    for path in found:
+        path.write_bytes(path.read_bytes()[:60])
+
+
+@pytest.mark.parametrize("group", ["masks", "confidence", "origins"])
+@pytest.mark.parametrize("count", [1, PER_SHARD + 1], ids=["one", "more than a shard"])
+def test_beside_damaged_metadata_masks_are_refused_and_leave_nothing(
+    project: Project, group: str, count: int
+):
+    damage(project, f"{group}/{SIDE}x{SIDE}/zarr.json")
+    before = files(project)
+    masks = [mask_of(image) for image in project.images()[STORED:][:count]]
+    for _ in range(2):
+        with pytest.raises(DamagedError, match="the arrays are damaged"):
+            project.write_masks(masks, SOURCE)
+        assert files(project) == before
+
+
+@pytest.mark.parametrize("group", ["masks", "confidence", "origins"])
+def test_beside_a_damaged_shard_masks_are_stored_and_their_shards_used_again(
+    project: Project, group: str
+):
+    images = project.images()[STORED:][: PER_SHARD + 1]
+    damage(project, f"{group}/{SIDE}x{SIDE}/c/0/*/*")
+    project.write_masks([mask_of(image) for image in images], SOURCE)
+    counts = []
+    for seed in range(1, 7):
+        project.write_mask(mask_of(images[0], seed), SOURCE)
+        counts.append(len(files(project)))
+        assert_stored(project, mask_of(images[0], seed))
+    assert len(set(counts[1:])) == 1, "a mask goes from one shard to another and back"
+    for image in images[1:]:
+        assert_stored(project, mask_of(image))
+
+
+def test_a_damaged_shard_that_no_mask_uses_any_more_keeps_none_from_being_stored(
+    project: Project,
+):
+    # Other programs may make arrays of other chunks: such masks are not staged beforehand.
+    first, second = project.images()[-2:]
+    root = zarr.open_group(project.folder / "arrays.zarr", mode="a", zarr_format=3)
+    for group, dtype, fill in (
+        ("masks", "uint8", 255),
+        ("confidence", "float16", float("nan")),
+        ("origins", "uint8", 255),
+    ):
+        root.require_group(group).create_array(
+            "600x1000",
+            shape=(1, *LARGE),
+            dtype=dtype,
+            chunks=(1, 256, 256),
+            shards=(1, 1024, 1024),
+            fill_value=fill,
+        )
+    for seed in range(2):
+        project.write_mask(mask_of(first, seed), SOURCE)  # the second time to another row
+    damage(project, "*/600x1000/c/0/*/*")
+    for seed in range(3):
+        project.write_mask(mask_of(second, seed), SOURCE)
+        assert_stored(project, mask_of(second, seed))
+    assert_stored(project, mask_of(first, 1))
