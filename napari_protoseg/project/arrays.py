@@ -122,18 +122,6 @@ class ArrayFolder:
         """Whether there is such a folder, in the place of a former one or not."""
         return self._path.exists()
 
-    def is_written(self, height: int, width: int, shard: int) -> bool:
-        """Tell whether there is a shard of this number, for one image size in pixels.
-
-        Raises
-        ------
-        StorageError
-            The folder cannot be looked into.
-        """
-        place = f"{array_name(height, width)}/c/{shard}"
-        with storage_errors(self._path):
-            return any((self._path / name / place).exists() for name, *_ in _GROUPS)
-
     @contextmanager
     def staging(self, entry: MaskArrays) -> Iterator[MaskArrays]:
         """Do what takes long of writing a mask before anybody is kept waiting by it.
@@ -162,7 +150,9 @@ class ArrayFolder:
             _ = ready.digest, ready.has_protected
             yield ready
 
-    def write(self, rows: Sequence[int], entries: Sequence[MaskArrays]) -> None:
+    def write(
+        self, rows: Sequence[int], entries: Sequence[MaskArrays], *, anew: bool = False
+    ) -> None:
         """Write `entries`, all of one size, to `rows`, and wait until the disk has them.
 
         Parameters
@@ -171,6 +161,8 @@ class ArrayFolder:
             Ascending; rows past the end make the arrays grow.
         entries
             As many as `rows`.
+        anew
+            Leave nothing else in the shards of these rows: no mask uses what is there.
 
         Raises
         ------
@@ -183,14 +175,15 @@ class ArrayFolder:
             make_folder(self._path)  # Zarr would make it, and not sync its name
             store = SyncedStore(self._path)
             try:
-                self._write(store, rows, entries)
+                self._write(store, rows, entries, anew=anew)
             finally:
                 store.end()
 
     def _write(
-        self, store: SyncedStore, rows: Sequence[int], entries: Sequence[MaskArrays]
+        self, store: SyncedStore, rows: Sequence[int], entries: Sequence[MaskArrays], *, anew: bool
     ) -> None:
         height, width = entries[0].mask.shape
+        per_shard = masks_per_shard(height, width)
         root = zarr.open_group(store, mode="a", zarr_format=3)
         # All before anything is written: of arrays that are damaged nothing is left then.
         opened = [
@@ -199,19 +192,27 @@ class ArrayFolder:
         ]
         for number, array in enumerate(opened):
             if rows[-1] >= array.shape[0]:
-                per_shard = masks_per_shard(height, width)
                 array.resize(((rows[-1] // per_shard + 1) * per_shard, height, width))
+            if anew:
+                if (array.shards or array.chunks)[0] != per_shard:
+                    raise ValueError(f"the shards of {array.path} are of another size")
+                for emptied in {row // per_shard for row in rows}:
+                    self._place(array, emptied).unlink(missing_ok=True)
             common, others = _common(array), {}
             for row, entry in zip(rows, entries, strict=True):
                 shard = entry.shards[number] if isinstance(entry, StagedArrays) else None
                 if shard is None or shard.metadata != common:
                     others[row] = entry.parts[number]
                     continue
-                key = f"{array.path}/{array.metadata.encode_chunk_key((row, 0, 0))}"
-                make_folder((self._path / key).parent)
-                take_place(shard.file, self._path / key)
+                place = self._place(array, row)
+                make_folder(place.parent)
+                take_place(shard.file, place)
             for first, stop in _runs(list(others)):
                 array[first:stop] = np.stack([others[row] for row in range(first, stop)])
+
+    def _place(self, array: zarr.Array[Any], shard: int) -> Path:
+        """Return the file of a shard that holds whole masks."""
+        return self._path / f"{array.path}/{array.metadata.encode_chunk_key((shard, 0, 0))}"
 
     def read(self, height: int, width: int, row: int) -> MaskArrays | None:
         """Read what stands in `row` of the arrays for one image size in pixels.

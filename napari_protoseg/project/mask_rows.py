@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from napari_protoseg.errors import DamagedError
@@ -167,7 +167,7 @@ def _write(
     """Write masks of one size to rows that no recorded mask uses; return these, ascending.
 
     What cannot be written beside others in a shard, which may be damaged, goes to shards that no
-    mask uses, and if these are damaged, too, to such as there are not yet.
+    mask uses, and if these are damaged, too, they are made anew.
     """
     height, width = entries[0].mask.shape
     per_shard = masks_per_shard(height, width)
@@ -180,22 +180,15 @@ def _write(
         first = row - row % per_shard
         return used.isdisjoint(range(first, first + per_shard))
 
-    def is_in_a_new_shard(row: int) -> bool:
-        return is_in_a_free_shard(row) and not arrays.is_written(height, width, row // per_shard)
-
-    def chosen(is_fit: Callable[[int], bool]) -> list[int]:
-        return list(itertools.islice(filter(is_fit, itertools.count()), len(entries)))
-
     for is_fit in (is_free, is_in_a_free_shard):
-        rows = chosen(is_fit)
+        rows = list(itertools.islice(filter(is_fit, itertools.count()), len(entries)))
         try:
             arrays.write(rows, entries)
         except DamagedError:
             entries = [entry.unstaged for entry in entries]
         else:
             return rows
-    rows = chosen(is_in_a_new_shard)
-    arrays.write(rows, entries)
+    arrays.write(rows, entries, anew=True)
     return rows
 
 
