@@ -310,6 +310,8 @@ def _writable_array(
     array = group[name]
     if not isinstance(array, zarr.Array):
         raise TypeError(f"{name} is a group")
+    if array.shape[1:] != (height, width) or array.dtype != np.dtype(dtype):
+        raise TypeError(f"{array.path} has another size or type than its name says")
     return array
 
 

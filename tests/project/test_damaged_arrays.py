@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -88,6 +89,18 @@ def test_beside_damaged_metadata_masks_are_refused_and_leave_nothing(
         with pytest.raises(DamagedError, match="the arrays are damaged"):
             project.write_masks(masks, SOURCE)
         assert files(project) == before
+
+
+@pytest.mark.parametrize("group", ["masks", "confidence", "origins"])
+def test_no_mask_is_stored_as_a_type_that_cannot_be_read(project: Project, group: str):
+    metadata = project.folder / "arrays.zarr" / group / f"{SIDE}x{SIDE}" / "zarr.json"
+    content = json.loads(metadata.read_text())
+    metadata.write_text(json.dumps({**content, "data_type": "int64", "fill_value": 0}))
+    image = project.images()[0]
+    with pytest.raises(DamagedError, match="another size or type"):
+        project.write_mask(mask_of(image, 1), SOURCE)
+    metadata.write_text(json.dumps(content))
+    assert_stored(project, mask_of(image))
 
 
 @pytest.mark.parametrize("group", ["masks", "confidence", "origins"])
