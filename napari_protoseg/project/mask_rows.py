@@ -166,25 +166,27 @@ def _write(
 ) -> list[int]:
     """Write masks of one size to rows that no recorded mask uses; return these, ascending.
 
-    What cannot be written beside others in a shard, which may be damaged, goes to shards that no
-    mask uses, and if these are damaged, too, they are made anew.
+    What cannot be written to some shards, of which one may be damaged, goes to others, then to
+    those that no mask uses; if these are damaged, too, they are made anew.
     """
     height, width = entries[0].mask.shape
     per_shard = masks_per_shard(height, width)
     used = _used_rows(connection, height, width)
+    tried: set[int] = set()
 
     def is_free(row: int) -> bool:
-        return row not in used
+        return row not in used and row // per_shard not in tried
 
     def is_in_a_free_shard(row: int) -> bool:
         first = row - row % per_shard
         return used.isdisjoint(range(first, first + per_shard))
 
-    for is_fit in (is_free, is_in_a_free_shard):
+    for is_fit in (is_free, is_free, is_in_a_free_shard):
         rows = list(itertools.islice(filter(is_fit, itertools.count()), len(entries)))
         try:
             arrays.write(rows, entries)
         except DamagedError:
+            tried |= {row // per_shard for row in rows}
             entries = [entry.unstaged for entry in entries]
         else:
             return rows
