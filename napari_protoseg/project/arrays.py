@@ -252,8 +252,7 @@ class ArrayFolder:
         except FileNotFoundError:
             return None
         if (
-            array.shape[1:] != (height, width)
-            or array.dtype != np.dtype(dtype)
+            not _is_as_named(array, height, width, dtype)
             or height * width > MOST_PIXELS
             or math.prod(array.chunks) > _MOST_IN_A_CHUNK
             or math.prod(array.shards or ()) > max(_MOST_IN_A_CHUNK, 4 * height * width)
@@ -310,9 +309,14 @@ def _writable_array(
     array = group[name]
     if not isinstance(array, zarr.Array):
         raise TypeError(f"{name} is a group")
-    if array.shape[1:] != (height, width) or array.dtype != np.dtype(dtype):
+    if not _is_as_named(array, height, width, dtype):
         raise TypeError(f"{array.path} has another size or type than its name says")
     return array
+
+
+def _is_as_named(array: zarr.Array[Any], height: int, width: int, dtype: str) -> bool:
+    """Tell whether an array holds masks of the size, and the type, of its name and group."""
+    return bool(array.shape[1:] == (height, width) and array.dtype == np.dtype(dtype))
 
 
 def _encoded(part: NDArray[Any], dtype: str, fill: float) -> tuple[dict[str, Any], bytes]:

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import timm
 import torch
 from driven_jobs import finish
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from tiny_project import CPU, NOW, SIZE
 
 from napari_protoseg.events import Event, Notice, Request, Severity
@@ -24,26 +23,8 @@ from napari_protoseg.masks.prediction import Predictor
 from napari_protoseg.masks.recipe import LabelCondition, Normalisation, Recipe
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import ImageRecord
-from napari_protoseg.training.config import Matching, TrainingConfig
 from napari_protoseg.training.events import EpochFinished
 from napari_protoseg.training.loop import LAST
-
-
-@pytest.fixture(scope="module")
-def request_(tmp_path_factory: pytest.TempPathFactory) -> TrainRequest:
-    """Two epochs of a small network."""
-    torch.manual_seed(0)
-    network = timm.create_model("test_efficientnet", pretrained=False)
-    weights = tmp_path_factory.mktemp("weights") / "backbone.safetensors"
-    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, weights)
-    config = TrainingConfig(
-        backbone="test_efficientnet",
-        epochs=2,
-        batch_size=8,
-        competing=False,
-        matching=Matching.DENSE,
-    )
-    return TrainRequest(config=config, backbone_weights=weights)
 
 
 @pytest.fixture

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import timm
 import torch
 from driven_jobs import finish
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from tiny_project import CPU, NOW, build, make_project, tree
 
 from napari_protoseg.errors import CheckpointError, ImageError, TrainingError
@@ -27,28 +26,11 @@ from napari_protoseg.jobs.train import TrainedRound, resume_training, train_proj
 from napari_protoseg.masks.recipe import Recipe
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import Round, RoundStatus, Split
-from napari_protoseg.training.config import Matching, Preset, TrainingConfig
+from napari_protoseg.training.config import Preset
 from napari_protoseg.training.events import EpochFinished, StepFinished
 
 LAST = "last.safetensors"
 Answer = Callable[[Event], Request | None]
-
-
-@pytest.fixture(scope="module")
-def request_(tmp_path_factory: pytest.TempPathFactory) -> TrainRequest:
-    """Two epochs of a small network."""
-    torch.manual_seed(0)
-    network = timm.create_model("test_efficientnet", pretrained=False)
-    weights = tmp_path_factory.mktemp("weights") / "backbone.safetensors"
-    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, weights)
-    config = TrainingConfig(
-        backbone="test_efficientnet",
-        epochs=2,
-        batch_size=8,
-        competing=False,
-        matching=Matching.DENSE,
-    )
-    return TrainRequest(config=config, backbone_weights=weights)
 
 
 def train(

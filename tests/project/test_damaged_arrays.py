@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from sized_images import records_of
 
 from napari_protoseg.errors import DamagedError
 from napari_protoseg.project import (
@@ -35,16 +36,7 @@ def project(tmp_path: Path) -> Iterator[Project]:
     """Some masks of small images are stored; more images than a shard holds have none."""
     sizes = [(SIDE, SIDE)] * (STORED + PER_SHARD + 1) + [LARGE] * 2
     with Project.create(tmp_path / "project", SCHEMA, created=NOW) as project:
-        project.add_images(
-            ImageRecord(
-                path=tmp_path / f"{number:02d}.png",
-                content_hash=str(number),
-                width=width,
-                height=height,
-                label=(1, 1, 1),
-            )
-            for number, (height, width) in enumerate(sizes)
-        )
+        project.add_images(records_of(tmp_path, sizes))
         project.write_masks([mask_of(image) for image in project.images()[:STORED]], SOURCE)
         yield project
 

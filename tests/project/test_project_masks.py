@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import zarr
 from drawing import draw
+from sized_images import records_of
 
 from napari_protoseg.errors import DamagedError, MissingError, ProjectError, ProtosegError
 from napari_protoseg.project import (
@@ -41,16 +42,7 @@ Do = Callable[[EditedMask], Step | None]
 def project(tmp_path: Path) -> Iterator[Project]:
     sizes = [(40, 30)] * 20 + [(600, 1000)]
     with Project.create(tmp_path / "project", SCHEMA, created=NOW) as project:
-        project.add_images(
-            ImageRecord(
-                path=tmp_path / f"{number:02d}.png",
-                content_hash=str(number),
-                width=width,
-                height=height,
-                label=(1, 1, 1),
-            )
-            for number, (height, width) in enumerate(sizes)
-        )
+        project.add_images(records_of(tmp_path, sizes))
         yield project
 
 
