@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +15,9 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.abc.buffer import Buffer
+from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
+from zarr.core.common import AccessModeLiteral
+from zarr.core.metadata import ArrayV3Metadata
 from zarr.storage import MemoryStore
 
 from napari_protoseg.errors import DamagedError, StorageError
@@ -28,6 +31,9 @@ _MOST_IN_A_SHARD = 64
 
 # Of what is read; what is larger was made to exhaust.
 _MOST_IN_A_CHUNK = 2**22
+
+# Others may lose something of what is written, or raise what they like at what is damaged.
+_CODECS = (BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec)
 
 _DECODING_ERRORS = (
     ValueError, TypeError, LookupError, RuntimeError, ArithmeticError, AttributeError,
@@ -184,13 +190,16 @@ class ArrayFolder:
     ) -> None:
         height, width = entries[0].mask.shape
         per_shard = masks_per_shard(height, width)
-        root = zarr.open_group(store, mode="a", zarr_format=3)
+        root = zarr.open_group(store, mode="a", zarr_format=3, use_consolidated=False)
         # All before anything is written: of arrays that are damaged nothing is left then.
-        opened = [
-            _writable_array(root.require_group(name), height, width, dtype, fill)
-            for name, dtype, fill in _GROUPS
+        found = [self._found(store, name, dtype, height, width) for name, dtype, _ in _GROUPS]
+        arrays = [
+            _new_array(root.require_group(name), height, width, dtype, fill)
+            if array is None
+            else array
+            for array, (name, dtype, fill) in zip(found, _GROUPS, strict=True)
         ]
-        for number, array in enumerate(opened):
+        for number, array in enumerate(arrays):
             if rows[-1] >= array.shape[0]:
                 array.resize(((rows[-1] // per_shard + 1) * per_shard, height, width))
             if anew:
@@ -244,21 +253,32 @@ class ArrayFolder:
         self, name: str, dtype: str, height: int, width: int, row: int
     ) -> NDArray[Any] | None:
         """Read a row of the array of one group; None where there is no such array or row."""
+        array = self._found(FileStore(self._path, read_only=True), name, dtype, height, width)
+        return None if array is None or row >= array.shape[0] else np.asarray(array[row])
+
+    def _found(
+        self, store: FileStore, name: str, dtype: str, height: int, width: int
+    ) -> zarr.Array[Any] | None:
+        """Return the array of one group for masks of one size; None where there is none."""
         path = f"{name}/{array_name(height, width)}"
-        store = FileStore(self._path, read_only=True)
+        mode: AccessModeLiteral = "r" if store.read_only else "r+"
         try:
             # Of no earlier format of Zarr, whose codecs may be pickles.
-            array = zarr.open_array(store, path=path, mode="r", zarr_format=3)
+            array = zarr.open_array(store, path=path, mode=mode, zarr_format=3)
         except FileNotFoundError:
             return None
         if (
-            not _is_as_named(array, height, width, dtype)
+            array.shape[1:] != (height, width)
+            or array.dtype != np.dtype(dtype)
             or height * width > MOST_PIXELS
             or math.prod(array.chunks) > _MOST_IN_A_CHUNK
             or math.prod(array.shards or ()) > max(_MOST_IN_A_CHUNK, 4 * height * width)
         ):
             raise self._damaged(f"the array {path} has another size or type than its name says")
-        return np.asarray(array[row]) if row < array.shape[0] else None
+        assert isinstance(array.metadata, ArrayV3Metadata)
+        if not _are_known(array.metadata.codecs):
+            raise self._damaged(f"the array {path} is compressed in another way than masks are")
+        return array
 
     @contextmanager
     def _shortages(self) -> Iterator[None]:
@@ -290,33 +310,32 @@ class ArrayFolder:
         )
 
 
-def _writable_array(
+def _are_known(codecs: Iterable[Any]) -> bool:
+    """Tell whether an array is stored by nothing but what arrays of masks are stored by."""
+    return all(
+        isinstance(codec, _CODECS)
+        and (
+            not isinstance(codec, ShardingCodec) or _are_known((*codec.codecs, *codec.index_codecs))
+        )
+        for codec in codecs
+    )
+
+
+def _new_array(
     group: zarr.Group, height: int, width: int, dtype: str, fill: float
 ) -> zarr.Array[Any]:
-    name = array_name(height, width)
-    if name not in group:
-        per_shard = masks_per_shard(height, width)
-        chunk = (min(height, _CHUNK), min(width, _CHUNK))
-        whole = (-(-height // chunk[0]) * chunk[0], -(-width // chunk[1]) * chunk[1])
-        return group.create_array(
-            name,
-            shape=(per_shard, height, width),
-            dtype=dtype,
-            chunks=(1, *chunk),
-            shards=(per_shard, *whole),
-            fill_value=fill,
-        )
-    array = group[name]
-    if not isinstance(array, zarr.Array):
-        raise TypeError(f"{name} is a group")
-    if not _is_as_named(array, height, width, dtype):
-        raise TypeError(f"{array.path} has another size or type than its name says")
-    return array
-
-
-def _is_as_named(array: zarr.Array[Any], height: int, width: int, dtype: str) -> bool:
-    """Tell whether an array holds masks of the size, and the type, of its name and group."""
-    return bool(array.shape[1:] == (height, width) and array.dtype == np.dtype(dtype))
+    per_shard = masks_per_shard(height, width)
+    chunk = (min(height, _CHUNK), min(width, _CHUNK))
+    whole = (-(-height // chunk[0]) * chunk[0], -(-width // chunk[1]) * chunk[1])
+    return group.create_array(
+        array_name(height, width),
+        shape=(per_shard, height, width),
+        dtype=dtype,
+        chunks=(1, *chunk),
+        shards=(per_shard, *whole),
+        compressors=ZstdCodec(),
+        fill_value=fill,
+    )
 
 
 def _encoded(part: NDArray[Any], dtype: str, fill: float) -> tuple[dict[str, Any], bytes]:
@@ -324,7 +343,7 @@ def _encoded(part: NDArray[Any], dtype: str, fill: float) -> tuple[dict[str, Any
     height, width = part.shape
     written: dict[str, Buffer] = {}
     group = zarr.group(MemoryStore(written), zarr_format=3)
-    array = _writable_array(group, height, width, dtype, fill)
+    array = _new_array(group, height, width, dtype, fill)
     array[0] = part
     key = f"{array.path}/{array.metadata.encode_chunk_key((0, 0, 0))}"
     return _common(array), written[key].to_bytes()

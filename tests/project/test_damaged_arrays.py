@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,16 +84,61 @@ def test_beside_damaged_metadata_masks_are_refused_and_leave_nothing(
         assert files(project) == before
 
 
+def as_another_type(array: dict[str, Any]) -> None:
+    array |= {"data_type": "int64", "fill_value": 0}
+
+
+def in_large_chunks(array: dict[str, Any]) -> None:
+    array["chunk_grid"]["configuration"]["chunk_shape"] = [128, SIDE, SIDE]
+    array["codecs"] = array["codecs"][0]["configuration"]["codecs"]
+
+
+def by_another_codec(array: dict[str, Any]) -> None:
+    codecs = array["codecs"][0]["configuration"]["codecs"]
+    codecs[-1] = {"name": "gzip", "configuration": {"level": 1}}
+
+
 @pytest.mark.parametrize("group", ["masks", "confidence", "origins"])
-def test_no_mask_is_stored_as_a_type_that_cannot_be_read(project: Project, group: str):
-    metadata = project.folder / "arrays.zarr" / group / f"{SIDE}x{SIDE}" / "zarr.json"
-    content = json.loads(metadata.read_text())
-    metadata.write_text(json.dumps({**content, "data_type": "int64", "fill_value": 0}))
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (as_another_type, "another size or type"),
+        (in_large_chunks, "another size or type"),
+        (by_another_codec, "compressed in another way"),
+    ],
+)
+def test_no_mask_is_stored_where_it_cannot_be_read(
+    project: Project, group: str, changed: Callable[[dict[str, Any]], None], words: str
+):
+    arrays = project.folder / "arrays.zarr"
+    metadata = arrays / group / f"{SIDE}x{SIDE}" / "zarr.json"
+    content = metadata.read_text()
+    array = json.loads(content)
+    changed(array)
+    metadata.write_text(json.dumps(array))
+    other = arrays / ("masks" if group == "origins" else "origins") / f"{SIDE}x{SIDE}" / "zarr.json"
+    moved = other.rename(project.folder / "moved.json")
     image = project.images()[0]
-    with pytest.raises(DamagedError, match="another size or type"):
+    before = files(project)
+    with pytest.raises(DamagedError, match=words):
         project.write_mask(mask_of(image, 1), SOURCE)
-    metadata.write_text(json.dumps(content))
+    assert files(project) == before
+    moved.rename(other)
+    with pytest.raises(DamagedError, match=words):
+        project.read_mask(image.known_id)
+    metadata.write_text(content)
     assert_stored(project, mask_of(image))
+
+
+def test_what_another_program_has_noted_of_the_arrays_is_not_gone_by(project: Project):
+    images = project.images()
+    small, large = images[: STORED + PER_SHARD], images[-2:]
+    zarr.consolidate_metadata(project.folder / "arrays.zarr")
+    for image in [*small[STORED:], *large]:
+        project.write_mask(mask_of(image), SOURCE)
+        project.write_mask(mask_of(small[0]), SOURCE)
+    for image in [*small, *large]:
+        assert_stored(project, mask_of(image))
 
 
 @pytest.mark.parametrize("group", ["masks", "confidence", "origins"])
