@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812
 from configurations import (
     CLUSTERS,
     CONFIGURATIONS,
@@ -24,6 +25,7 @@ from configurations import (
 )
 from supervised import supervise
 from tissue import CASE_PATTERN, Tissue, with_project_masks
+from torch import Tensor, nn
 
 from napari_protoseg.bank.bank import BankConfig
 from napari_protoseg.cli.terminal import Terminal
@@ -42,7 +44,7 @@ from napari_protoseg.jobs.train import train_project
 from napari_protoseg.jobs.truth import true_positions
 from napari_protoseg.masks.prediction import Predictor, View
 from napari_protoseg.masks.recipe import REFERENCE, LabelCondition, Normalisation, Recipe
-from napari_protoseg.network.classification import PrototypeNetwork
+from napari_protoseg.network.classification import STAGES, PrototypeNetwork
 from napari_protoseg.network.maps import MapModel
 from napari_protoseg.project.folder import Project
 from napari_protoseg.project.records import ImageRecord, Stage
@@ -136,14 +138,21 @@ class _Runs:
 
     def _configuration(self, name: str) -> Figures:
         configuration = CONFIGURATIONS[name]
-        request, seconds = self._train(name)
+        with ExitStack() as changes:
+            if not configuration.centred:
+                changes.enter_context(_uncentred())
+            if configuration.learned:
+                changes.enter_context(_learned())
+            request, seconds = self._train(name)
+            model = trained_model(self.project).model
         return self._measured(
             name,
-            trained_model(self.project).model,
+            model,
             seconds=seconds,
             config=request.model_dump(mode="json"),
             clusters=configuration.clusters,
             centred=configuration.centred,
+            learned=configuration.learned,
         )
 
     def _second_stage(self, name: str) -> Figures:
@@ -178,8 +187,7 @@ class _Runs:
             config=self._seeded(configuration.config, name),
         )
         before = time.perf_counter()
-        with nullcontext() if configuration.centred else _uncentred():
-            self.terminal.run(train_project(self.project, request, device=self.device, now=_now))
+        self.terminal.run(train_project(self.project, request, device=self.device, now=_now))
         self.trained = name
         return request, time.perf_counter() - before
 
@@ -223,6 +231,32 @@ def _made_by(device: torch.device) -> dict[str, str]:
 def _uncentred() -> AbstractContextManager[Any]:
     """Keep networks from being centred: they have zeros to take off, as they are made."""
     return patch.object(PrototypeNetwork, "centre_on", lambda *_: None)
+
+
+class _Vectors(nn.Module):
+    """What an adapter gives, but learned and not made of the bank."""
+
+    def __init__(self, count: int, width: int) -> None:
+        super().__init__()
+        self.vectors = nn.Parameter(F.normalize(torch.randn(count, width), dim=1))
+
+    def forward(self, _: Tensor) -> Tensor:
+        return self.vectors
+
+
+@contextmanager
+def _learned() -> Iterator[None]:
+    """Let networks have vectors of their own for adapted prototypes."""
+    make = PrototypeNetwork.__init__
+
+    def make_learned(network: PrototypeNetwork, *args: Any, **options: Any) -> None:
+        make(network, *args, **options)
+        widths = [network.backbone.widths[stage] for stage in STAGES]
+        vectors = (_Vectors(len(network.prototypes), width) for width in widths)
+        network.adapters = nn.ModuleList(vectors)
+
+    with patch.object(PrototypeNetwork, "__init__", make_learned):
+        yield
 
 
 def _with_masks(project: Project, folder: Path, split: str) -> list[ImageRecord]:

@@ -34,6 +34,8 @@ class Configuration:
         Prototypes of each class.
     centred
         False to see pixels as they are, and not from the centre of the training images.
+    learned
+        Vectors that are learned take the place of prototypes that are adapted from the bank.
     """
 
     config: TrainingConfig = STANDARD
@@ -41,6 +43,7 @@ class Configuration:
     preset: Preset = Preset.STANDARD
     clusters: int = CLUSTERS
     centred: bool = True
+    learned: bool = False
 
 
 def _standard(**changes: object) -> TrainingConfig:
@@ -61,6 +64,8 @@ CONFIGURATIONS = {
     "ours, combinations of labels as they come": Configuration(_standard(balanced=False)),
     "ours, with dense matching": Configuration(_standard(matching=Matching.DENSE)),
     "ours, linear classifier for prototypes": Configuration(STANDARD, ModelKind.PLAIN_CAM),
+    "ours, learned vectors for prototypes": Configuration(learned=True),
+    "ours, one learned vector a class": Configuration(clusters=1, learned=True),
     "ours, prototypes of any length": Configuration(_standard(cosine=False)),
     "ours, pixels not seen from a centre": Configuration(centred=False),
     "ours, one prototype a class": Configuration(clusters=1),
