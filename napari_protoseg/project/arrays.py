@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,9 +15,8 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.abc.buffer import Buffer
-from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
+from zarr.codecs import ZstdCodec
 from zarr.core.common import AccessModeLiteral
-from zarr.core.metadata import ArrayV3Metadata
 from zarr.storage import MemoryStore
 
 from napari_protoseg.errors import DamagedError, StorageError
@@ -32,8 +31,9 @@ _MOST_IN_A_SHARD = 64
 # Of what is read; what is larger was made to exhaust.
 _MOST_IN_A_CHUNK = 2**22
 
-# Others may lose something of what is written, or raise what they like at what is damaged.
-_CODECS = (BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec)
+# Other codecs may lose something of what is written, or raise what they like at what is damaged.
+_CODECS = {"sharding_indexed", "bytes", "zstd", "crc32c"}
+_INDEX_CODECS = {"bytes", "crc32c"}
 
 _DECODING_ERRORS = (
     ValueError, TypeError, LookupError, RuntimeError, ArithmeticError, AttributeError,
@@ -173,7 +173,8 @@ class ArrayFolder:
         Raises
         ------
         StorageError
-            The disk is full or cannot be written, or there is too little memory.
+            The disk is full or cannot be written, there is too little memory, or the arrays are
+            compressed in another way than masks are.
         DamagedError
             The arrays on disk are damaged.
         """
@@ -190,16 +191,7 @@ class ArrayFolder:
     ) -> None:
         height, width = entries[0].mask.shape
         per_shard = masks_per_shard(height, width)
-        root = zarr.open_group(store, mode="a", zarr_format=3, use_consolidated=False)
-        # All before anything is written: of arrays that are damaged nothing is left then.
-        found = [self._found(store, name, dtype, height, width) for name, dtype, _ in _GROUPS]
-        arrays = [
-            _new_array(root.require_group(name), height, width, dtype, fill)
-            if array is None
-            else array
-            for array, (name, dtype, fill) in zip(found, _GROUPS, strict=True)
-        ]
-        for number, array in enumerate(arrays):
+        for number, array in enumerate(self._writable(store, height, width)):
             if rows[-1] >= array.shape[0]:
                 array.resize(((rows[-1] // per_shard + 1) * per_shard, height, width))
             if anew:
@@ -219,6 +211,23 @@ class ArrayFolder:
             for first, stop in _runs(list(others)):
                 array[first:stop] = np.stack([others[row] for row in range(first, stop)])
 
+    def _writable(self, store: SyncedStore, height: int, width: int) -> list[zarr.Array[Any]]:
+        """Return the arrays of all groups for masks of one size; made where there are none.
+
+        All are looked at before one is made: beside what is damaged none is left.
+        """
+        found = {
+            name: array
+            for name, dtype, _ in _GROUPS
+            if (array := self._found(store, name, dtype, height, width)) is not None
+        }
+        root = zarr.open_group(store, mode="a", zarr_format=3, use_consolidated=False)
+        groups = {name: root.require_group(name) for name, _, _ in _GROUPS if name not in found}
+        return [
+            found[name] if name in found else _new_array(groups[name], height, width, dtype, fill)
+            for name, dtype, fill in _GROUPS
+        ]
+
     def _place(self, array: zarr.Array[Any], shard: int) -> Path:
         """Return the file of a shard that holds whole masks."""
         return self._path / f"{array.path}/{array.metadata.encode_chunk_key((shard, 0, 0))}"
@@ -235,7 +244,8 @@ class ArrayFolder:
         Raises
         ------
         StorageError
-            The folder cannot be read, or there is too little memory.
+            The folder cannot be read, there is too little memory, or the arrays are compressed in
+            another way than masks are.
         DamagedError
             The arrays on disk are damaged, or one of them is missing.
         """
@@ -275,9 +285,12 @@ class ArrayFolder:
             or math.prod(array.shards or ()) > max(_MOST_IN_A_CHUNK, 4 * height * width)
         ):
             raise self._damaged(f"the array {path} has another size or type than its name says")
-        assert isinstance(array.metadata, ArrayV3Metadata)
-        if not _are_known(array.metadata.codecs):
-            raise self._damaged(f"the array {path} is compressed in another way than masks are")
+        if not _are_known(array.metadata.to_dict()["codecs"]):
+            raise StorageError(
+                f"the array {path} is compressed in another way than masks are",
+                where=self._path,
+                remedy="Restore it from a copy, or write it anew with Zstandard alone.",
+            )
         return array
 
     @contextmanager
@@ -310,15 +323,17 @@ class ArrayFolder:
         )
 
 
-def _are_known(codecs: Iterable[Any]) -> bool:
+def _are_known(codecs: Any, known: Set[str] = _CODECS) -> bool:
     """Tell whether an array is stored by nothing but what arrays of masks are stored by."""
-    return all(
-        isinstance(codec, _CODECS)
-        and (
-            not isinstance(codec, ShardingCodec) or _are_known((*codec.codecs, *codec.index_codecs))
-        )
-        for codec in codecs
-    )
+    for codec in codecs:
+        of_shards = codec.get("configuration", {})
+        if (
+            codec["name"] not in known
+            or not _are_known(of_shards.get("codecs", ()))
+            or not _are_known(of_shards.get("index_codecs", ()), _INDEX_CODECS)
+        ):
+            return False
+    return True
 
 
 def _new_array(

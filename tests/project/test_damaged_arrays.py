@@ -13,7 +13,7 @@ import pytest
 import zarr
 from sized_images import records_of
 
-from napari_protoseg.errors import DamagedError
+from napari_protoseg.errors import DamagedError, StorageError
 from napari_protoseg.project import (
     ImageRecord,
     MaskSource,
@@ -98,17 +98,28 @@ def by_another_codec(array: dict[str, Any]) -> None:
     codecs[-1] = {"name": "gzip", "configuration": {"level": 1}}
 
 
+def with_another_index(array: dict[str, Any]) -> None:
+    array["codecs"][0]["configuration"]["index_codecs"].append(
+        {"name": "zstd", "configuration": {"level": 0, "checksum": False}}
+    )
+
+
 @pytest.mark.parametrize("group", ["masks", "confidence", "origins"])
 @pytest.mark.parametrize(
-    ("changed", "words"),
+    ("changed", "error", "words"),
     [
-        (as_another_type, "another size or type"),
-        (in_large_chunks, "another size or type"),
-        (by_another_codec, "compressed in another way"),
+        (as_another_type, DamagedError, "another size or type"),
+        (in_large_chunks, DamagedError, "another size or type"),
+        (by_another_codec, StorageError, "compressed in another way"),
+        (with_another_index, StorageError, "compressed in another way"),
     ],
 )
 def test_no_mask_is_stored_where_it_cannot_be_read(
-    project: Project, group: str, changed: Callable[[dict[str, Any]], None], words: str
+    project: Project,
+    group: str,
+    changed: Callable[[dict[str, Any]], None],
+    error: type[Exception],
+    words: str,
 ):
     arrays = project.folder / "arrays.zarr"
     metadata = arrays / group / f"{SIDE}x{SIDE}" / "zarr.json"
@@ -120,11 +131,11 @@ def test_no_mask_is_stored_where_it_cannot_be_read(
     moved = other.rename(project.folder / "moved.json")
     image = project.images()[0]
     before = files(project)
-    with pytest.raises(DamagedError, match=words):
+    with pytest.raises(error, match=words):
         project.write_mask(mask_of(image, 1), SOURCE)
     assert files(project) == before
     moved.rename(other)
-    with pytest.raises(DamagedError, match=words):
+    with pytest.raises(error, match=words):
         project.read_mask(image.known_id)
     metadata.write_text(content)
     assert_stored(project, mask_of(image))
