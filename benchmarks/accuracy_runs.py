@@ -22,6 +22,7 @@ from configurations import (
     SECOND_STAGES,
     SUPERVISED,
     TEACHER,
+    Vectors,
 )
 from supervised import supervise
 from tissue import CASE_PATTERN, Tissue, with_project_masks
@@ -141,8 +142,8 @@ class _Runs:
         with ExitStack() as changes:
             if not configuration.centred:
                 changes.enter_context(_uncentred())
-            if configuration.learned:
-                changes.enter_context(_learned())
+            if configuration.vectors is not Vectors.ADAPTED:
+                changes.enter_context(_without_bank(configuration.vectors))
             request, seconds = self._train(name)
             model = trained_model(self.project).model
         return self._measured(
@@ -152,7 +153,7 @@ class _Runs:
             config=request.model_dump(mode="json"),
             clusters=configuration.clusters,
             centred=configuration.centred,
-            learned=configuration.learned,
+            vectors=configuration.vectors.name.lower(),
         )
 
     def _second_stage(self, name: str) -> Figures:
@@ -233,8 +234,8 @@ def _uncentred() -> AbstractContextManager[Any]:
     return patch.object(PrototypeNetwork, "centre_on", lambda *_: None)
 
 
-class _Vectors(nn.Module):
-    """What an adapter gives, but learned and not made of the bank."""
+class _Learned(nn.Module):
+    """Stands where an adapter does, and gives vectors of its own, which are learned."""
 
     def __init__(self, count: int, width: int) -> None:
         super().__init__()
@@ -245,17 +246,21 @@ class _Vectors(nn.Module):
 
 
 @contextmanager
-def _learned() -> Iterator[None]:
-    """Let networks have vectors of their own for adapted prototypes."""
+def _without_bank(vectors: Vectors) -> Iterator[None]:
+    """Let networks know nothing of the bank, but how many prototypes each class has."""
     make = PrototypeNetwork.__init__
 
-    def make_learned(network: PrototypeNetwork, *args: Any, **options: Any) -> None:
+    def make_without(network: PrototypeNetwork, *args: Any, **options: Any) -> None:
         make(network, *args, **options)
-        widths = [network.backbone.widths[stage] for stage in STAGES]
-        vectors = (_Vectors(len(network.prototypes), width) for width in widths)
-        network.adapters = nn.ModuleList(vectors)
+        bank = network.prototypes
+        if vectors is Vectors.ADAPTED_NOISE:
+            noise = F.normalize(torch.randn_like(bank), dim=1)
+            network.register_buffer("prototypes", noise * bank.norm(dim=1, keepdim=True))
+        else:
+            widths = [network.backbone.widths[stage] for stage in STAGES]
+            network.adapters = nn.ModuleList(_Learned(len(bank), width) for width in widths)
 
-    with patch.object(PrototypeNetwork, "__init__", make_learned):
+    with patch.object(PrototypeNetwork, "__init__", make_without):
         yield
 
 

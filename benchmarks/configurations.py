@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from napari_protoseg.network.record import ModelKind
 from napari_protoseg.network.segmentation import Decoder
@@ -20,6 +21,17 @@ CLUSTERS = 3
 STANDARD = PRESETS[Preset.STANDARD]
 
 
+class Vectors(Enum):
+    """What the features of pixels are compared with."""
+
+    ADAPTED = auto()
+    """Prototypes of the bank, each through its adapter."""
+    ADAPTED_NOISE = auto()
+    """Random numbers for prototypes, through adapters."""
+    LEARNED = auto()
+    """Vectors that begin at random, and neither bank nor adapters."""
+
+
 @dataclass(frozen=True)
 class Configuration:
     """Something to train.
@@ -34,8 +46,8 @@ class Configuration:
         Prototypes of each class.
     centred
         False to see pixels as they are, and not from the centre of the training images.
-    learned
-        Vectors that are learned take the place of prototypes that are adapted from the bank.
+    vectors
+        What features are compared with.
     """
 
     config: TrainingConfig = STANDARD
@@ -43,7 +55,7 @@ class Configuration:
     preset: Preset = Preset.STANDARD
     clusters: int = CLUSTERS
     centred: bool = True
-    learned: bool = False
+    vectors: Vectors = Vectors.ADAPTED
 
 
 def _standard(**changes: object) -> TrainingConfig:
@@ -64,8 +76,9 @@ CONFIGURATIONS = {
     "ours, combinations of labels as they come": Configuration(_standard(balanced=False)),
     "ours, with dense matching": Configuration(_standard(matching=Matching.DENSE)),
     "ours, linear classifier for prototypes": Configuration(STANDARD, ModelKind.PLAIN_CAM),
-    "ours, learned vectors for prototypes": Configuration(learned=True),
-    "ours, one learned vector a class": Configuration(clusters=1, learned=True),
+    "ours, learned vectors for prototypes": Configuration(vectors=Vectors.LEARNED),
+    "ours, one learned vector a class": Configuration(clusters=1, vectors=Vectors.LEARNED),
+    "ours, noise for a bank": Configuration(vectors=Vectors.ADAPTED_NOISE),
     "ours, prototypes of any length": Configuration(_standard(cosine=False)),
     "ours, pixels not seen from a centre": Configuration(centred=False),
     "ours, one prototype a class": Configuration(clusters=1),

@@ -231,7 +231,7 @@ def _print_row(*cells: str) -> None:
 
 
 def attempts(bench: Bench) -> None:
-    """Print what ways to compute faster bring here, that are not taken."""
+    """Print what ways to compute faster bring here, taken or not: parts of the time without."""
     step, bare = bench.step(Matching.NONE), bench.bare(bench.network)
     threads = torch.get_num_threads()
 
@@ -253,21 +253,33 @@ def attempts(bench: Bench) -> None:
     def half() -> AbstractContextManager[object]:
         return torch.autocast("cpu", dtype=torch.bfloat16)
 
-    compiled = copy.deepcopy(bench.network)
+    compiled, compiled_step = copy.deepcopy(bench.network), bench.step(Matching.NONE, compiled=True)
     compiled.compile()
-    seconds = _timed(bench.bare(compiled))
-    ways: dict[str, tuple[Timed | None, Timed]] = {
+    seconds = _timed(bench.bare(compiled)), _timed(compiled_step)
+    ways: dict[str, tuple[Timed, Timed]] = {
         "bfloat16": (within(half, step), within(half, bare)),
         f"one thread instead of {threads}": (within(one_thread, step), within(one_thread, bare)),
-        f"torch.compile, which took {seconds:.0f} s": (None, bench.bare(compiled)),
+        "torch.compile": (compiled_step, bench.bare(compiled)),
     }
     for name, (other_step, other_bare) in ways.items():
-        sides = {"bare": bare, "bare so": other_bare}
-        if other_step is not None:
-            sides |= {"step": step, "step so": other_step}
+        sides = {"bare": bare, "bare so": other_bare, "step": step, "step so": other_step}
         took = in_turns(sides, _ROUNDS)
-        of_step = f"step {took['step so'] / took['step']:.2f}, " if other_step is not None else ""
-        print(f"{name}: {of_step}forward pass {took['bare so'] / took['bare']:.2f}", flush=True)
+        of_step, of_bare = took["step so"] / took["step"], took["bare so"] / took["bare"]
+        print(f"{name}: step {of_step:.2f}, forward pass {of_bare:.2f}", flush=True)
+    print("compiling took {:.0f} s for a pass, {:.0f} s for a step".format(*seconds))
+    took = in_turns(
+        {
+            "channels last": bench.backbone(torch.channels_last),
+            "usual": bench.backbone(torch.contiguous_format),
+            "dense step": bench.step(Matching.DENSE),
+            "matching": bench.losses(Matching.DENSE, encode=True),
+            "losses": bench.losses(Matching.DENSE, encode=False),
+        },
+        _ROUNDS,
+    )
+    print(f"channels last: forward pass {took['channels last'] / took['usual']:.2f}")
+    cached = 1 - (took["matching"] - took["losses"]) / took["dense step"]
+    print(f"dense matching on maps from a cache: step {cached:.2f}")
 
 
 def _timed(run: Callable[[], object]) -> float:

@@ -86,10 +86,12 @@ class Bench:
         self.prototypes = positions[drawn]
         self.pairs = 0.0  # of each image, in the last step that matched
 
-    def step(self, matching: Matching) -> Timed:
+    def step(self, matching: Matching, *, compiled: bool = False) -> Timed:
         """Return a whole training step, of which the matching loss is a part or not."""
         config = _config(matching)
         model = self._network(config)
+        if compiled:
+            model.compile()
         optimiser = torch.optim.AdamW(model.parameters(), lr=1e-6)
         step = Step(model, Matcher(self.encoder.dense, self.prototypes), config, _CPU)
         return lambda: self._take(step, optimiser)
@@ -122,8 +124,19 @@ class Bench:
 
         return run
 
+    def backbone(self, layout: torch.memory_format) -> Timed:
+        """Return a forward pass of the backbone over images that lie so in memory."""
+        features = self.network.backbone.features.eval()
+        images = self.batch.images.contiguous(memory_format=layout)
+
+        def run() -> None:
+            with torch.inference_mode():
+                features(images)
+
+        return run
+
     @cached_property
-    def network(self) -> MapModel:
+    def network(self) -> PrototypeNetwork:
         """The network of the standard preset."""
         return self._network(PRESETS[Preset.STANDARD])
 
