@@ -1,7 +1,7 @@
 """Tables of what `accuracy.py` measured: mean and spread over seeds, intervals over images.
 
-Of the ways from class maps to masks, what is installed is shown with its own, softmax, and what it
-is compared with with the best one.
+Of the ways from class maps to masks, what is installed, and forms of it whose classes compete, are
+shown with its own, softmax, and what they are compared with with the best one.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ TITLES = {**{rule: rule.capitalize() for rule in RULES}, NO_LABELS: "No labels"}
 MAPS = ("softmax", "min-max", "released")
 """Ways from class maps to masks, the last one that of the released code."""
 _INSTALLED = (OURS, "quick", BOUND)
-"""Predictions that are shown by the first way alone, as every second stage and every other form of
-ours is whose classes compete."""
+"""Predictions that are shown by the first way alone, beside every second stage and those forms of
+ours whose classes compete."""
 _NOT_COMPETING = "ours, a mean map for each class"
 _BARS = ((BASELINE, 0.03, 1 / 2), (REFERENCE, 0.08, 3 / 4))
 """By how much ours is to be better than a prediction: the smaller of an amount of mean IoU and a
@@ -245,8 +245,8 @@ def _gain(
 
 def _rule(tissue: Tissue, name: str, runs: Runs, labels: str) -> str | None:
     """Return under which rule a prediction is shown; None where not all seeds have one."""
-    is_form_of_ours = name.startswith((f"{OURS}, ", SECOND)) and name != _NOT_COMPETING
-    shown = MAPS[:1] if name in _INSTALLED or is_form_of_ours else MAPS
+    is_form = name.startswith((f"{OURS}, ", SECOND)) and name != _NOT_COMPETING
+    shown = MAPS[:1] if name in _INSTALLED or is_form else MAPS
     rules = [f"{labels}, {how}" for how in shown]
     there = [rule for rule in rules if all(rule in run["matrices"] for run in runs[name])]
     return max(there, key=lambda rule: _figure(tissue, runs[name], rule), default=None)

@@ -247,7 +247,7 @@ class _Learned(nn.Module):
 
 @contextmanager
 def _without_bank(vectors: Vectors) -> Iterator[None]:
-    """Let networks know nothing of the bank, but how many prototypes each class has."""
+    """Let networks know of the bank how many prototypes each class has, and noise their lengths."""
     make = PrototypeNetwork.__init__
 
     def make_without(network: PrototypeNetwork, *args: Any, **options: Any) -> None:

@@ -231,7 +231,7 @@ def _print_row(*cells: str) -> None:
 
 
 def attempts(bench: Bench) -> None:
-    """Print what ways to compute faster bring here, taken or not: parts of the time without."""
+    """Print what ways to compute faster take, used or not, as parts of the time without them."""
     step, bare = bench.step(Matching.NONE), bench.bare(bench.network)
     threads = torch.get_num_threads()
 
@@ -266,7 +266,7 @@ def attempts(bench: Bench) -> None:
         took = in_turns(sides, _ROUNDS)
         of_step, of_bare = took["step so"] / took["step"], took["bare so"] / took["bare"]
         print(f"{name}: step {of_step:.2f}, forward pass {of_bare:.2f}", flush=True)
-    print("compiling took {:.0f} s for a pass, {:.0f} s for a step".format(*seconds))
+    print(f"compiling took {seconds[0]:.0f} s for a pass, {seconds[1]:.0f} s for a step")
     took = in_turns(
         {
             "channels last": bench.backbone(torch.channels_last),

@@ -9,14 +9,14 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.abc.buffer import Buffer
 from zarr.codecs import ZstdCodec
-from zarr.core.common import AccessModeLiteral
+from zarr.errors import UnknownCodecError
 from zarr.storage import MemoryStore
 
 from napari_protoseg.errors import DamagedError, StorageError
@@ -271,12 +271,19 @@ class ArrayFolder:
     ) -> zarr.Array[Any] | None:
         """Return the array of one group for masks of one size; None where there is none."""
         path = f"{name}/{array_name(height, width)}"
-        mode: AccessModeLiteral = "r" if store.read_only else "r+"
+        mode: Literal["r", "r+"] = "r" if store.read_only else "r+"
+        foreign = StorageError(
+            f"the array {path} is compressed in another way than masks are",
+            where=self._path,
+            remedy="Restore it from a copy, or write it anew with Zstandard alone.",
+        )
         try:
             # Of no earlier format of Zarr, whose codecs may be pickles.
             array = zarr.open_array(store, path=path, mode=mode, zarr_format=3)
         except FileNotFoundError:
             return None
+        except UnknownCodecError as error:
+            raise foreign from error
         if (
             array.shape[1:] != (height, width)
             or array.dtype != np.dtype(dtype)
@@ -286,11 +293,7 @@ class ArrayFolder:
         ):
             raise self._damaged(f"the array {path} has another size or type than its name says")
         if not _are_known(array.metadata.to_dict()["codecs"]):
-            raise StorageError(
-                f"the array {path} is compressed in another way than masks are",
-                where=self._path,
-                remedy="Restore it from a copy, or write it anew with Zstandard alone.",
-            )
+            raise foreign
         return array
 
     @contextmanager

@@ -98,6 +98,10 @@ def by_another_codec(array: dict[str, Any]) -> None:
     codecs[-1] = {"name": "gzip", "configuration": {"level": 1}}
 
 
+def by_an_unknown_codec(array: dict[str, Any]) -> None:
+    array["codecs"][0]["configuration"]["codecs"][-1] = {"name": "of.another.program"}
+
+
 def with_another_index(array: dict[str, Any]) -> None:
     array["codecs"][0]["configuration"]["index_codecs"].append(
         {"name": "zstd", "configuration": {"level": 0, "checksum": False}}
@@ -111,6 +115,7 @@ def with_another_index(array: dict[str, Any]) -> None:
         (as_another_type, DamagedError, "another size or type"),
         (in_large_chunks, DamagedError, "another size or type"),
         (by_another_codec, StorageError, "compressed in another way"),
+        (by_an_unknown_codec, StorageError, "compressed in another way"),
         (with_another_index, StorageError, "compressed in another way"),
     ],
 )
