@@ -136,7 +136,7 @@ def _make(random: Random, folder: Path) -> Path:
     for _ in range(random.choice((1, 1, 1, 2, 3))):
         if random.random() < 0.55:
             change_rows(random, project / "project.db")
-        elif random.random() < 0.4:
+        elif random.random() < 0.5:
             _change_arrays(random, project / "arrays.zarr")
         else:
             _change_files(random, project)
@@ -223,6 +223,13 @@ def _place_lock(random: Random, path: Path) -> None:
             path.write_bytes(json_text(random, owner))
 
 
+_CODECS: tuple[dict[str, object], ...] = (
+    {"name": "gzip", "configuration": {"level": 1}},
+    {"name": "of.another.program"},
+    {"name": "crc32c"},
+)
+
+
 def _change_arrays(random: Random, arrays: Path) -> None:
     files = sorted(path for path in arrays.rglob("*") if path.is_file())
     if not files:
@@ -245,7 +252,7 @@ def _change_arrays(random: Random, arrays: Path) -> None:
         return
     if "shape" in document and random.random() < 0.6:
         huge = random.choice((0, -1, 1, 2**20, 2**40, 2**63, 1e300, "x"))
-        match random.randrange(5):
+        match random.randrange(8):
             case 0:
                 document["shape"][random.randrange(3)] = huge
             case 1:
@@ -255,6 +262,10 @@ def _change_arrays(random: Random, arrays: Path) -> None:
                 inner["chunk_shape"] = [random.choice((1, huge)) for _ in range(3)]
             case 3:
                 document["data_type"] = random.choice(("float64", "object", "uint16", "V8", "r8"))
+            case 4 | 5 | 6:
+                inner = document["codecs"][0].get("configuration", {})
+                if "codecs" in inner:
+                    inner["codecs"][-1] = random.choice(_CODECS)
             case _:
                 document["fill_value"] = random.choice((None, "NaN", 1e308, 10**40, [1], "x"))
         file.write_text(json.dumps(document))
@@ -446,7 +457,10 @@ READER = FuzzedReader(
             "Database.open", "Database.reading", "_format_version",
         ),
         "napari_protoseg/project/sqlite_errors.py": ("sqlite_errors",),
-        "napari_protoseg/project/arrays.py": ("ArrayFolder.read", "ArrayFolder._errors"),
+        "napari_protoseg/project/arrays.py": (
+            "ArrayFolder.read", "ArrayFolder._part", "ArrayFolder._found", "ArrayFolder._errors",
+            "_are_known",
+        ),
         "napari_protoseg/project/lock.py": (
             "ProjectLock._read", "ProjectLock.other", "ProjectLock.notice", "_owner_of", "_in_utc",
             "LockOwner.is_gone", "LockOwner.__str__",

@@ -730,7 +730,7 @@ def test_a_mask_for_which_there_is_no_memory_is_not_called_damaged(
     with made(tmp_path / "project", size) as project:
         recorder, heard, _ = with_a_step_on_disk(project)
         with monkeypatch.context() as patch:
-            patch.setattr(arrays, "_writable_array", Mock(side_effect=MemoryError))
+            patch.setattr(arrays, "_common", Mock(side_effect=MemoryError))
             recorder.fold(1)
             heard.wait_for(StoringFailed)
         assert "not enough memory" in str(recorder.failure_of_masks)
