@@ -1,7 +1,7 @@
 """Tables of what `accuracy.py` measured: mean and spread over seeds, intervals over images.
 
-Of the ways from class maps to masks, what is installed, and forms of it whose classes compete, are
-shown with its own, softmax, and what they are compared with with the best one.
+Of the ways from class maps to masks, predictions whose classes compete for pixels are shown with
+their own, softmax, and what they are compared with with the best one.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from configurations import CONFIGURATIONS
 from numpy.typing import NDArray
 from tissue import TISSUES, Tissue
 
@@ -28,10 +29,6 @@ TITLES = {**{rule: rule.capitalize() for rule in RULES}, NO_LABELS: "No labels"}
 """Of the tables of a tissue, each for the rule about labels that it shows."""
 MAPS = ("softmax", "min-max", "released")
 """Ways from class maps to masks, the last one that of the released code."""
-_INSTALLED = (OURS, "quick", BOUND)
-"""Predictions that are shown by the first way alone, beside every second stage and those forms of
-ours whose classes compete."""
-_NOT_COMPETING = "ours, a mean map for each class"
 _BARS = ((BASELINE, 0.03, 1 / 2), (REFERENCE, 0.08, 3 / 4))
 """By how much ours is to be better than a prediction: the smaller of an amount of mean IoU and a
 part of what that prediction lacks to full supervision."""
@@ -245,11 +242,18 @@ def _gain(
 
 def _rule(tissue: Tissue, name: str, runs: Runs, labels: str) -> str | None:
     """Return under which rule a prediction is shown; None where not all seeds have one."""
-    is_form = name.startswith((f"{OURS}, ", SECOND)) and name != _NOT_COMPETING
-    shown = MAPS[:1] if name in _INSTALLED or is_form else MAPS
+    shown = MAPS[:1] if _shares_pixels(name) else MAPS
     rules = [f"{labels}, {how}" for how in shown]
     there = [rule for rule in rules if all(rule in run["matrices"] for run in runs[name])]
     return max(there, key=lambda rule: _figure(tissue, runs[name], rule), default=None)
+
+
+def _shares_pixels(name: str) -> bool:
+    """Tell whether classes compete for pixels, so that softmax is the way to the masks."""
+    configuration = CONFIGURATIONS.get(name)
+    if configuration is None:
+        return name == BOUND or name.startswith(SECOND)
+    return configuration.config.competing
 
 
 def _headline(tissue: Tissue, name: str, runs: Runs, labels: str) -> float | None:

@@ -116,24 +116,12 @@ class Bench:
 
     def bare(self, model: MapModel) -> Timed:
         """Return a forward pass of `model` and nothing else."""
-        model.eval()
-
-        def run() -> None:
-            with torch.inference_mode():
-                model(self.batch.images)
-
-        return run
+        return _forward(model, self.batch.images)
 
     def backbone(self, layout: torch.memory_format) -> Timed:
         """Return a forward pass of the backbone over images that lie so in memory."""
-        features = self.network.backbone.features.eval()
         images = self.batch.images.contiguous(memory_format=layout)
-
-        def run() -> None:
-            with torch.inference_mode():
-                features(images)
-
-        return run
+        return _forward(self.network.backbone.features, images)
 
     @cached_property
     def network(self) -> PrototypeNetwork:
@@ -164,6 +152,16 @@ class Bench:
             optimiser.step()
         if step.matcher is not None:
             self.pairs = (losses.pairs + losses.skipped) / self.setting.batch
+
+
+def _forward(model: nn.Module, images: Tensor) -> Timed:
+    model.eval()
+
+    def run() -> None:
+        with torch.inference_mode():
+            model(images)
+
+    return run
 
 
 def _config(matching: Matching) -> TrainingConfig:

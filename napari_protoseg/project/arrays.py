@@ -272,18 +272,13 @@ class ArrayFolder:
         """Return the array of one group for masks of one size; None where there is none."""
         path = f"{name}/{array_name(height, width)}"
         mode: Literal["r", "r+"] = "r" if store.read_only else "r+"
-        foreign = StorageError(
-            f"the array {path} is compressed in another way than masks are",
-            where=self._path,
-            remedy="Restore it from a copy, or write it anew with Zstandard alone.",
-        )
         try:
             # Of no earlier format of Zarr, whose codecs may be pickles.
             array = zarr.open_array(store, path=path, mode=mode, zarr_format=3)
         except FileNotFoundError:
             return None
         except UnknownCodecError as error:
-            raise foreign from error
+            raise self._foreign(path) from error
         if (
             array.shape[1:] != (height, width)
             or array.dtype != np.dtype(dtype)
@@ -293,7 +288,7 @@ class ArrayFolder:
         ):
             raise self._damaged(f"the array {path} has another size or type than its name says")
         if not _are_known(array.metadata.to_dict()["codecs"]):
-            raise foreign
+            raise self._foreign(path)
         return array
 
     @contextmanager
@@ -316,6 +311,13 @@ class ArrayFolder:
             # What zarr and its codecs raise for metadata and chunks that they cannot decode.
             except _DECODING_ERRORS as error:
                 raise self._damaged(f"the arrays are damaged ({error})") from error
+
+    def _foreign(self, path: str) -> StorageError:
+        return StorageError(
+            f"the array {path} is compressed in another way than masks are",
+            where=self._path,
+            remedy="Restore it from a copy, or write it anew with Zstandard alone.",
+        )
 
     def _damaged(self, what: str) -> DamagedError:
         return DamagedError(

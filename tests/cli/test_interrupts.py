@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import timm
 import torch
 import typer
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from terminal_runs import STOPPED, Process, protoseg
+from tiny_backbone import TINY, tiny_weights
 from tiny_project import NAMES, NOW
 
 from napari_protoseg.cli.terminal import Terminal
@@ -31,11 +31,8 @@ LAST = Path("project/runs/0001/last.safetensors")
 @pytest.fixture
 def command(tmp_path: Path) -> Callable[[Path], list[str | Path]]:
     """Return the command of a training of seconds: a small network with weights of its own."""
-    torch.manual_seed(0)
-    network = timm.create_model("test_efficientnet", pretrained=False)
-    weights = tmp_path / "backbone.safetensors"
-    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, weights)
-    options = ["--epochs", "4", "--batch-size", "8", "--backbone", "test_efficientnet"]
+    weights = tiny_weights(tmp_path)
+    options = ["--epochs", "4", "--batch-size", "8", "--backbone", TINY]
     return lambda workspace: [
         "train", workspace / "project", *options, "--backbone-weights", weights
     ]  # fmt: skip

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-import timm
 import torch
 from driven_jobs import finish
-from safetensors.torch import save_file
+from tiny_backbone import TINY, tiny_weights
 from torch import Tensor
 
 from napari_protoseg.events import Event
@@ -29,21 +28,18 @@ NOW = datetime(2026, 11, 26, tzinfo=UTC)
 
 
 def prepare(workspace: Path) -> None:
-    torch.manual_seed(0)
-    network = timm.create_model("test_efficientnet", pretrained=False)
-    tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    save_file(tensors, workspace / "weights.safetensors")
+    tiny_weights(workspace)
 
 
 def work(workspace: Path, acknowledge: Callable[[object], None]) -> None:
     config = TrainingConfig(
-        backbone="test_efficientnet",
+        backbone=TINY,
         epochs=EPOCHS,
         batch_size=16,
         max_side=32,
         matching=Matching.NONE,
     )
-    request = TrainRequest(config=config, backbone_weights=workspace / "weights.safetensors")
+    request = TrainRequest(config=config, backbone_weights=workspace / "backbone.safetensors")
 
     def answer(event: Event) -> None:
         if isinstance(event, EpochFinished):

@@ -8,10 +8,8 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-import timm
-import torch
 from driven_jobs import finish
-from safetensors.torch import save_file
+from tiny_backbone import TINY, tiny_weights
 from tiny_project import CPU, NOW, tree
 
 from napari_protoseg.errors import BankError, TrainingError
@@ -35,11 +33,8 @@ QUICK = TrainRequest(preset=Preset.QUICK, config=PRESETS[Preset.QUICK])
 @pytest.fixture(scope="module")
 def request_(tmp_path_factory: pytest.TempPathFactory) -> TrainRequest:
     """Five epochs of a small network, four steps each."""
-    torch.manual_seed(0)
-    network = timm.create_model("test_efficientnet", pretrained=False)
-    weights = tmp_path_factory.mktemp("weights") / "backbone.safetensors"
-    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, weights)
-    config = TrainingConfig(backbone="test_efficientnet", epochs=5, batch_size=4, held_out=0)
+    weights = tiny_weights(tmp_path_factory.mktemp("weights"))
+    config = TrainingConfig(backbone=TINY, epochs=5, batch_size=4, held_out=0)
     return TrainRequest(config=config, backbone_weights=weights)
 
 

@@ -7,10 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import timm
-import torch
 from driven_jobs import finish
-from safetensors.torch import save_file
+from tiny_backbone import TINY, tiny_weights
 from tiny_project import CASE_PATTERN, CASES, CPU, NOW, write_tile
 
 from napari_protoseg.bank.bank import BankConfig
@@ -50,12 +48,9 @@ def project_of_one_class(workspace: Path, *, everywhere: bool) -> Path:
 
 
 def standard(workspace: Path) -> TrainRequest:
-    torch.manual_seed(0)
-    network = timm.create_model("test_efficientnet", pretrained=False)
-    weights = workspace / "backbone.safetensors"
-    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, weights)
+    weights = tiny_weights(workspace)
     config = PRESETS[Preset.STANDARD].model_copy(
-        update={"backbone": "test_efficientnet", "epochs": 8, "batch_size": 4, "head_rate": 1e-2}
+        update={"backbone": TINY, "epochs": 8, "batch_size": 4, "head_rate": 1e-2}
     )
     return TrainRequest(config=config, backbone_weights=weights)
 

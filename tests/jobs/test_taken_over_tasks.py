@@ -9,11 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import timm
-import torch
 from driven_jobs import finish
 from PIL import Image
-from safetensors.torch import save_file
+from tiny_backbone import TINY, tiny_weights
 from tiny_project import CPU, NOW, tree
 
 from napari_protoseg.bank.bank import BankConfig
@@ -102,12 +100,9 @@ def is_epoch(event: Event) -> bool:
 
 @pytest.fixture(scope="module")
 def request_(tmp_path_factory: pytest.TempPathFactory) -> TrainRequest:
-    torch.manual_seed(0)
-    network = timm.create_model("test_efficientnet", pretrained=False)
-    weights = tmp_path_factory.mktemp("weights") / "backbone.safetensors"
-    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, weights)
+    weights = tiny_weights(tmp_path_factory.mktemp("weights"))
     config = TrainingConfig(
-        backbone="test_efficientnet",
+        backbone=TINY,
         epochs=EPOCHS,
         batch_size=8,
         max_side=32,

@@ -17,11 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import timm
 import torch
 from driven_jobs import finish
 from PIL import Image
-from safetensors.torch import save_file
+from tiny_backbone import TINY, tiny_weights
 
 from napari_protoseg.bank.bank import BankConfig
 from napari_protoseg.jobs.bank import BankRequest, build_project_bank
@@ -178,12 +177,9 @@ def both_stages_workspace(banked_workspace: Path, tmp_path_factory: pytest.TempP
     """The banked one, with a round of each stage for one epoch, both with a tiny backbone."""
     workspace = tmp_path_factory.mktemp("both_stages") / "workspace"
     shutil.copytree(banked_workspace, workspace)
-    torch.manual_seed(0)
-    tiny = timm.create_model("test_efficientnet", pretrained=False)
-    weights = workspace / "backbone.safetensors"
-    save_file({name: value.contiguous() for name, value in tiny.state_dict().items()}, weights)
+    weights = tiny_weights(workspace)
     short = {"epochs": 1, "batch_size": 8}
-    first = TrainingConfig.model_validate({"backbone": "test_efficientnet", **short})
+    first = TrainingConfig.model_validate({"backbone": TINY, **short})
     second = SegmentRequest(config=SECOND_STAGE.model_copy(update=short), start=Start.FIRST_STAGE)
     with Project.open(workspace / "project") as project:
         request = TrainRequest(config=first, backbone_weights=weights)

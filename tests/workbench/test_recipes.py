@@ -6,12 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import timm
-import torch
 from driven_jobs import finish
 from inline_runner import InlineRunner
 from pydantic import ValidationError
-from safetensors.torch import save_file
+from tiny_backbone import TINY, tiny_weights
 from tiny_project import CPU, NOW
 from typer.testing import CliRunner
 
@@ -33,11 +31,8 @@ from napari_protoseg.workbench.session import Session
 
 def released(folder: Path) -> TrainRequest:
     """Two steps of a small network in the released form."""
-    torch.manual_seed(0)
-    network = timm.create_model("test_efficientnet", pretrained=False)
-    weights = folder / "backbone.safetensors"
-    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, weights)
-    small = {"backbone": "test_efficientnet", "epochs": 1, "batch_size": 8, "max_pairs": 2}
+    weights = tiny_weights(folder)
+    small = {"backbone": TINY, "epochs": 1, "batch_size": 8, "max_pairs": 2}
     return TrainRequest(config=TrainingConfig(**RELEASED, **small), backbone_weights=weights)
 
 

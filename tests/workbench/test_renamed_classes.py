@@ -7,10 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import timm
-import torch
 from inline_runner import InlineRunner
-from safetensors.torch import save_file
+from tiny_backbone import TINY, tiny_weights
 from tiny_project import CPU, NAMES, NOW, finish, write_tile
 
 from napari_protoseg.errors import SchemaError
@@ -122,13 +120,8 @@ def test_more_images_can_be_added_with_the_table_of_before(state: LabelsState, t
 
 
 def test_a_stopped_training_goes_on(banked: Path, tmp_path: Path):
-    torch.manual_seed(0)
-    network = timm.create_model("test_efficientnet", pretrained=False)
-    weights = tmp_path / "backbone.safetensors"
-    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, weights)
-    config = TrainingConfig(
-        backbone="test_efficientnet", epochs=2, batch_size=8, matching=Matching.NONE
-    )
+    weights = tiny_weights(tmp_path)
+    config = TrainingConfig(backbone=TINY, epochs=2, batch_size=8, matching=Matching.NONE)
     request = TrainRequest(config=config, backbone_weights=weights)
     with Project.open(banked / "project") as project:
         job = train_project(project, request, device=CPU, now=lambda: NOW)

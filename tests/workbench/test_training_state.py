@@ -9,10 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import timm
-import torch
 from inline_runner import InlineRunner, StepRunner
-from safetensors.torch import save_file
+from tiny_backbone import TINY, tiny_weights
 from tiny_project import build, make_project, write_training_tiles
 
 from napari_protoseg.cli import commands
@@ -58,12 +56,9 @@ def banked(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> TrainRequest:
     """Two epochs of two steps each, of a small network, with held-out images."""
-    torch.manual_seed(0)
-    network = timm.create_model("test_efficientnet", pretrained=False)
-    weights = tmp_path_factory.mktemp("weights") / "backbone.safetensors"
-    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, weights)
+    weights = tiny_weights(tmp_path_factory.mktemp("weights"))
     config = TrainingConfig(
-        backbone="test_efficientnet", epochs=2, batch_size=6, held_out=0.3, matching=Matching.NONE
+        backbone=TINY, epochs=2, batch_size=6, held_out=0.3, matching=Matching.NONE
     )
     return TrainRequest(config=config, backbone_weights=weights)
 
